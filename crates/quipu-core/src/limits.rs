@@ -16,3 +16,11 @@ pub const SALT_BYTES_MAX: usize = 32;
 pub const SIGNATURE_INTERVAL: u64 = 64;
 /// A clock at or above this may only be reached by adding one to the greatest link, so that it cannot run out.
 pub const LOGSEQ_JUMP_MAX: u64 = 1 << 63;
+/// The most events in one packed batch.
+pub const PACK_EVENTS_MAX: usize = 8192;
+/// The most bytes that the columns, or the payload values, of one packed batch may unfold to.
+pub const PACK_UNFOLDED_BYTES_MAX: usize = 4 << 20;
+/// How far back in a stream a packed batch may refer by distance; both sides remember that many ids (2 MiB).
+pub const PACK_WINDOW: usize = 65_536;
+/// The most authors and kinds one packed stream may introduce, so that a hostile stream is bounded.
+pub const PACK_DICTIONARY_MAX: usize = 1 << 20;

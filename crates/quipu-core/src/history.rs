@@ -1,0 +1,75 @@
+//! How the rules read what a machine holds. The store answers from its blocks, the simulator from
+//! the same store over a fake disk. Reads are synchronous and see every event that was handed to
+//! the store, durable or not.
+
+use std::ops::Range;
+
+use crate::event::{Event, Head, Log, LogSeq};
+use crate::id::{EventId, NodeKey};
+
+/// An event by the order in which this machine received it within one log: 0, 1, 2 ... Local, never
+/// sent, never hashed. Links always point to smaller ordinals.
+pub type Ordinal = u64;
+
+/// An event without its payload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Its id.
+    pub id: EventId,
+    /// Where it stands.
+    pub head: Head,
+}
+
+/// The end of a feed, or of a branch of it: no event held names it as `prev`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FeedEnd {
+    /// The author.
+    pub author: NodeKey,
+    /// Position in the feed.
+    pub seq: u64,
+    /// The event.
+    pub id: EventId,
+    /// Its clock.
+    pub logseq: LogSeq,
+    /// Where it lies.
+    pub ordinal: Ordinal,
+}
+
+/// What a machine must know of a log when it starts, without reading all of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Outline {
+    /// The ends of all feeds, sorted. Several for an author that forked.
+    pub feed_ends: Vec<FeedEnd>,
+    /// Events that no event held links to, with their clocks, sorted.
+    pub leaves: Vec<(EventId, LogSeq)>,
+    /// Events of structural kinds (see [`crate::kind::is_structural`]), in order of arrival.
+    pub structural: Vec<Ordinal>,
+}
+
+/// Reads of one machine's logs.
+pub trait History {
+    /// Why a read can fail: the disk, never the question.
+    type Error: std::error::Error + Send + Sync + 'static;
+
+    /// How many events of a log are held; their ordinals are `0..count`.
+    fn count(&self, log: Log) -> u64;
+    /// Where an event lies, if it is held.
+    fn find(&self, log: Log, id: &EventId) -> Result<Option<Ordinal>, Self::Error>;
+    /// An event without its payload.
+    fn place(&self, log: Log, ordinal: Ordinal) -> Result<Place, Self::Error>;
+    /// Whole events, in order of arrival, with the signatures that are kept. May return fewer than
+    /// asked for, but at least one of a range that is not empty.
+    fn events(&self, log: Log, range: Range<Ordinal>) -> Result<Vec<Event>, Self::Error>;
+    /// One whole event.
+    fn event(&self, log: Log, ordinal: Ordinal) -> Result<Event, Self::Error>;
+    /// The ordinals of an author's events with a `seq` in the range, in order of arrival: all
+    /// branches, so a `seq` can occur more than once.
+    fn feed(
+        &self,
+        log: Log,
+        author: &NodeKey,
+        seqs: Range<u64>,
+    ) -> Result<Vec<(u64, Ordinal)>, Self::Error>;
+    /// What a machine must know when it starts.
+    fn outline(&self, log: Log) -> Result<Outline, Self::Error>;
+}
