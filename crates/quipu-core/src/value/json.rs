@@ -58,6 +58,7 @@ pub enum JsonRule {
 }
 
 /// Reads DAG-JSON. Any order of keys and any spaces will do; `1.0` and `1e0` are the integer 1.
+/// Fractions are rounded to the nearest float first, so `1e-400` is 0.
 pub fn from_json(text: impl AsRef<[u8]>) -> Result<Value, JsonError> {
     let bytes = text.as_ref();
     let text = std::str::from_utf8(bytes)
