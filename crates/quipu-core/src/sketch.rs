@@ -15,7 +15,7 @@
 //!
 //! A symbol that holds several items passes for a single one if its count is 1 or -1, its check
 //! fits by chance (2^-24), and the false item also maps to that symbol (`rho(i)`). A decode of
-//! 200 items makes some hundred such tests, so less than one in 10^5 takes out a false item. Even
+//! 200 items meets some 260 such symbols, so fewer than one in 10^5 takes out a false item. Even
 //! then no harm is done: subtracting a false item only makes the difference one item larger, and
 //! the decoder takes it back when it meets it again with the other sign. If a peer lies, or both
 //! sides' items collide, the caller sees it: after sync both log digests must be equal, and if
@@ -108,9 +108,7 @@ struct Indices {
 }
 
 impl Indices {
-    /// Goes to the next index. From `i`, the next is above `j` with probability
-    /// `(1-rho(i+1))..(1-rho(j)) = (i+1)(i+2) / (j+1)(j+2)`, so with a uniform `u` in (0,1] the
-    /// next is the least `j` for which that is below `u`. (The paper's program approximates this.)
+    /// Goes to the next index.
     fn advance(&mut self) {
         // SplitMix64 (Steele, Lea, Flood 2014).
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -118,12 +116,7 @@ impl Indices {
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^= z >> 31;
-        // 53 bits, from 1 to 2^53: exact in f64, as is `here` (at most 2^42 where it matters).
-        let u = ((z >> 11) + 1) as f64;
-        let here = (self.at + 1) as f64 * (self.at + 2) as f64;
-        let root = (here * (1u64 << 53) as f64 / u + 0.25).sqrt();
-        // The root is at least at + 1.5. The cast rounds down, and saturates.
-        self.at = (root - 0.5) as u64;
+        self.at = next_index(self.at, (z >> 11) + 1);
     }
 
     /// The indices below `end`, beginning with the current one; stops at the first not below.
@@ -135,6 +128,19 @@ impl Indices {
         self.advance();
         Some(at as usize)
     }
+}
+
+/// The index after `at`, for a uniform `u` from 1 to 2^53.
+///
+/// From `i`, the next index is above `j` with probability `(1-rho(i+1))..(1-rho(j))`, which is
+/// `(i+1)(i+2) / (j+1)(j+2)`. So it is the least `j` for which that is below `u / 2^53`. (The
+/// paper's program approximates this.)
+fn next_index(at: u64, u: u64) -> u64 {
+    // All exact in f64 for indices below SYMBOLS_MAX, up to the division.
+    let here = (at + 1) as f64 * (at + 2) as f64;
+    let root = (here * (1u64 << 53) as f64 / u as f64 + 0.25).sqrt();
+    // The root is at least at + 1.5. The cast rounds down, and saturates.
+    (root - 0.5) as u64
 }
 
 /// Adds (`sign` 1) or takes away (`sign` -1) an item in the symbols of the indices from `first` on.
@@ -222,7 +228,7 @@ type Waiting = Reverse<(Indices, Item, [u8; CHECK_BYTES], i32)>;
 
 /// Finds the difference between a remote and a local set.
 ///
-/// Symbols may come from anyone. For `n` symbols pushed, at most `2 n` items are taken out, each
+/// Symbols may come from anyone; the caller bounds how many it takes. For `n` symbols pushed, at most `2 n` items are taken out, each
 /// at O(log n) hashes and updates, and memory stays O(n), whatever the symbols are.
 #[derive(Debug, Clone)]
 pub struct Decoder {

@@ -175,16 +175,22 @@ fn items_map_to_an_index_as_often_as_they_should() {
     }
 }
 
-/// The least next index is one more; also far out, and for whatever the generator gives.
 #[test]
-fn indices_rise() {
-    for at in [0, 1, 1000, SYMBOLS_MAX as u64, 1 << 40] {
-        for state in 0..10_000 {
-            let mut indices = Indices { at, state };
-            indices.advance();
-            assert!(indices.at > at);
+fn the_next_index_is_what_exact_arithmetic_gives() {
+    let one = 1u64 << 53;
+    for at in [0, 1, 2, 10, 1000, 30_000, SYMBOLS_MAX as u64 - 1] {
+        let some = (0..10_000u64).map(|n| (n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 11) + 1);
+        for u in some.chain([one / 2, one - 1, one]) {
+            let next = next_index(at, u);
+            let product = |j: u64| u128::from(j + 1) * u128::from(j + 2);
+            let bound = product(at) * u128::from(one);
+            assert!(next > at, "{at} {u}");
+            assert!(product(next) * u128::from(u) > bound, "{at} {u}");
+            assert!(next == at + 1 || product(next - 1) * u128::from(u) <= bound, "{at} {u}");
         }
     }
+    assert!((0..100).all(|far| next_index(1 << 40, one - far) > 1 << 40));
+    assert!(next_index(SYMBOLS_MAX as u64, 1) > SYMBOLS_MAX as u64);
 }
 
 #[test]

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Varints are LEB128 of the least length. Counts lie about `sqrt(set size * rho(i))` from what
-//! is expected, so that for 100 000 items two bytes do at the beginning and one from symbol 100 on.
+//! is expected, so that for 100 000 items they take two bytes at the beginning and mostly one from symbol 50 on.
 
 use super::{CHECK_BYTES, ITEM_BYTES, SYMBOLS_MAX, Symbol};
 
