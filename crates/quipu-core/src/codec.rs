@@ -4,4 +4,4 @@
 
 pub mod pack;
 pub mod v1;
-mod varint;
+pub mod varint;

@@ -1,7 +1,7 @@
 //! Unsigned LEB128 varints (at most ten bytes, shortest form only) and zigzag for signed ones.
 
 /// Appends a varint.
-pub(crate) fn put(out: &mut Vec<u8>, mut n: u64) {
+pub fn put(out: &mut Vec<u8>, mut n: u64) {
     while n >= 0x80 {
         out.push((n as u8) | 0x80);
         n >>= 7;
@@ -10,48 +10,55 @@ pub(crate) fn put(out: &mut Vec<u8>, mut n: u64) {
 }
 
 /// Appends a signed varint.
-pub(crate) fn put_signed(out: &mut Vec<u8>, n: i64) {
+pub fn put_signed(out: &mut Vec<u8>, n: i64) {
     put(out, ((n << 1) ^ (n >> 63)) as u64);
 }
 
 /// Reads values off the front of a slice; every read fails softly at its end.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Reader<'a> {
+pub struct Reader<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Reader<'a> {
-    pub(crate) fn new(bytes: &'a [u8]) -> Self {
+    /// A reader of those bytes.
+    pub fn new(bytes: &'a [u8]) -> Self {
         Self { rest: bytes }
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
+    /// Whether nothing is left.
+    pub fn is_empty(&self) -> bool {
         self.rest.is_empty()
     }
 
-    pub(crate) fn len(&self) -> usize {
+    /// Bytes that are left.
+    pub fn len(&self) -> usize {
         self.rest.len()
     }
 
+    /// One byte.
     #[inline]
-    pub(crate) fn byte(&mut self) -> Option<u8> {
+    pub fn byte(&mut self) -> Option<u8> {
         let (first, rest) = self.rest.split_first()?;
         self.rest = rest;
         Some(*first)
     }
 
-    pub(crate) fn take(&mut self, length: usize) -> Option<&'a [u8]> {
+    /// The next bytes, if there are so many.
+    pub fn take(&mut self, length: usize) -> Option<&'a [u8]> {
         let (head, rest) = self.rest.split_at_checked(length)?;
         self.rest = rest;
         Some(head)
     }
 
-    pub(crate) fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+    /// The next bytes, as an array.
+    pub fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
         self.take(N)?.try_into().ok()
     }
 
+    /// A varint in its shortest form.
     #[inline]
-    pub(crate) fn varint(&mut self) -> Option<u64> {
+    pub fn varint(&mut self) -> Option<u64> {
         let first = self.byte()?;
         if first < 0x80 {
             return Some(u64::from(first));
@@ -70,24 +77,26 @@ impl<'a> Reader<'a> {
         None
     }
 
-    pub(crate) fn length(&mut self) -> Option<usize> {
+    /// A varint that fits the address space.
+    pub fn length(&mut self) -> Option<usize> {
         self.varint().and_then(|n| usize::try_from(n).ok())
     }
 
+    /// A signed varint.
     #[inline]
-    pub(crate) fn signed(&mut self) -> Option<i64> {
+    pub fn signed(&mut self) -> Option<i64> {
         self.varint().map(|n| (n >> 1) as i64 ^ -((n & 1) as i64))
     }
 
     /// A slice preceded by its length.
-    pub(crate) fn section(&mut self) -> Option<&'a [u8]> {
+    pub fn section(&mut self) -> Option<&'a [u8]> {
         let length = self.length()?;
         self.take(length)
     }
 }
 
 /// Appends a slice preceded by its length.
-pub(crate) fn put_section(out: &mut Vec<u8>, bytes: &[u8]) {
+pub fn put_section(out: &mut Vec<u8>, bytes: &[u8]) {
     put(out, bytes.len() as u64);
     out.extend_from_slice(bytes);
 }

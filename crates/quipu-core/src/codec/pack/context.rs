@@ -75,6 +75,7 @@ pub struct Context {
     pub(super) position: u64,
     recent: VecDeque<EventId>,
     positions: Option<IdMap<EventId, u64>>,
+    plain: bool,
     compressor: Option<zstd::bulk::Compressor<'static>>,
     decompressor: Option<zstd::bulk::Decompressor<'static>>,
 }
@@ -104,6 +105,12 @@ impl Context {
     pub fn with_dictionary(mut self, authors: &[NodeKey], kinds: &[Arc<str>]) -> Self {
         authors.iter().for_each(|author| _ = self.add_author(*author));
         kinds.iter().for_each(|kind| _ = self.add_kind(kind.clone()));
+        self
+    }
+
+    /// Writes columns as they are: larger, but several times faster.
+    pub fn without_compression(mut self) -> Self {
+        self.plain = true;
         self
     }
 
@@ -181,6 +188,9 @@ impl Context {
     }
 
     pub(super) fn compress(&mut self, bytes: &[u8]) -> Option<Vec<u8>> {
+        if self.plain {
+            return None;
+        }
         if self.compressor.is_none() {
             self.compressor = zstd::bulk::Compressor::new(COMPRESSION_LEVEL).ok();
         }
