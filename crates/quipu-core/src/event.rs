@@ -248,6 +248,23 @@ impl VerifiedEvent {
         Self(event)
     }
 
+    /// For the places in this crate that have just checked the chain and the signature over it.
+    pub(crate) fn vouched(event: Event) -> Self {
+        Self(event)
+    }
+
+    /// Adds one's own signature.
+    pub(crate) fn signed(mut self, key: &SigningKey) -> Self {
+        self.0.signature = Some(sign_id(key, &self.0.id));
+        self
+    }
+
+    /// Leaves the payload out, because it was erased.
+    pub fn without_payload(mut self) -> Self {
+        self.0.payload = None;
+        self
+    }
+
     /// The event.
     pub fn event(&self) -> &Event {
         &self.0
@@ -336,13 +353,19 @@ impl Draft {
     }
 }
 
-/// Turns one's own placed events into verified ones: signs the last, and those at every 64th place.
-pub fn sign_own(mut events: Vec<Event>, key: &SigningKey) -> Vec<VerifiedEvent> {
+/// Turns one's own placed events, consecutive in a feed, into verified ones: signs the last, and
+/// those at every 64th place.
+pub fn sign_own(events: Vec<Event>, key: &SigningKey) -> Vec<VerifiedEvent> {
     let last = events.len().saturating_sub(1);
-    for (index, event) in events.iter_mut().enumerate() {
-        if index == last || event.header.seq.is_multiple_of(crate::limits::SIGNATURE_INTERVAL) {
-            event.signature = Some(sign_id(key, &event.id));
-        }
-    }
-    events.into_iter().map(VerifiedEvent).collect()
+    let signed = |(index, event): (usize, Event)| {
+        let due = index == last || is_signature_place(event.header.seq);
+        let event = VerifiedEvent(event);
+        if due { event.signed(key) } else { event }
+    };
+    events.into_iter().enumerate().map(signed).collect()
+}
+
+/// Whether the signature at this place of a feed is always kept and forwarded.
+pub fn is_signature_place(seq: u64) -> bool {
+    seq.is_multiple_of(crate::limits::SIGNATURE_INTERVAL)
 }

@@ -57,6 +57,10 @@ pub trait History {
     fn find(&self, log: Log, id: &EventId) -> Result<Option<Ordinal>, Self::Error>;
     /// An event without its payload.
     fn place(&self, log: Log, ordinal: Ordinal) -> Result<Place, Self::Error>;
+    /// The events of a range without their payloads, in order of arrival.
+    fn places(&self, log: Log, range: Range<Ordinal>) -> Result<Vec<Place>, Self::Error> {
+        range.map(|ordinal| self.place(log, ordinal)).collect()
+    }
     /// Whole events, in order of arrival, with the signatures that are kept. May return fewer than
     /// asked for, but at least one of a range that is not empty.
     fn events(&self, log: Log, range: Range<Ordinal>) -> Result<Vec<Event>, Self::Error>;

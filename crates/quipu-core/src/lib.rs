@@ -1,11 +1,18 @@
 //! The rules of quipu.
 
+pub mod authority;
 pub mod codec;
+pub mod dag;
+pub mod domain;
 pub mod event;
 pub mod history;
 pub mod id;
 pub mod kind;
+pub mod lifecycle;
 pub mod limits;
+pub mod machine;
+pub mod past;
 pub mod sketch;
 pub mod subject;
+pub mod sync;
 pub mod value;

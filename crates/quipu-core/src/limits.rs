@@ -24,3 +24,33 @@ pub const PACK_UNFOLDED_BYTES_MAX: usize = 4 << 20;
 pub const PACK_WINDOW: usize = 65_536;
 /// The most authors and kinds one packed stream may introduce, so that a hostile stream is bounded.
 pub const PACK_DICTIONARY_MAX: usize = 1 << 20;
+/// How many recent events the DAG remembers by id, so that most links cost no look-up in the store.
+pub const RECENT_EVENTS: usize = 65_536;
+/// Of the events that an author put at one place of its feed, this many (the smallest ids) are kept
+/// in the DAG, and whatever other members link to.
+pub const FORK_SIBLINGS_MAX: usize = 16;
+/// The most memory that events of one stream may take while they wait for signatures. A feed may
+/// have 64 of them waiting, so this is enough for some 10,000 feeds that grow side by side.
+pub const UNSIGNED_BYTES_MAX: usize = 384 << 20;
+/// The most events that wait for links, over all peers.
+pub const WAITING_EVENTS_MAX: usize = 16_384;
+/// Events in one frame. Bounds the work of one step.
+pub const FRAME_EVENTS_MAX: usize = 2_048;
+/// Payload bytes after which a frame is full.
+pub const FRAME_PAYLOAD_BYTES: usize = 256 << 10;
+/// Bytes a session sends before it waits for the link to drain.
+pub const SEND_WINDOW_BYTES: usize = 512 << 10;
+/// Feeds up to this number are listed outright: as cheap as a sketch, and always decodable.
+pub const ENDS_LISTED_MAX: usize = 128;
+/// Symbols in the first answer: enough for 100 changed feeds in 99 of 100 cases.
+pub const SYMBOLS_FIRST: usize = 316;
+/// Comparisons in a row that do not end level before a session waits for its next turn.
+pub const ATTEMPTS_MAX: u8 = 12;
+/// How often a session compares when nothing happens, in milliseconds.
+pub const COMPARE_MS: u64 = 30_000;
+/// How long a session waits for an answer before it starts over, in milliseconds.
+pub const ANSWER_MS: u64 = 20_000;
+/// How long events that a peer announced may take to arrive from elsewhere, in milliseconds.
+pub const GRAFT_MS: u64 = 500;
+/// How often new feed ends are announced to a peer that gets no live events, in milliseconds.
+pub const TIPS_MS: u64 = 200;

@@ -1,0 +1,441 @@
+//! Who was entitled to write what: membership as a function of the set of events held.
+//!
+//! An event is *effective* iff a grant to its author is in its past, and it is in the past of every
+//! effective removal of its author (or follows a grant that knew of that removal). So whoever
+//! removes has the last word over what it had not seen, and a removed key cannot write back-dated
+//! events for ever (design: Authority; DOM-1). Only somebody up the grant chain removes an admin,
+//! so the question never goes round in circles: levels are settled from the founder downwards.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::domain::{Decision, Invitation, Role};
+use crate::event::{Event, Head, Log, LogSeq};
+use crate::history::History;
+use crate::id::{EventId, NodeKey};
+use crate::past::{self, Target};
+
+/// A `member.add` that was read.
+#[derive(Debug, Clone)]
+struct Grant {
+    at: Target,
+    head: Head,
+    role: Role,
+    invite: Option<NodeKey>,
+}
+
+/// A `member.remove` that was read.
+#[derive(Debug, Clone)]
+struct Removal {
+    at: Target,
+    head: Head,
+    /// What the remover had seen of the member's feed.
+    seen: Vec<(u64, EventId)>,
+}
+
+/// An `invite.create` that was read.
+#[derive(Debug, Clone)]
+struct Invite {
+    at: Target,
+    head: Head,
+    invitation: Invitation,
+}
+
+/// What the effective events say of one machine.
+#[derive(Debug, Clone, Default)]
+struct Standing {
+    /// Distance from the founder in the grant chain, for those who were ever admins.
+    level: Option<u32>,
+    /// Who is above it in the grant chain.
+    above: BTreeSet<NodeKey>,
+    /// Indices of effective grants, in replay order.
+    grants: Vec<usize>,
+    /// Indices of effective removals, with the grants that knew of them.
+    removals: Vec<(usize, BTreeSet<usize>)>,
+    /// With one grant and no fork: from this seq on every event has the grant in its past.
+    since: Option<u64>,
+}
+
+/// A member as people want to see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// The machine.
+    pub node: NodeKey,
+    /// What it may do now.
+    pub role: Role,
+    /// The clock of the event that gave it this role.
+    pub since: LogSeq,
+}
+
+/// The membership of one domain.
+#[derive(Debug, Clone)]
+pub struct Authority {
+    founder: NodeKey,
+    founded: LogSeq,
+    grants: BTreeMap<NodeKey, Vec<Grant>>,
+    removals: BTreeMap<NodeKey, Vec<Removal>>,
+    invites: BTreeMap<NodeKey, Vec<Invite>>,
+    admissions: BTreeMap<NodeKey, BTreeSet<(EventId, NodeKey)>>,
+    standings: BTreeMap<NodeKey, Standing>,
+}
+
+/// What a new structural event means for events that are held already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Learned {
+    /// Nothing changes for them.
+    Nothing,
+    /// Events may have become effective or ineffective: look at all of them again.
+    Reconsider,
+}
+
+impl Authority {
+    /// The membership of a domain of which only R is known.
+    pub fn new(founder: NodeKey, founded: LogSeq) -> Self {
+        let mut standings = BTreeMap::new();
+        standings.insert(founder, Standing { level: Some(0), ..Standing::default() });
+        Self {
+            founder,
+            founded,
+            grants: BTreeMap::new(),
+            removals: BTreeMap::new(),
+            invites: BTreeMap::new(),
+            admissions: BTreeMap::new(),
+            standings,
+        }
+    }
+
+    /// The machine that created the domain. Nobody can remove it.
+    pub fn founder(&self) -> NodeKey {
+        self.founder
+    }
+
+    /// Takes note of a structural event that was put into the log.
+    ///
+    /// # Errors
+    /// What the history could not read.
+    pub fn learn<H: History>(&mut self, history: &H, event: &Event) -> Result<Learned, H::Error> {
+        let at = Target::of(event.id, &event.header.head);
+        let head = event.header.head.clone();
+        match Decision::of_event(event) {
+            Some(Decision::Add { node, role, invite }) => {
+                self.learn_grant(history, node, Grant { at, head, role, invite })
+            }
+            Some(Decision::Remove { node }) => {
+                let seen = past::known_ends(history, Log::Internal, &head, &node)?;
+                self.removals.entry(node).or_default().push(Removal { at, head, seen });
+                self.settle(history)?;
+                Ok(Learned::Reconsider)
+            }
+            Some(Decision::Invite(invitation)) => {
+                let invite = Invite { at, head, invitation };
+                self.invites.entry(invite.invitation.key).or_default().push(invite);
+                Ok(Learned::Nothing)
+            }
+            Some(Decision::Erase { .. }) | None => Ok(Learned::Nothing),
+        }
+    }
+
+    fn learn_grant<H: History>(
+        &mut self,
+        history: &H,
+        node: NodeKey,
+        grant: Grant,
+    ) -> Result<Learned, H::Error> {
+        let first = !self.grants.contains_key(&node) && node != self.founder;
+        let plain = first && grant.role != Role::Admin && grant.invite.is_none();
+        if let Some(invite) = grant.invite {
+            self.admissions.entry(invite).or_default().insert((grant.at.id, node));
+        }
+        let by_founder = grant.at.author == self.founder;
+        self.grants.entry(node).or_default().push(grant);
+        if plain && by_founder {
+            // The common case, settled without looking at anybody else.
+            let standing = Standing { grants: vec![0], ..Standing::default() };
+            self.standings.insert(node, standing);
+            return Ok(Learned::Nothing);
+        }
+        self.settle(history)?;
+        let contested = self.grants[&node].iter().any(|grant| {
+            grant.invite.is_some_and(|invite| {
+                let uses = self.uses_max(&invite);
+                self.admissions[&invite].len() as u64 > uses
+            })
+        });
+        Ok(if first && !contested { Learned::Nothing } else { Learned::Reconsider })
+    }
+
+    fn uses_max(&self, invite: &NodeKey) -> u64 {
+        let uses = self.invites.get(invite).into_iter().flatten().map(|i| i.invitation.uses_max);
+        uses.max().unwrap_or(0)
+    }
+
+    /// Whether an admission is among those that the invitation allows: the ones with the smallest
+    /// ids, of different machines.
+    fn admitted(&self, invite: &NodeKey, grant: &EventId, node: &NodeKey) -> bool {
+        let Some(admissions) = self.admissions.get(invite) else { return false };
+        let mut nodes = BTreeSet::new();
+        for (id, admitted) in admissions {
+            if !nodes.contains(admitted) && nodes.len() as u64 >= self.uses_max(invite) {
+                continue;
+            }
+            nodes.insert(*admitted);
+            if id == grant && admitted == node {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Works out every machine's standing, level by level from the founder down.
+    fn settle<H: History>(&mut self, history: &H) -> Result<(), H::Error> {
+        self.standings.clear();
+        let founder = Standing { level: Some(0), ..Standing::default() };
+        self.standings.insert(self.founder, founder);
+        let mut level = 0;
+        loop {
+            let added = self.settle_admins(history, level)?;
+            if !added {
+                break;
+            }
+            level += 1;
+        }
+        self.settle_others(history)
+    }
+
+    /// Gives a standing to those whom an admin of this level made admins.
+    fn settle_admins<H: History>(&mut self, history: &H, level: u32) -> Result<bool, H::Error> {
+        let mut found: BTreeMap<NodeKey, Standing> = BTreeMap::new();
+        for (node, grants) in &self.grants {
+            if self.standings.contains_key(node) {
+                continue;
+            }
+            for (index, grant) in grants.iter().enumerate() {
+                let giver = self.standings.get(&grant.at.author);
+                if giver.and_then(|standing| standing.level) == Some(level)
+                    && grant.role == Role::Admin
+                    && self.grant_counts(history, node, grant)?
+                {
+                    let standing = found.entry(*node).or_default();
+                    standing.level = Some(level + 1);
+                    standing.above.insert(grant.at.author);
+                    standing.above.extend(giver.into_iter().flat_map(|giver| &giver.above));
+                    standing.grants.push(index);
+                }
+            }
+        }
+        let added = !found.is_empty();
+        for (node, mut standing) in found {
+            let above = standing.above.clone();
+            let own: BTreeSet<usize> = standing.grants.iter().copied().collect();
+            for (index, grant) in self.grants[&node].iter().enumerate() {
+                if !own.contains(&index)
+                    && above.contains(&grant.at.author)
+                    && self.grant_counts(history, &node, grant)?
+                {
+                    standing.grants.push(index);
+                }
+            }
+            self.finish(history, node, standing, |by| above.contains(by))?;
+        }
+        Ok(added)
+    }
+
+    fn settle_others<H: History>(&mut self, history: &H) -> Result<(), H::Error> {
+        let nodes: Vec<NodeKey> = self.grants.keys().copied().collect();
+        for node in nodes {
+            if self.standings.contains_key(&node) {
+                continue;
+            }
+            let mut standing = Standing::default();
+            for (index, grant) in self.grants[&node].iter().enumerate() {
+                if self.grant_counts(history, &node, grant)? {
+                    standing.grants.push(index);
+                }
+            }
+            self.finish(history, node, standing, |_| true)?;
+        }
+        Ok(())
+    }
+
+    /// Adds the removals that count and stores the standing.
+    fn finish<H: History>(
+        &mut self,
+        history: &H,
+        node: NodeKey,
+        mut standing: Standing,
+        may_remove: impl Fn(&NodeKey) -> bool,
+    ) -> Result<(), H::Error> {
+        let grants = &self.grants[&node];
+        standing.grants.sort_by_key(|index| (grants[*index].at.logseq, grants[*index].at.id));
+        for (index, removal) in self.removals.get(&node).into_iter().flatten().enumerate() {
+            if !may_remove(&removal.at.author)
+                || self.role_at(history, &removal.at, &removal.head)? != Some(Role::Admin)
+            {
+                continue;
+            }
+            let mut knew = BTreeSet::new();
+            for grant in &standing.grants {
+                if past::contains(history, Log::Internal, &grants[*grant].head, &removal.at)? {
+                    knew.insert(*grant);
+                }
+            }
+            standing.removals.push((index, knew));
+        }
+        self.standings.insert(node, standing);
+        Ok(())
+    }
+
+    fn grant_counts<H: History>(
+        &self,
+        history: &H,
+        node: &NodeKey,
+        grant: &Grant,
+    ) -> Result<bool, H::Error> {
+        if let Some(invite) = &grant.invite
+            && !self.admitted(invite, &grant.at.id, node)
+        {
+            return Ok(false);
+        }
+        Ok(self.role_at(history, &grant.at, &grant.head)? == Some(Role::Admin))
+    }
+
+    /// The role that an author had when it wrote an event, by all that is held: nothing if it had
+    /// none, or if a removal has the last word over the event.
+    ///
+    /// # Errors
+    /// What the history could not read.
+    pub fn role_at<H: History>(
+        &self,
+        history: &H,
+        at: &Target,
+        head: &Head,
+    ) -> Result<Option<Role>, H::Error> {
+        if at.author == self.founder {
+            return Ok(Some(Role::Admin));
+        }
+        let Some(standing) = self.standings.get(&at.author) else { return Ok(None) };
+        let Some(grants) = self.grants.get(&at.author) else { return Ok(None) };
+        let mut held = Vec::new();
+        for index in &standing.grants {
+            let certain = standing.grants.len() == 1
+                && standing.since.is_some_and(|since| at.seq >= since);
+            if certain || past::contains(history, Log::Internal, head, &grants[*index].at)? {
+                held.push(*index);
+            }
+        }
+        for (index, knew) in &standing.removals {
+            let removal = &self.removals[&at.author][*index];
+            if !held.iter().any(|grant| knew.contains(grant)) && !had_seen(history, removal, at)? {
+                return Ok(None);
+            }
+        }
+        Ok(held.last().map(|index| grants[*index].role))
+    }
+
+    /// Remembers that an author's events from this one on have its only grant in their past.
+    pub fn note_entitled(&mut self, at: &Target) {
+        if let Some(standing) = self.standings.get_mut(&at.author)
+            && standing.grants.len() == 1
+            && standing.since.is_none_or(|since| at.seq < since)
+        {
+            standing.since = Some(at.seq);
+        }
+    }
+
+    /// Forgets the shortcut of [`Self::note_entitled`] for an author that forked: a branch may
+    /// begin before the grant was known.
+    pub fn note_forked(&mut self, author: &NodeKey) {
+        if let Some(standing) = self.standings.get_mut(author) {
+            standing.since = None;
+        }
+    }
+
+    /// Whether an author's events can be taken as effective without a look at the history.
+    pub fn is_plain(&self, author: &NodeKey, seq: u64) -> bool {
+        *author == self.founder
+            || self.standings.get(author).is_some_and(|standing| {
+                standing.removals.is_empty()
+                    && standing.since.is_some_and(|since| seq >= since)
+                    && standing.grants.len() == 1
+                    && self.grants[author][standing.grants[0]].role >= Role::Writer
+            })
+    }
+
+    /// Whether anybody was ever granted anything under this key: if not, its events never count.
+    pub fn is_stranger(&self, author: &NodeKey) -> bool {
+        *author != self.founder && !self.grants.contains_key(author)
+    }
+
+    /// Whether some events held may be ineffective.
+    pub fn has_exceptions(&self) -> bool {
+        !self.removals.is_empty()
+            || self.grants.values().any(|grants| grants.len() > 1)
+            || self.grants.values().flatten().any(|grant| grant.role == Role::Reader)
+            || self.admissions.iter().any(|(key, list)| list.len() as u64 > self.uses_max(key))
+    }
+
+    /// The role of a machine now.
+    pub fn role(&self, node: &NodeKey) -> Option<Role> {
+        self.member(node).map(|member| member.role)
+    }
+
+    fn member(&self, node: &NodeKey) -> Option<Member> {
+        if *node == self.founder {
+            return Some(Member { node: *node, role: Role::Admin, since: self.founded });
+        }
+        let standing = self.standings.get(node)?;
+        let grants = self.grants.get(node)?;
+        // A removal stands against all grants that did not know of it.
+        let valid = |index: &&usize| standing.removals.iter().all(|(_, knew)| knew.contains(index));
+        let grant = &grants[*standing.grants.iter().rev().find(valid)?];
+        Some(Member { node: *node, role: grant.role, since: grant.at.logseq })
+    }
+
+    /// All current members, by key.
+    pub fn members(&self) -> Vec<Member> {
+        let mut nodes: BTreeSet<NodeKey> = self.grants.keys().copied().collect();
+        nodes.insert(self.founder);
+        nodes.iter().filter_map(|node| self.member(node)).collect()
+    }
+
+    /// The invitation behind a ticket, if an admin made it and it is not used up.
+    ///
+    /// # Errors
+    /// What the history could not read.
+    pub fn open_invitation<H: History>(
+        &self,
+        history: &H,
+        key: &NodeKey,
+    ) -> Result<Option<Invitation>, H::Error> {
+        for invite in self.invites.get(key).into_iter().flatten() {
+            let used = self.admissions.get(key).map_or(0, BTreeSet::len) as u64;
+            if used < invite.invitation.uses_max
+                && self.role_at(history, &invite.at, &invite.head)? == Some(Role::Admin)
+            {
+                return Ok(Some(invite.invitation.clone()));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Whether the remover had seen an event when it removed its author.
+fn had_seen<H: History>(history: &H, removal: &Removal, at: &Target) -> Result<bool, H::Error> {
+    if removal.seen.iter().all(|(seq, _)| *seq < at.seq) {
+        return Ok(false);
+    }
+    if history.feed(Log::Internal, &at.author, at.seq..at.seq + 1)?.len() <= 1 {
+        return Ok(true);
+    }
+    for (_, id) in removal.seen.iter().filter(|(seq, _)| *seq >= at.seq) {
+        let mut cursor = Some(*id);
+        while let Some(id) = cursor {
+            let Some(ordinal) = history.find(Log::Internal, &id)? else { break };
+            let place = history.place(Log::Internal, ordinal)?;
+            if id == at.id {
+                return Ok(true);
+            }
+            cursor = place.head.prev.filter(|_| place.head.seq > at.seq);
+        }
+    }
+    Ok(false)
+}

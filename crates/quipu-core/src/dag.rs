@@ -1,0 +1,521 @@
+//! One log as a DAG: what may be put into it, its feeds, its leaves, its digest.
+//!
+//! The DAG holds the ends of things in memory and reads the rest from the [`History`]. It never
+//! writes: [`Dag::insert`] decides, and the caller appends what was applied. Decisions that need
+//! to look at events which were applied but not appended yet answer [`Step::Flush`].
+
+mod open;
+mod rules;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use smallvec::SmallVec;
+
+pub use rules::{Rule, next_clock};
+
+use crate::authority::{Authority, Learned, Member};
+use crate::domain::{Decision, Parameters, Role};
+use crate::event::{Event, Head, Log, LogSeq, Parents, Position, VerifiedEvent};
+use crate::history::{FeedEnd, History};
+use crate::id::{DomainId, EventId, IdMap, LogDigest, NodeKey};
+use crate::limits::{FORK_SIBLINGS_MAX, RECENT_EVENTS};
+use crate::past::Target;
+use crate::kind;
+
+/// What became of an event that was put to the DAG.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// It is in. Append it.
+    Applied(Applied),
+    /// It is kept aside. Append it; it is not relayed, folded or digested.
+    Quarantined,
+    /// It was there already.
+    Known,
+    /// These links are not here.
+    Missing(SmallVec<[EventId; 2]>),
+    /// It breaks a rule.
+    Refused(Rule),
+    /// Append what was applied so far, then ask again.
+    Flush,
+}
+
+/// What else an applied event brings with it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// Its author wrote another event at the same place.
+    pub forked: bool,
+    /// Append it, then call [`Dag::reconsider`].
+    pub reconsider: bool,
+    /// The payload of this event is to be erased.
+    pub erase: Option<EventId>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Feed {
+    ends: SmallVec<[FeedEnd; 1]>,
+    dirty: bool,
+}
+
+/// Events of one author at one place: proof that it wrote two histories.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Equivocation {
+    /// The author.
+    pub author: NodeKey,
+    /// Where its feed forks.
+    pub seq: u64,
+    /// The events there, sorted.
+    pub ids: Vec<EventId>,
+}
+
+/// One log of a domain as this machine holds it.
+#[derive(Debug)]
+pub struct Dag {
+    log: Log,
+    domain: DomainId,
+    parameters: Parameters,
+    authority: Authority,
+    feeds: IdMap<NodeKey, Feed>,
+    leaves: IdMap<EventId, LogSeq>,
+    recent: IdMap<EventId, LogSeq>,
+    recent_order: VecDeque<EventId>,
+    quarantined: BTreeSet<EventId>,
+    equivocations: BTreeMap<(NodeKey, u64), BTreeSet<EventId>>,
+    erased: BTreeSet<EventId>,
+    dirty: Vec<NodeKey>,
+    digest: Option<LogDigest>,
+    clock: LogSeq,
+    held: u64,
+    appended: u64,
+}
+
+impl Dag {
+    /// The log as it is right after R was made. R is not in it yet: [`Self::insert`] it.
+    ///
+    /// # Errors
+    /// Why the event is not a root event.
+    pub fn new(root: &Event) -> Result<Self, crate::domain::RootError> {
+        let parameters = Parameters::of_root(root)?;
+        Ok(Self {
+            log: Log::Internal,
+            domain: root.id.into(),
+            parameters,
+            authority: Authority::new(root.header.author, root.header.logseq),
+            feeds: IdMap::default(),
+            leaves: IdMap::default(),
+            recent: IdMap::default(),
+            recent_order: VecDeque::new(),
+            quarantined: BTreeSet::new(),
+            equivocations: BTreeMap::new(),
+            erased: BTreeSet::new(),
+            dirty: Vec::new(),
+            digest: None,
+            clock: LogSeq(0),
+            held: 0,
+            appended: 0,
+        })
+    }
+
+    /// Decides about an event.
+    ///
+    /// # Errors
+    /// What the history could not read.
+    pub fn insert<H: History>(
+        &mut self,
+        event: &VerifiedEvent,
+        history: &H,
+    ) -> Result<Step, H::Error> {
+        let head = &event.header.head;
+        if head.is_root() {
+            return Ok(self.insert_root(event));
+        }
+        if let Some(rule) = rules::check_content(event, self.log, &self.parameters) {
+            return Ok(Step::Refused(rule));
+        }
+        let follows_end = self.follows_end(head);
+        if !follows_end {
+            if self.is_held(&event.id, history)? {
+                return Ok(Step::Known);
+            }
+            if let Some(step) = self.check_prev(head, history)? {
+                return Ok(step);
+            }
+        }
+        let greatest = match self.greatest_link(head, history)? {
+            Ok(greatest) => greatest,
+            Err(missing) => return Ok(Step::Missing(missing)),
+        };
+        if let Some(rule) = rules::check_clock(head.logseq, greatest) {
+            return Ok(Step::Refused(rule));
+        }
+        self.insert_valid(event, follows_end, history)
+    }
+
+    fn insert_root(&mut self, event: &VerifiedEvent) -> Step {
+        if EventId::from(self.domain) != event.id {
+            let (held, given) = (self.domain, event.id.into());
+            return Step::Refused(Rule::OtherDomain { held, given });
+        }
+        if self.held > 0 {
+            return Step::Known;
+        }
+        self.take(event, true);
+        Step::Applied(Applied::default())
+    }
+
+    /// An event that breaks no rule: is it effective, and what does it change?
+    fn insert_valid<H: History>(
+        &mut self,
+        event: &VerifiedEvent,
+        follows_end: bool,
+        history: &H,
+    ) -> Result<Step, H::Error> {
+        let head = &event.header.head;
+        let structural = kind::is_structural(&head.kind);
+        let plain = self.authority.is_plain(&head.author, head.seq) && follows_end;
+        if (structural || !plain) && self.appended < self.held {
+            return Ok(Step::Flush);
+        }
+        let at = Target::of(event.id, head);
+        let role = if plain && !structural {
+            Some(Role::Writer)
+        } else if self.authority.is_stranger(&head.author) {
+            return Ok(Step::Refused(Rule::NotMember { author: head.author }));
+        } else {
+            self.authority.role_at(history, &at, head)?
+        };
+        if role < Some(Role::Writer) {
+            self.quarantined.insert(event.id);
+            self.remember(event.id, head.logseq);
+            self.held += 1;
+            return Ok(Step::Quarantined);
+        }
+        if !self.is_forked(&head.author) {
+            self.authority.note_entitled(&at);
+        }
+        let mut applied = Applied::default();
+        if !self.quarantined.is_empty() {
+            applied.reconsider |= head.links().any(|link| self.quarantined.contains(link));
+        }
+        if !follows_end && self.note_fork(event, history)? {
+            applied.forked = true;
+            self.authority.note_forked(&head.author);
+            let siblings = &self.equivocations[&(head.author, head.seq)];
+            applied.reconsider |= siblings.len() > FORK_SIBLINGS_MAX;
+        }
+        if structural {
+            applied.reconsider |= self.authority.learn(history, event)? == Learned::Reconsider;
+            applied.erase = self.erasure(event, role, history)?;
+        }
+        self.take(event, follows_end);
+        Ok(Step::Applied(applied))
+    }
+
+    /// Updates leaves, feed ends and the rest for an event that is in.
+    fn take(&mut self, event: &VerifiedEvent, follows_end: bool) {
+        let head = &event.header.head;
+        for link in head.links() {
+            self.leaves.remove(link);
+        }
+        self.leaves.insert(event.id, head.logseq);
+        self.remember(event.id, head.logseq);
+        let end = FeedEnd {
+            author: head.author,
+            seq: head.seq,
+            id: event.id,
+            logseq: head.logseq,
+            ordinal: self.held,
+        };
+        let feed = self.feeds.entry(head.author).or_default();
+        match feed.ends.iter_mut().find(|end| Some(end.id) == head.prev) {
+            Some(old) if follows_end => *old = end,
+            _ => feed.ends.push(end),
+        }
+        if !feed.dirty {
+            feed.dirty = true;
+            self.dirty.push(head.author);
+        }
+        self.digest = None;
+        self.clock = self.clock.max(head.logseq);
+        self.held += 1;
+    }
+
+    fn remember(&mut self, id: EventId, logseq: LogSeq) {
+        self.recent.insert(id, logseq);
+        self.recent_order.push_back(id);
+        if self.recent_order.len() > RECENT_EVENTS
+            && let Some(old) = self.recent_order.pop_front()
+        {
+            self.recent.remove(&old);
+        }
+    }
+
+    fn follows_end(&self, head: &Head) -> bool {
+        match (head.prev, self.feeds.get(&head.author)) {
+            (None, feed) => feed.is_none_or(|feed| feed.ends.is_empty()),
+            (Some(prev), Some(feed)) => {
+                feed.ends.iter().any(|end| end.id == prev && end.seq + 1 == head.seq)
+            }
+            (Some(_), None) => false,
+        }
+    }
+
+    /// Whether an event is in the log or kept aside.
+    ///
+    /// # Errors
+    /// What the history could not read.
+    pub fn is_held<H: History>(&self, id: &EventId, history: &H) -> Result<bool, H::Error> {
+        Ok(self.recent.contains_key(id) || history.find(self.log, id)?.is_some())
+    }
+
+    /// `prev` is not a feed end: it must still be there, and be the right event.
+    fn check_prev<H: History>(&self, head: &Head, history: &H) -> Result<Option<Step>, H::Error> {
+        let Some(prev) = head.prev else { return Ok(None) };
+        if self.appended < self.held {
+            return Ok(Some(Step::Flush));
+        }
+        let Some(ordinal) = history.find(self.log, &prev)? else {
+            return Ok(Some(Step::Missing(SmallVec::from_slice(&[prev]))));
+        };
+        let before = history.place(self.log, ordinal)?.head;
+        let fits = before.author == head.author && before.seq + 1 == head.seq;
+        Ok((!fits).then_some(Step::Refused(Rule::PrevMismatch { prev })))
+    }
+
+    /// The greatest clock among the links, or the links that are missing.
+    fn greatest_link<H: History>(
+        &self,
+        head: &Head,
+        history: &H,
+    ) -> Result<Result<LogSeq, SmallVec<[EventId; 2]>>, H::Error> {
+        let mut greatest = LogSeq(0);
+        let mut missing = SmallVec::new();
+        for link in head.links() {
+            let clock = match self.recent.get(link) {
+                Some(clock) => Some(*clock),
+                None => match history.find(self.log, link)? {
+                    Some(ordinal) => Some(history.place(self.log, ordinal)?.head.logseq),
+                    None => None,
+                },
+            };
+            match clock {
+                Some(clock) => greatest = greatest.max(clock),
+                None => missing.push(*link),
+            }
+        }
+        Ok(if missing.is_empty() { Ok(greatest) } else { Err(missing) })
+    }
+
+    /// Notes that an author wrote several events at one place. Answers whether it did.
+    fn note_fork<H: History>(&mut self, event: &Event, history: &H) -> Result<bool, H::Error> {
+        let head = &event.header.head;
+        let mut ids = BTreeSet::from([event.id]);
+        for (_, ordinal) in history.feed(self.log, &head.author, head.seq..head.seq + 1)? {
+            let place = history.place(self.log, ordinal)?;
+            if place.head.prev == head.prev {
+                ids.insert(place.id);
+            }
+        }
+        let forked = ids.len() > 1;
+        if forked {
+            self.equivocations.entry((head.author, head.seq)).or_default().extend(ids);
+        }
+        Ok(forked)
+    }
+
+    /// What an erasure event erases: only its own author, or an admin, may erase a payload.
+    fn erasure<H: History>(
+        &mut self,
+        event: &Event,
+        role: Option<Role>,
+        history: &H,
+    ) -> Result<Option<EventId>, H::Error> {
+        let Some(Decision::Erase { target }) = Decision::of_event(event) else { return Ok(None) };
+        let Some(ordinal) = history.find(self.log, &target)? else { return Ok(None) };
+        let head = history.place(self.log, ordinal)?.head;
+        let entitled = role == Some(Role::Admin) || head.author == event.header.author;
+        if !entitled || kind::is_structural(&head.kind) {
+            return Ok(None);
+        }
+        self.erased.insert(target);
+        Ok(Some(target))
+    }
+
+    /// Says that everything applied so far was appended.
+    pub fn flushed(&mut self) {
+        self.appended = self.held;
+    }
+
+    /// Where the next event of an author goes: its links are all current leaves, up to the
+    /// domain's cap (EVT-8). Above the cap, an author takes the leaves for which a hash of author
+    /// and leaf is smallest, so that different authors merge different ones.
+    pub fn next_position(&self, author: NodeKey, now_ms: u64) -> Position {
+        let end = self.own_end(&author);
+        let mut parents: Vec<EventId> = self.leaves.keys().copied().collect();
+        if parents.len() > self.parameters.parents_max {
+            parents.sort_by_cached_key(|leaf| *blake3::keyed_hash(&author.0, &leaf.0).as_bytes());
+            parents.truncate(self.parameters.parents_max);
+        }
+        parents.sort_unstable();
+        let links = parents.iter().filter_map(|leaf| self.leaves.get(leaf));
+        let greatest = links.copied().chain(end.map(|end| end.logseq)).max().unwrap_or_default();
+        Position {
+            author,
+            seq: end.map_or(1, |end| end.seq + 1),
+            prev: end.map(|end| end.id),
+            parents: Parents::from_vec(parents),
+            logseq: next_clock(now_ms, greatest),
+        }
+    }
+
+    /// The end of an author's feed on which it goes on: the longest branch, then the smallest id.
+    pub fn own_end(&self, author: &NodeKey) -> Option<FeedEnd> {
+        let ends = &self.feeds.get(author)?.ends;
+        ends.iter().max_by_key(|end| (end.seq, std::cmp::Reverse(end.id))).copied()
+    }
+
+    /// The ends of an author's feed, sorted by seq and id.
+    pub fn ends_of(&self, author: &NodeKey) -> SmallVec<[FeedEnd; 1]> {
+        let mut ends = self.feeds.get(author).map(|feed| feed.ends.clone()).unwrap_or_default();
+        ends.sort_unstable();
+        ends
+    }
+
+    /// The ends of all feeds, sorted by author, seq and id.
+    pub fn ends(&self) -> Vec<FeedEnd> {
+        let mut ends: Vec<FeedEnd> = self.feeds.values().flat_map(|f| f.ends.clone()).collect();
+        ends.sort_unstable();
+        ends
+    }
+
+    /// All authors with events in the log, sorted.
+    pub fn authors(&self) -> Vec<NodeKey> {
+        let mut authors: Vec<NodeKey> = self.feeds.keys().copied().collect();
+        authors.sort_unstable();
+        authors
+    }
+
+    /// Authors whose feed ends changed since this was last asked.
+    pub fn take_dirty(&mut self) -> Vec<NodeKey> {
+        for author in &self.dirty {
+            if let Some(feed) = self.feeds.get_mut(author) {
+                feed.dirty = false;
+            }
+        }
+        std::mem::take(&mut self.dirty)
+    }
+
+    /// The digest of the log: BLAKE3, itself a Merkle tree, over [`DIGEST_CONTEXT`] and the sorted
+    /// ids of all feed ends. Equal digests mean equal history, because an id covers its past.
+    pub fn digest(&mut self) -> LogDigest {
+        if let Some(digest) = self.digest {
+            return digest;
+        }
+        let mut ids: Vec<EventId> =
+            self.feeds.values().flat_map(|feed| feed.ends.iter().map(|end| end.id)).collect();
+        ids.sort_unstable();
+        let digest = digest_of(&ids);
+        self.digest = Some(digest);
+        digest
+    }
+
+    /// How many events are in the log; those kept aside do not count.
+    pub fn event_count(&self) -> u64 {
+        self.held - self.quarantined.len() as u64
+    }
+
+    /// How many ordinals the log has handed out: events in it and events kept aside.
+    pub fn held(&self) -> u64 {
+        self.held
+    }
+
+    /// How many authors have events in the log.
+    pub fn author_count(&self) -> usize {
+        self.feeds.len()
+    }
+
+    /// Events that no event in the log links to, sorted.
+    pub fn leaves(&self) -> Vec<EventId> {
+        let mut leaves: Vec<EventId> = self.leaves.keys().copied().collect();
+        leaves.sort_unstable();
+        leaves
+    }
+
+    /// How many leaves there are.
+    pub fn leaf_count(&self) -> usize {
+        self.leaves.len()
+    }
+
+    /// Whether an event is kept aside.
+    pub fn is_quarantined(&self, id: &EventId) -> bool {
+        self.quarantined.contains(id)
+    }
+
+    /// The events kept aside, sorted.
+    pub fn quarantined(&self) -> &BTreeSet<EventId> {
+        &self.quarantined
+    }
+
+    /// Whether the payload of an event is known to be erased.
+    pub fn is_erased(&self, id: &EventId) -> bool {
+        self.erased.contains(id)
+    }
+
+    /// The authors that wrote two histories, with the proof.
+    pub fn equivocations(&self) -> Vec<Equivocation> {
+        let list = self.equivocations.iter();
+        list.map(|((author, seq), ids)| Equivocation {
+            author: *author,
+            seq: *seq,
+            ids: ids.iter().copied().collect(),
+        })
+        .collect()
+    }
+
+    /// Whether an author wrote two histories.
+    pub fn is_forked(&self, author: &NodeKey) -> bool {
+        self.equivocations.range((*author, 0)..=(*author, u64::MAX)).next().is_some()
+    }
+
+    /// Who is a member.
+    pub fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
+    /// All members now.
+    pub fn members(&self) -> Vec<Member> {
+        self.authority.members()
+    }
+
+    /// What R fixed.
+    pub fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
+    /// The domain.
+    pub fn domain(&self) -> DomainId {
+        self.domain
+    }
+
+    /// Which of the domain's logs this is.
+    pub fn log(&self) -> Log {
+        self.log
+    }
+
+    /// The greatest clock in the log.
+    pub fn clock(&self) -> LogSeq {
+        self.clock
+    }
+}
+
+/// Hashed before the ids of the feed ends.
+pub const DIGEST_CONTEXT: &[u8; 19] = b"quipu log digest v1";
+
+/// The digest of a log with these feed ends (sorted).
+pub fn digest_of(sorted_ends: &[EventId]) -> LogDigest {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(DIGEST_CONTEXT);
+    for id in sorted_ends {
+        hasher.update(&id.0);
+    }
+    LogDigest(*hasher.finalize().as_bytes())
+}

@@ -1,0 +1,264 @@
+//! What a machine remembers of one link while it is up.
+
+use std::ops::Range;
+
+use super::message::Message;
+use super::plan::Cargo;
+use super::unsigned::Unsigned;
+use crate::codec::pack::Context;
+use crate::history::Ordinal;
+use crate::id::{IdMap, LogDigest, NodeKey};
+use crate::sketch::Decoder;
+
+crate::machine! {
+    /// Where a session is. The initiator starts by sending hello and compare; the responder waits
+    /// for them.
+    SessionState / SessionInput, "peer session";
+    states {
+        /// The link is up, nothing was said.
+        Linked,
+        /// Initiator: hello is sent, the answer is awaited.
+        ExpectWelcome,
+        /// Responder: the peer is let in, its digest is awaited.
+        ExpectCompare,
+        /// Initiator: the digest is sent, the responder's view is awaited.
+        ExpectView,
+        /// Events flow in both directions until both sides say end.
+        Exchanging,
+        /// Both held the same when they last compared; new events are pushed as they come.
+        Level,
+        /// Over.
+        Closed,
+    }
+    inputs {
+        /// Initiator: the link is up.
+        HelloSent,
+        /// Responder: hello came from a member, or from a newcomer with an invitation.
+        HelloAccepted,
+        /// One side turned the other away.
+        Refused,
+        /// Initiator: the responder let us in.
+        Welcomed,
+        /// Initiator: digest sent.
+        CompareSent,
+        /// Equal digests.
+        Same,
+        /// Unequal digests; what to send and to ask for is known.
+        Differs,
+        /// The sketch needs more symbols.
+        Undecoded,
+        /// After the exchange the digests are equal.
+        LevelReached,
+        /// The link is down, or a rule of the protocol was broken.
+        Lost,
+    }
+    start Linked;
+    Linked --HelloSent--> ExpectWelcome;
+    Linked --HelloAccepted--> ExpectCompare;
+    Linked --Refused--> Closed;
+    Linked --Lost--> Closed;
+    ExpectWelcome --Welcomed--> ExpectView;
+    ExpectWelcome --Refused--> Closed;
+    ExpectWelcome --Lost--> Closed;
+    ExpectCompare --Same--> Level;
+    ExpectCompare --Differs--> Exchanging;
+    ExpectCompare --Lost--> Closed;
+    ExpectView --Same--> Level;
+    ExpectView --Differs--> Exchanging;
+    ExpectView --Undecoded--> ExpectView;
+    ExpectView --CompareSent--> ExpectView;
+    ExpectView --Refused--> Closed;
+    ExpectView --Lost--> Closed;
+    Exchanging --LevelReached--> Level;
+    Exchanging --CompareSent--> ExpectView;
+    Exchanging --Same--> Level;
+    Exchanging --Differs--> Exchanging;
+    Exchanging --Refused--> Closed;
+    Exchanging --Lost--> Closed;
+    Level --CompareSent--> ExpectView;
+    Level --Same--> Level;
+    Level --Differs--> Exchanging;
+    Level --LevelReached--> Level;
+    Level --Refused--> Closed;
+    Level --Lost--> Closed;
+}
+
+/// What a session has moved.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Events sent.
+    pub sent_events: u64,
+    /// Events received that were new here.
+    pub received_events: u64,
+    /// Events received that were held already.
+    pub duplicate_events: u64,
+    /// Bytes of frames sent.
+    pub bytes_sent: u64,
+    /// Bytes of frames received.
+    pub bytes_received: u64,
+    /// Times that this side asked and waited for an answer.
+    pub round_trips: u64,
+}
+
+/// What is known of the events that the peer holds.
+#[derive(Debug, Default)]
+pub(crate) struct PeerHas {
+    /// The peer is presumed to hold every event below this ordinal, but for `above`.
+    pub(crate) below: Ordinal,
+    /// Authors of whom the peer holds our events only up to a seq.
+    pub(crate) above: IdMap<NodeKey, u64>,
+    /// References failed: presume nothing.
+    pub(crate) plain: bool,
+}
+
+/// Session state that only one direction of it uses.
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    /// What was asked for or is known to be lacking.
+    pub(crate) cargo: Cargo,
+    /// Events from this ordinal on are new and to be pushed.
+    pub(crate) live_from: Option<Ordinal>,
+    /// Whether live events are pushed, or only announced.
+    pub(crate) eager: bool,
+    /// Clock time before which no announcement is sent.
+    pub(crate) tips_not_before: u64,
+    pub(crate) context: Context,
+    pub(crate) restart: bool,
+    pub(crate) index: u32,
+    /// Bytes sent since the link last said that it drained.
+    pub(crate) window: usize,
+    /// This side owes an end for the round.
+    pub(crate) owes_end: bool,
+}
+
+/// The other direction.
+#[derive(Debug)]
+pub(crate) struct Incoming {
+    pub(crate) context: Context,
+    pub(crate) index: u32,
+    /// A batch was lost or could not be read: nothing counts until the next restart.
+    pub(crate) broken: bool,
+    pub(crate) unsigned: Unsigned,
+    /// Ordinals of events that came over this link, so that they are not sent back.
+    pub(crate) ordinals: Vec<Range<Ordinal>>,
+    /// The peer's end of the round came.
+    pub(crate) end: Option<LogDigest>,
+    /// Announced ends to look for, and when.
+    pub(crate) graft: Option<(u64, Vec<crate::sketch::Item>)>,
+}
+
+/// One link with what is known of the peer.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) peer: NodeKey,
+    pub(crate) initiator: bool,
+    pub(crate) state: SessionState,
+    /// Both sides stay for live events.
+    pub(crate) live: bool,
+    /// The request that waits for this session to become level.
+    pub(crate) request: Option<u64>,
+    pub(crate) round: u32,
+    pub(crate) attempt: u8,
+    /// Digest at which the round started here.
+    pub(crate) decoder: Option<(Decoder, LogDigest)>,
+    /// Ordinal at which the round's view was taken.
+    pub(crate) view_at: Ordinal,
+    pub(crate) has: PeerHas,
+    pub(crate) outgoing: Outgoing,
+    pub(crate) incoming: Incoming,
+    pub(crate) traffic: Traffic,
+    /// When to compare again, or to give up waiting.
+    pub(crate) deadline: u64,
+    /// Requests for full ids were already made in this round.
+    pub(crate) plain: bool,
+}
+
+impl Session {
+    pub(crate) fn new(peer: NodeKey, initiator: bool, now: u64) -> Self {
+        Self {
+            peer,
+            initiator,
+            state: <SessionState as crate::machine::Machine>::START,
+            live: true,
+            request: None,
+            round: 0,
+            attempt: 0,
+            decoder: None,
+            view_at: 0,
+            has: PeerHas::default(),
+            outgoing: Outgoing {
+                cargo: Cargo::List(Vec::new(), 0),
+                live_from: None,
+                eager: true,
+                tips_not_before: 0,
+                context: Context::writer(),
+                restart: true,
+                index: 0,
+                window: 0,
+                owes_end: false,
+            },
+            incoming: Incoming {
+                context: Context::reader(),
+                index: 0,
+                broken: false,
+                unsigned: Unsigned::default(),
+                ordinals: Vec::new(),
+                end: None,
+                graft: None,
+            },
+            traffic: Traffic::default(),
+            deadline: now + crate::limits::ANSWER_MS,
+            plain: false,
+        }
+    }
+
+    /// Takes a step of the table. Answers whether there was an arrow.
+    pub(crate) fn step(&mut self, input: SessionInput) -> bool {
+        use crate::machine::Machine;
+        match self.state.on(input) {
+            Some(next) => {
+                self.state = next;
+                true
+            }
+            None => false,
+        }
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        matches!(
+            self.state,
+            SessionState::ExpectCompare
+                | SessionState::ExpectView
+                | SessionState::Exchanging
+                | SessionState::Level
+        )
+    }
+
+    /// Notes that an event with this ordinal came over this link.
+    pub(crate) fn note_received(&mut self, ordinal: Ordinal) {
+        match self.incoming.ordinals.last_mut() {
+            Some(last) if last.end == ordinal => last.end += 1,
+            _ => self.incoming.ordinals.push(ordinal..ordinal + 1),
+        }
+    }
+
+    /// Whether an event came over this link.
+    pub(crate) fn came_from_peer(&self, ordinal: Ordinal) -> bool {
+        let list = &self.incoming.ordinals;
+        let after = list.partition_point(|range| range.end <= ordinal);
+        list.get(after).is_some_and(|range| range.contains(&ordinal))
+    }
+
+    /// Forgets notes about events that are behind the live position.
+    pub(crate) fn prune_received(&mut self, below: Ordinal) {
+        self.incoming.ordinals.retain(|range| range.end > below);
+    }
+
+    /// The bytes of a message, counted.
+    pub(crate) fn encode(&mut self, message: &Message) -> Vec<u8> {
+        let bytes = message.encode();
+        self.traffic.bytes_sent += bytes.len() as u64;
+        self.outgoing.window += bytes.len();
+        bytes
+    }
+}

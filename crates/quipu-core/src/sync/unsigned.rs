@@ -1,0 +1,104 @@
+//! Events of a stream that wait for a signature. A signature vouches for all events before it in
+//! the same feed, so a run of at most 64 waits; events come out in stream order.
+
+use std::collections::VecDeque;
+
+use crate::event::{AuthenticityError, Event, VerifiedEvent, verify_signature};
+use crate::id::{EventId, IdMap};
+use crate::limits::{SIGNATURE_INTERVAL, UNSIGNED_BYTES_MAX};
+
+/// Why a stream cannot go on.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UnsignedError {
+    /// A signature is wrong.
+    #[error(transparent)]
+    Authenticity(#[from] AuthenticityError),
+    /// A feed went on too long without a signature.
+    #[error("more than {SIGNATURE_INTERVAL} events of one feed without a signature, up to {0}")]
+    RunTooLong(EventId),
+    /// Too much waits.
+    #[error("more than {UNSIGNED_BYTES_MAX} bytes of events without signatures")]
+    TooMuch,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    event: Event,
+    authentic: bool,
+}
+
+/// The waiting events of one stream.
+#[derive(Debug, Default)]
+pub struct Unsigned {
+    queue: VecDeque<Waiting>,
+    /// Number of the event at the front of the queue.
+    first: u64,
+    /// Open runs by the id of their last event: numbers of their events.
+    runs: IdMap<EventId, Vec<u64>>,
+    bytes: usize,
+}
+
+/// What an event weighs against the limit, besides its payload.
+const EVENT_BYTES: usize = 400;
+
+fn weight(event: &Event) -> usize {
+    EVENT_BYTES + event.payload.as_ref().map_or(0, bytes::Bytes::len)
+}
+
+impl Unsigned {
+    /// Adds the next event of the stream.
+    ///
+    /// # Errors
+    /// Why the stream cannot be trusted any further.
+    pub fn push(&mut self, event: Event) -> Result<(), UnsignedError> {
+        let number = self.first + self.queue.len() as u64;
+        let mut run = event.header.prev.and_then(|prev| self.runs.remove(&prev)).unwrap_or_default();
+        let authentic = match &event.signature {
+            Some(signature) => {
+                verify_signature(&event.header.author, &event.id, signature)?;
+                for earlier in run.drain(..) {
+                    let index = earlier.wrapping_sub(self.first) as usize;
+                    if let Some(waiting) = self.queue.get_mut(index) {
+                        waiting.authentic = true;
+                    }
+                }
+                true
+            }
+            None => {
+                if run.len() as u64 >= SIGNATURE_INTERVAL {
+                    return Err(UnsignedError::RunTooLong(event.id));
+                }
+                run.push(number);
+                self.runs.insert(event.id, run);
+                false
+            }
+        };
+        self.bytes += weight(&event);
+        if self.bytes > UNSIGNED_BYTES_MAX {
+            return Err(UnsignedError::TooMuch);
+        }
+        self.queue.push_back(Waiting { event, authentic });
+        Ok(())
+    }
+
+    /// The next event of the stream, if it is authentic.
+    pub fn pop(&mut self) -> Option<VerifiedEvent> {
+        if !self.queue.front()?.authentic {
+            return None;
+        }
+        let event = self.queue.pop_front()?.event;
+        self.first += 1;
+        self.bytes -= weight(&event);
+        Some(VerifiedEvent::vouched(event))
+    }
+
+    /// How many events wait.
+    pub fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Whether none waits.
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+}
