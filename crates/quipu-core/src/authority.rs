@@ -316,8 +316,8 @@ impl Authority {
         let Some(grants) = self.grants.get(&at.author) else { return Ok(None) };
         let mut held = Vec::new();
         for index in &standing.grants {
-            let certain = standing.grants.len() == 1
-                && standing.since.is_some_and(|since| at.seq >= since);
+            let certain =
+                standing.grants.len() == 1 && standing.since.is_some_and(|since| at.seq >= since);
             if certain || past::contains(history, Log::Internal, head, &grants[*index].at)? {
                 held.push(*index);
             }
@@ -376,6 +376,19 @@ impl Authority {
     /// The role of a machine now.
     pub fn role(&self, node: &NodeKey) -> Option<Role> {
         self.member(node).map(|member| member.role)
+    }
+
+    /// The latest effective grant to a machine.
+    pub fn latest_grant(&self, node: &NodeKey) -> Option<Target> {
+        let standing = self.standings.get(node)?;
+        Some(self.grants.get(node)?[*standing.grants.last()?].at)
+    }
+
+    /// Whether a removal by `by` would count: any admin removes those who never were admins, and
+    /// only somebody up the grant chain removes one who was.
+    pub fn may_remove(&self, by: &NodeKey, node: &NodeKey) -> bool {
+        let Some(standing) = self.standings.get(node) else { return false };
+        *node != self.founder && (standing.level.is_none() || standing.above.contains(by))
     }
 
     fn member(&self, node: &NodeKey) -> Option<Member> {

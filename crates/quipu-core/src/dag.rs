@@ -18,9 +18,9 @@ use crate::domain::{Decision, Parameters, Role};
 use crate::event::{Event, Head, Log, LogSeq, Parents, Position, VerifiedEvent};
 use crate::history::{FeedEnd, History};
 use crate::id::{DomainId, EventId, IdMap, LogDigest, NodeKey};
+use crate::kind;
 use crate::limits::{FORK_SIBLINGS_MAX, RECENT_EVENTS};
 use crate::past::Target;
-use crate::kind;
 
 /// What became of an event that was put to the DAG.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -148,6 +148,11 @@ impl Dag {
             return Ok(Step::Refused(rule));
         }
         self.insert_valid(event, follows_end, history)
+    }
+
+    /// Puts in the event that the log was made from.
+    pub fn found(&mut self, root: &VerifiedEvent) -> Step {
+        self.insert_root(root)
     }
 
     fn insert_root(&mut self, event: &VerifiedEvent) -> Step {
@@ -329,7 +334,9 @@ impl Dag {
         role: Option<Role>,
         history: &H,
     ) -> Result<Option<EventId>, H::Error> {
-        let Some(Decision::Erase { target }) = Decision::of_event(event) else { return Ok(None) };
+        let Some(Decision::Erase { target, .. }) = Decision::of_event(event) else {
+            return Ok(None);
+        };
         let Some(ordinal) = history.find(self.log, &target)? else { return Ok(None) };
         let head = history.place(self.log, ordinal)?.head;
         let entitled = role == Some(Role::Admin) || head.author == event.header.author;
@@ -354,16 +361,33 @@ impl Dag {
         if parents.len() > self.parameters.parents_max {
             parents.sort_by_cached_key(|leaf| *blake3::keyed_hash(&author.0, &leaf.0).as_bytes());
             parents.truncate(self.parameters.parents_max);
+            self.include_grant(&author, end, &mut parents);
         }
         parents.sort_unstable();
+        let grant = self.authority.latest_grant(&author).filter(|g| parents.contains(&g.id));
         let links = parents.iter().filter_map(|leaf| self.leaves.get(leaf));
-        let greatest = links.copied().chain(end.map(|end| end.logseq)).max().unwrap_or_default();
+        let greatest = links
+            .copied()
+            .chain(grant.map(|grant| grant.logseq))
+            .chain(end.map(|end| end.logseq))
+            .max()
+            .unwrap_or_default();
         Position {
             author,
             seq: end.map_or(1, |end| end.seq + 1),
             prev: end.map(|end| end.id),
             parents: Parents::from_vec(parents),
             logseq: next_clock(now_ms, greatest),
+        }
+    }
+
+    /// With more leaves than the cap, the author's grant may not be in the past of those it took:
+    /// then it links to the grant itself, or nobody would let its event count.
+    fn include_grant(&self, author: &NodeKey, end: Option<FeedEnd>, parents: &mut Vec<EventId>) {
+        let Some(grant) = self.authority.latest_grant(author) else { return };
+        if end.is_none_or(|end| end.logseq < grant.logseq) && !parents.contains(&grant.id) {
+            parents.pop();
+            parents.push(grant.id);
         }
     }
 

@@ -147,6 +147,8 @@ pub enum Decision {
     Erase {
         /// The event whose payload goes.
         target: EventId,
+        /// Why, for people.
+        reason: String,
     },
 }
 
@@ -195,9 +197,13 @@ impl Decision {
                     ("uses_max", Value::from(invitation.uses_max)),
                 ]),
             ),
-            Decision::Erase { target } => {
-                (kind::PAYLOAD_ERASE, Value::map([("target", Value::from(*target))]))
-            }
+            Decision::Erase { target, reason } => (
+                kind::PAYLOAD_ERASE,
+                Value::map([
+                    ("target", Value::from(*target)),
+                    ("reason", Value::from(reason.as_str())),
+                ]),
+            ),
         }
     }
 
@@ -227,7 +233,8 @@ impl Decision {
             })),
             kind::PAYLOAD_ERASE => {
                 let target = value.get("target")?.as_link()?.digest(EventId::PREFIX)?;
-                Some(Decision::Erase { target: EventId(target) })
+                let reason = value.get("reason").and_then(Value::as_str).unwrap_or_default();
+                Some(Decision::Erase { target: EventId(target), reason: reason.to_owned() })
             }
             _ => None,
         }

@@ -232,7 +232,8 @@ pub fn verify_signature(
     id: &EventId,
     signature: &EventSignature,
 ) -> Result<(), AuthenticityError> {
-    let key = VerifyingKey::from_bytes(&author.0).map_err(|_| AuthenticityError::BadKey(*author))?;
+    let key =
+        VerifyingKey::from_bytes(&author.0).map_err(|_| AuthenticityError::BadKey(*author))?;
     key.verify_strict(&signing_message(id), &Signature::from_bytes(&signature.0))
         .map_err(|_| AuthenticityError::BadSignature { id: *id, author: *author })
 }

@@ -11,6 +11,7 @@ pub mod kind;
 pub mod lifecycle;
 pub mod limits;
 pub mod machine;
+pub mod node;
 pub mod past;
 pub mod sketch;
 pub mod subject;

@@ -12,7 +12,8 @@ use crate::id::Subject;
 /// Hashed once to give the key of the subject hash.
 pub const SUBJECT_CONTEXT: &[u8] = b"quipu subject v1";
 
-static SUBJECT_KEY: LazyLock<[u8; 32]> = LazyLock::new(|| *blake3::hash(SUBJECT_CONTEXT).as_bytes());
+static SUBJECT_KEY: LazyLock<[u8; 32]> =
+    LazyLock::new(|| *blake3::hash(SUBJECT_CONTEXT).as_bytes());
 
 /// For each kind that writes a fold key: the class, and the payload fields that are its parts.
 const FOLD_KEYS: &[(&str, &str, &[&str])] = &[

@@ -12,7 +12,7 @@ mod context;
 mod head;
 mod payloads;
 
-pub use context::{Context, Nothing, Resolve, Shared};
+pub use context::{AUTHOR_PREFIX_BYTES, Context, Nothing, Resolve, Shared};
 pub use head::{PackedHead, decode_heads, encode_heads};
 pub use payloads::{PayloadPart, decode_payloads, encode_payloads};
 

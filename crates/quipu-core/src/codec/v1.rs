@@ -239,7 +239,9 @@ pub fn check_shape(header: &Header) -> Result<(), BodyError> {
 pub fn is_dotted_name(text: &str) -> bool {
     text.split('.').all(|word| {
         !word.is_empty()
-            && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-".contains(&b))
+            && word
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-".contains(&b))
     })
 }
 
@@ -287,8 +289,8 @@ pub fn check_payload(block: &[u8], salt_bytes: usize) -> Result<(), BodyError> {
         let size = block.len();
         return Err(BodyError::TooLarge { what: "payload", size, max: PAYLOAD_BYTES_MAX });
     }
-    let (salt, value) =
-        split_payload(block).ok_or(BodyError::Malformed("payload is not a list of salt and value"))?;
+    let (salt, value) = split_payload(block)
+        .ok_or(BodyError::Malformed("payload is not a list of salt and value"))?;
     if salt.len() != salt_bytes {
         return Err(BodyError::Malformed("salt has not the length that the domain fixes"));
     }

@@ -114,7 +114,12 @@ mod tests {
             assert_eq!(reader.varint(), Some(n));
             assert!(reader.is_empty());
         }
-        for bad in [&[0x80][..], &[0x80, 0x00], &[0xff; 11], &[255, 255, 255, 255, 255, 255, 255, 255, 255, 2]] {
+        for bad in [
+            &[0x80][..],
+            &[0x80, 0x00],
+            &[0xff; 11],
+            &[255, 255, 255, 255, 255, 255, 255, 255, 255, 2],
+        ] {
             assert_eq!(Reader::new(bad).varint(), None, "{bad:?}");
         }
         for n in [0, -1, 1, i64::MIN, i64::MAX] {

@@ -1,7 +1,7 @@
 //! The ends of all feeds as a set that can be compared: short items, a sketch of them kept up to
 //! date, and author tags.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use smallvec::SmallVec;
 
@@ -18,6 +18,7 @@ pub struct Frontier {
     sketch: Sketch,
     items: IdMap<NodeKey, SmallVec<[Item; 1]>>,
     authors: BTreeMap<AuthorTag, SmallVec<[NodeKey; 1]>>,
+    keys: BTreeSet<NodeKey>,
 }
 
 /// What an item says.
@@ -74,6 +75,7 @@ impl Frontier {
             sketch: Sketch::new(derive("quipu sketch v1", domain, 0)),
             items: IdMap::default(),
             authors: BTreeMap::new(),
+            keys: BTreeSet::new(),
         }
     }
 
@@ -94,7 +96,7 @@ impl Frontier {
                     self.sketch.insert(*item);
                 }
             }
-            if old.is_empty() {
+            if self.keys.insert(author) {
                 let authors = self.authors.entry(tag).or_default();
                 if !authors.contains(&author) {
                     authors.push(author);
@@ -121,6 +123,15 @@ impl Frontier {
     /// The known authors with a tag: usually one.
     pub fn authors_with(&self, tag: &AuthorTag) -> &[NodeKey] {
         self.authors.get(tag).map_or(&[], |authors| authors)
+    }
+
+    /// The one known author whose key begins like that.
+    pub fn author_with_prefix(&self, prefix: &[u8]) -> Option<NodeKey> {
+        let mut low = NodeKey([0; 32]);
+        low.0.get_mut(..prefix.len())?.copy_from_slice(prefix);
+        let mut found = self.keys.range(low..).take_while(|key| key.0.starts_with(prefix));
+        let first = found.next()?;
+        found.next().is_none().then_some(*first)
     }
 
     /// The item of a feed end.

@@ -212,7 +212,8 @@ impl Cargo {
 
     /// Joins other events to those still to be sent.
     pub fn add(&mut self, other: Cargo) {
-        let (mut mine, theirs) = match (std::mem::replace(self, Cargo::List(Vec::new(), 0)), other) {
+        let (mut mine, theirs) = match (std::mem::replace(self, Cargo::List(Vec::new(), 0)), other)
+        {
             (Cargo::Stretch(a), Cargo::Stretch(b)) => {
                 *self = Cargo::Stretch(a.start.min(b.start)..a.end.max(b.end));
                 return;
@@ -221,7 +222,9 @@ impl Cargo {
                 *self = Cargo::Stretch(all);
                 return;
             }
-            (Cargo::List(a, next), Cargo::List(b, from)) => (a[next..].to_vec(), b[from..].to_vec()),
+            (Cargo::List(a, next), Cargo::List(b, from)) => {
+                (a[next..].to_vec(), b[from..].to_vec())
+            }
         };
         mine.extend(theirs);
         mine.sort_unstable();

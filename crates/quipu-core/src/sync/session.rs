@@ -169,8 +169,15 @@ pub(crate) struct Session {
     pub(crate) traffic: Traffic,
     /// When to compare again, or to give up waiting.
     pub(crate) deadline: u64,
-    /// Requests for full ids were already made in this round.
+    /// Ask for full ids in the next round: a reference could not be resolved.
     pub(crate) plain: bool,
+    /// Events moved when the last round ended, to see whether the next one brought any.
+    pub(crate) progress: u64,
+    /// Rounds in a row that did not end level.
+    pub(crate) rounds_apart: u8,
+    /// Counts at the last look for redundant live events.
+    pub(crate) duplicates_seen: u64,
+    pub(crate) fresh_seen: u64,
 }
 
 impl Session {
@@ -209,6 +216,10 @@ impl Session {
             traffic: Traffic::default(),
             deadline: now + crate::limits::ANSWER_MS,
             plain: false,
+            progress: 0,
+            rounds_apart: 0,
+            duplicates_seen: 0,
+            fresh_seen: 0,
         }
     }
 

@@ -52,7 +52,8 @@ impl Unsigned {
     /// Why the stream cannot be trusted any further.
     pub fn push(&mut self, event: Event) -> Result<(), UnsignedError> {
         let number = self.first + self.queue.len() as u64;
-        let mut run = event.header.prev.and_then(|prev| self.runs.remove(&prev)).unwrap_or_default();
+        let mut run =
+            event.header.prev.and_then(|prev| self.runs.remove(&prev)).unwrap_or_default();
         let authentic = match &event.signature {
             Some(signature) => {
                 verify_signature(&event.header.author, &event.id, signature)?;

@@ -7,7 +7,7 @@ use crate::id::{EventId, IdMap, NodeKey};
 use crate::limits::PACK_WINDOW;
 
 /// Bytes of an author key that stand for it where both sides know the author.
-pub(super) const AUTHOR_PREFIX_BYTES: usize = 6;
+pub const AUTHOR_PREFIX_BYTES: usize = 6;
 /// zstd level: fast, and within a few percent of the smallest on batches of this size.
 const COMPRESSION_LEVEL: i32 = 3;
 

@@ -82,7 +82,8 @@ impl Columns {
             flags |= PUBLISHED;
         }
         flags |= self.put_prev(head, last, context, shared) << PREV_SHIFT;
-        let prev_is_parent = head.prev.is_some_and(|prev| head.parents.binary_search(&prev).is_ok());
+        let prev_is_parent =
+            head.prev.is_some_and(|prev| head.parents.binary_search(&prev).is_ok());
         if prev_is_parent {
             flags |= PREV_IS_PARENT;
         }
@@ -133,7 +134,9 @@ impl Columns {
         match (head.prev, last) {
             (None, _) => PREV_NONE,
             (Some(prev), Some((_, id))) if id == prev => PREV_LAST,
-            (Some(prev), _) if shared.shared(&prev) == Some((head.author, head.seq - 1)) => PREV_HELD,
+            (Some(prev), _) if shared.shared(&prev) == Some((head.author, head.seq - 1)) => {
+                PREV_HELD
+            }
             (Some(prev), _) => {
                 self.put_link(&prev, context, shared);
                 PREV_LINK

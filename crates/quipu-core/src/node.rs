@@ -1,0 +1,441 @@
+//! The whole machine: `handle(now, input)` pushes effects, in order, for the driver to carry out.
+//!
+//! The node does no IO and knows no clock. It reads what the machine holds through [`History`];
+//! everything it wants done is an [`Effect`]. The driver carries effects out in order before it
+//! calls again, commits once a turn, and holds back sends and replies until the commit: so nothing
+//! is told to anybody before it is durable here.
+
+mod apply;
+mod local;
+mod peer;
+mod stream;
+
+use std::collections::{BTreeMap, VecDeque};
+
+use ed25519_dalek::SigningKey;
+
+pub use local::{Command, CommandError, Emitted, Reply};
+
+use crate::dag::{Dag, Rule, digest_of};
+use crate::domain::RootError;
+use crate::event::{Log, VerifiedEvent};
+use crate::history::{History, Ordinal};
+use crate::id::{DomainId, EventId, LogDigest, NodeKey};
+use crate::sync::frontier::Frontier;
+use crate::sync::message::{InviteProof, Refusal};
+use crate::sync::session::{Session, SessionState, Traffic};
+
+/// A link as the driver numbers it.
+pub type LinkId = u64;
+/// A request as the driver numbers it.
+pub type RequestId = u64;
+
+/// What happens to a machine.
+#[derive(Debug)]
+pub enum Input {
+    /// Somebody at this machine wants something.
+    Local {
+        /// Comes back with the reply.
+        request: RequestId,
+        /// What is wanted.
+        command: Command,
+    },
+    /// A link is up, and the transport has proven who is at its other end.
+    LinkUp {
+        /// The link.
+        link: LinkId,
+        /// Who is there.
+        peer: NodeKey,
+        /// How this side takes part.
+        role: LinkRole,
+    },
+    /// A frame came.
+    Frame {
+        /// The link.
+        link: LinkId,
+        /// The frame.
+        bytes: Vec<u8>,
+    },
+    /// What was sent has mostly left.
+    Writable {
+        /// The link.
+        link: LinkId,
+    },
+    /// A link is gone.
+    LinkDown {
+        /// The link.
+        link: LinkId,
+        /// Why, for people.
+        reason: String,
+    },
+    /// Time has passed; see [`Node::deadline`].
+    Tick,
+    /// The effects so far are carried out: go on with what was put off.
+    Continue,
+    /// Nothing else came: get ready for the commit.
+    TurnEnd,
+    /// Everything appended is durable.
+    Committed,
+}
+
+/// How a machine takes part in a link.
+#[derive(Debug, Clone)]
+pub enum LinkRole {
+    /// The other side opened it.
+    Responder,
+    /// This side opened it.
+    Initiator {
+        /// Stay for live events.
+        live: bool,
+        /// Reply to this request once both are level, or it failed.
+        request: Option<RequestId>,
+        /// For a newcomer.
+        invite: Option<InviteProof>,
+    },
+}
+
+/// What a machine wants done.
+#[derive(Debug)]
+pub enum Effect {
+    /// Append to the log. In memory at once, durable with the next commit.
+    Append {
+        /// Which log.
+        log: Log,
+        /// The events, links first.
+        events: Vec<VerifiedEvent>,
+    },
+    /// Erase a payload from every file.
+    Erase {
+        /// Which log.
+        log: Log,
+        /// The event whose payload goes.
+        ordinal: Ordinal,
+    },
+    /// Call again with [`Input::Continue`] after this.
+    Continue,
+    /// Send a frame, after the next commit.
+    Send {
+        /// The link.
+        link: LinkId,
+        /// The frame.
+        bytes: Vec<u8>,
+    },
+    /// Close a link, after what was sent.
+    Close {
+        /// The link.
+        link: LinkId,
+        /// Why, for people.
+        reason: String,
+    },
+    /// Answer a request, after the next commit.
+    Reply {
+        /// The request.
+        request: RequestId,
+        /// The answer.
+        reply: Result<Reply, CommandError>,
+    },
+    /// Remember where a peer and this machine were level. May be lost.
+    Remember {
+        /// The peer.
+        peer: NodeKey,
+        /// Where.
+        met: Met,
+    },
+    /// Something worth telling.
+    Notify(Notice),
+}
+
+/// Where two machines were level.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Met {
+    /// The digest that both had.
+    pub digest: LogDigest,
+    /// How many ordinals this machine had handed out.
+    pub ordinal: Ordinal,
+}
+
+/// Something worth telling the people at this machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Notice {
+    /// A peer was let in.
+    PeerUp {
+        /// The peer.
+        peer: NodeKey,
+    },
+    /// A newcomer was made a member.
+    Admitted {
+        /// The new member.
+        node: NodeKey,
+    },
+    /// Both machines hold the same.
+    Level {
+        /// The peer.
+        peer: NodeKey,
+        /// What it took.
+        traffic: Traffic,
+    },
+    /// One side turned the other away.
+    PeerRefused {
+        /// The peer.
+        peer: NodeKey,
+        /// Why.
+        refusal: Refusal,
+        /// Why, for people.
+        text: String,
+    },
+    /// A peer sent an event that breaks a rule.
+    EventRefused {
+        /// Who sent it.
+        peer: Option<NodeKey>,
+        /// The event.
+        id: EventId,
+        /// What it breaks.
+        rule: Rule,
+    },
+    /// An author wrote two histories.
+    Forked {
+        /// The author.
+        author: NodeKey,
+        /// One of the events.
+        id: EventId,
+    },
+    /// An event was kept aside.
+    Quarantined {
+        /// The author.
+        author: NodeKey,
+        /// The event.
+        id: EventId,
+    },
+}
+
+/// One machine in one domain.
+#[derive(Debug)]
+pub struct Node {
+    domain: DomainId,
+    key: SigningKey,
+    node: NodeKey,
+    dag: Option<Dag>,
+    frontier: Frontier,
+    sessions: BTreeMap<LinkId, Session>,
+    /// Authentic events that are to be put to the DAG, with the link they came over.
+    inbox: VecDeque<(Option<LinkId>, VerifiedEvent)>,
+    /// Frames that came while others were not done.
+    frames: VecDeque<(LinkId, Vec<u8>)>,
+    jobs: VecDeque<local::Job>,
+    /// Applied, not appended yet.
+    staged: Vec<VerifiedEvent>,
+    /// An append was asked for in the last step.
+    appending: bool,
+    /// A removal was applied: look at all events again once it is appended.
+    reconsider: bool,
+    waiting: apply::Waiting,
+    met: BTreeMap<NodeKey, Met>,
+    salts: blake3::OutputReader,
+}
+
+/// Whether a step could be finished.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Flow {
+    Done,
+    /// What is staged must be appended first; then do the step again.
+    Blocked,
+}
+
+impl Node {
+    /// A machine that holds nothing of the domain yet. `entropy` feeds the salts of payloads.
+    pub fn new(domain: DomainId, key: SigningKey, entropy: [u8; 32]) -> Self {
+        let node = NodeKey(key.verifying_key().to_bytes());
+        Self {
+            domain,
+            key,
+            node,
+            dag: None,
+            frontier: Frontier::new(&domain),
+            sessions: BTreeMap::new(),
+            inbox: VecDeque::new(),
+            frames: VecDeque::new(),
+            jobs: VecDeque::new(),
+            staged: Vec::new(),
+            appending: false,
+            reconsider: false,
+            waiting: apply::Waiting::default(),
+            met: BTreeMap::new(),
+            salts: blake3::Hasher::new_keyed(&entropy).finalize_xof(),
+        }
+    }
+
+    /// Opens the log that the store holds, if it holds one.
+    ///
+    /// # Errors
+    /// What the history could not read, or that its first event is no root event.
+    pub fn open<H: History>(&mut self, history: &H) -> Result<Result<(), RootError>, H::Error> {
+        if history.count(Log::Internal) == 0 {
+            return Ok(Ok(()));
+        }
+        let root = history.event(Log::Internal, 0)?;
+        match Dag::new(&root) {
+            Ok(mut dag) => {
+                dag.open(history)?;
+                self.dag = Some(dag);
+                Ok(Ok(()))
+            }
+            Err(error) => Ok(Err(error)),
+        }
+    }
+
+    /// Tells the node where it and a peer were level, from an earlier life.
+    pub fn recall(&mut self, peer: NodeKey, met: Met) {
+        if self.dag.as_ref().is_some_and(|dag| met.ordinal <= dag.held()) {
+            self.met.insert(peer, met);
+        }
+    }
+
+    /// Handles one input.
+    ///
+    /// # Errors
+    /// What the history could not read: the disk is at fault, and the node must stop.
+    pub fn handle<H: History>(
+        &mut self,
+        now_ms: u64,
+        history: &H,
+        input: Input,
+        out: &mut Vec<Effect>,
+    ) -> Result<(), H::Error> {
+        if std::mem::take(&mut self.appending)
+            && let Some(dag) = &mut self.dag
+        {
+            dag.flushed();
+            if std::mem::take(&mut self.reconsider) {
+                dag.reconsider(history)?;
+                self.met.clear();
+            }
+        }
+        match input {
+            Input::Local { request, command } => self.on_command(request, command, out),
+            Input::LinkUp { link, peer, role } => self.on_link_up(now_ms, link, peer, role, out),
+            Input::Frame { link, bytes } => self.frames.push_back((link, bytes)),
+            Input::Writable { link } => self.on_writable(now_ms, link, history, out)?,
+            Input::LinkDown { link, reason } => self.on_link_down(link, &reason, out),
+            Input::Tick => self.on_tick(now_ms, history, out)?,
+            Input::Continue => {}
+            Input::TurnEnd => {
+                self.flush(out);
+                return Ok(());
+            }
+            Input::Committed => self.push_live(now_ms, history, out)?,
+        }
+        self.run(now_ms, history, out)
+    }
+
+    /// Works through what is queued, until it is done or must wait for an append.
+    fn run<H: History>(
+        &mut self,
+        now: u64,
+        history: &H,
+        out: &mut Vec<Effect>,
+    ) -> Result<(), H::Error> {
+        loop {
+            let flow = if !self.inbox.is_empty() {
+                self.apply_inbox(now, history, out)?
+            } else if let Some((link, bytes)) = self.frames.pop_front() {
+                let flow = self.on_frame(now, link, &bytes, history, out)?;
+                if flow == Flow::Blocked {
+                    self.frames.push_front((link, bytes));
+                }
+                flow
+            } else if let Some(job) = self.jobs.pop_front() {
+                self.on_job(now, job, history, out)?
+            } else {
+                return Ok(());
+            };
+            if flow == Flow::Blocked {
+                self.flush(out);
+                out.push(Effect::Continue);
+                return Ok(());
+            }
+        }
+    }
+
+    /// Asks for everything staged to be appended. One's own last event gets a signature, which
+    /// vouches for those before it.
+    fn flush(&mut self, out: &mut Vec<Effect>) {
+        self.appending = true;
+        if self.staged.is_empty() {
+            return;
+        }
+        let mut events = std::mem::take(&mut self.staged);
+        let node = self.node;
+        if let Some(index) = events.iter().rposition(|event| event.header.author == node)
+            && events[index].signature.is_none()
+        {
+            let last = events.remove(index).signed(&self.key);
+            events.insert(index, last);
+        }
+        out.push(Effect::Append { log: Log::Internal, events });
+    }
+
+    /// When [`Input::Tick`] is due, in milliseconds; nothing if never.
+    pub fn deadline(&self) -> Option<u64> {
+        self.sessions.values().flat_map(|session| self.session_deadlines(session)).min()
+    }
+
+    fn session_deadlines(&self, session: &Session) -> impl Iterator<Item = u64> {
+        let held = self.dag.as_ref().map_or(0, Dag::held);
+        let outgoing = &session.outgoing;
+        let tips_due = !outgoing.eager && outgoing.live_from.is_some_and(|from| from < held);
+        let timed = session.initiator || !session.is_open();
+        let graft = session.incoming.graft.as_ref().map(|(at, _)| *at);
+        let open = session.state != SessionState::Closed;
+        [timed.then_some(session.deadline), tips_due.then_some(outgoing.tips_not_before), graft]
+            .into_iter()
+            .flatten()
+            .filter(move |_| open)
+    }
+
+    /// The log, if this machine has it yet.
+    pub fn dag(&self) -> Option<&Dag> {
+        self.dag.as_ref()
+    }
+
+    /// The log's digest; that of the empty log if this machine holds nothing yet.
+    pub fn digest(&mut self) -> LogDigest {
+        self.dag.as_mut().map_or_else(|| digest_of(&[]), Dag::digest)
+    }
+
+    /// This machine.
+    pub fn key(&self) -> NodeKey {
+        self.node
+    }
+
+    /// The domain.
+    pub fn domain(&self) -> DomainId {
+        self.domain
+    }
+
+    /// How many events wait for others that they link to.
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// The peers that are linked now, with their traffic, by key.
+    pub fn peers(&self) -> Vec<(NodeKey, SessionState, Traffic)> {
+        let mut peers: Vec<_> =
+            self.sessions.values().map(|s| (s.peer, s.state, s.traffic)).collect();
+        peers.sort_unstable_by_key(|(peer, ..)| *peer);
+        peers
+    }
+
+    /// What a link has moved so far.
+    pub fn traffic(&self, link: LinkId) -> Option<Traffic> {
+        self.sessions.get(&link).map(|session| session.traffic)
+    }
+
+    /// Whether nothing is queued or staged.
+    pub fn is_idle(&self) -> bool {
+        self.inbox.is_empty()
+            && self.frames.is_empty()
+            && self.jobs.is_empty()
+            && self.staged.is_empty()
+            && !self.reconsider
+    }
+}

@@ -1,0 +1,301 @@
+//! What somebody at this machine wants.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{Effect, Flow, Node, RequestId};
+use crate::codec::v1;
+use crate::dag::{Rule, Step};
+use crate::domain::{Decision, Role, block_of};
+use crate::event::{Draft, Event, Log, LogSeq, Parents, VerifiedEvent, is_signature_place};
+use crate::history::History;
+use crate::id::{DomainId, EventId, NodeKey};
+use crate::kind;
+use crate::limits::SALT_BYTES_MAX;
+use crate::sync::message::Refusal;
+use crate::sync::session::Traffic;
+
+/// A request to this machine.
+#[derive(Debug)]
+pub enum Command {
+    /// Append events, each linked to the one before. Payload values are canonical DAG-CBOR.
+    Emit(Vec<(Arc<str>, Bytes)>),
+    /// Append a decision about the domain.
+    Decide(Decision),
+    /// Put in authentic events that came as a file.
+    Import(Vec<VerifiedEvent>),
+}
+
+/// What became of a request.
+#[derive(Debug)]
+pub enum Reply {
+    /// The events, in the order of the request.
+    Emitted(Vec<Emitted>),
+    /// How many of the events were new here.
+    Imported {
+        /// New ones.
+        new: u64,
+    },
+    /// A session is over, or level.
+    Synced {
+        /// What it took.
+        traffic: Traffic,
+        /// Whether both sides now hold the same.
+        equal: bool,
+    },
+}
+
+/// An event that this machine wrote.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Emitted {
+    /// Its id.
+    pub id: EventId,
+    /// Its place in this machine's feed.
+    pub seq: u64,
+    /// Its clock.
+    pub logseq: LogSeq,
+    /// Its parents.
+    pub parents: Parents,
+}
+
+/// Why a request was not done.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CommandError {
+    /// This machine does not hold the domain yet.
+    #[error("this machine holds nothing of domain {0} yet")]
+    NotJoined(DomainId),
+    /// The kind belongs to quipu.
+    #[error("kind {0:?} is reserved")]
+    ReservedKind(String),
+    /// This machine may not do that.
+    #[error("this machine ({node}) is {} of the domain, that takes {}", role_text(*.role), .needed.name())]
+    NotEntitled {
+        /// This machine.
+        node: NodeKey,
+        /// What it is.
+        role: Option<Role>,
+        /// What it would have to be.
+        needed: Role,
+    },
+    /// The event breaks a rule.
+    #[error(transparent)]
+    Rule(#[from] Rule),
+    /// There is no such event here, or its payload cannot be erased.
+    #[error("event {0} is not here, or is not one whose payload this machine may erase")]
+    CannotErase(EventId),
+    /// Only somebody up the grant chain removes an admin, and nobody the founder.
+    #[error("this machine may not remove {0}")]
+    CannotRemove(NodeKey),
+    /// The machine is not a member.
+    #[error("{0} is not a member")]
+    NotMember(NodeKey),
+    /// The peer turned this machine away.
+    #[error("{text}")]
+    Refused {
+        /// Why, for programs.
+        refusal: Refusal,
+        /// Why, for people.
+        text: String,
+        /// The domain that the peer holds, if that is the reason.
+        domain: Option<DomainId>,
+    },
+    /// The link broke.
+    #[error("the link to the peer is gone: {0}")]
+    LinkLost(String),
+}
+
+fn role_text(role: Option<Role>) -> &'static str {
+    match role {
+        None => "not a member",
+        Some(Role::Reader) => "a reader",
+        Some(Role::Writer) => "a writer",
+        Some(Role::Admin) => "an admin",
+    }
+}
+
+/// A request that is being worked on.
+#[derive(Debug)]
+pub(super) struct Job {
+    request: RequestId,
+    needed: Role,
+    drafts: VecDeque<Draft>,
+    done: Vec<Emitted>,
+    /// Foreign events and how many of them were new, for imports.
+    import: Option<u64>,
+}
+
+impl Node {
+    pub(super) fn on_command(
+        &mut self,
+        request: RequestId,
+        command: Command,
+        out: &mut Vec<Effect>,
+    ) {
+        match self.job_of(request, command) {
+            Ok(job) => self.jobs.push_back(job),
+            Err(error) => out.push(Effect::Reply { request, reply: Err(error) }),
+        }
+    }
+
+    fn job_of(&mut self, request: RequestId, command: Command) -> Result<Job, CommandError> {
+        let salt_bytes = match (&command, &self.dag) {
+            (Command::Import(_), _) => 0,
+            (_, Some(dag)) => dag.parameters().salt_bytes,
+            (_, None) => return Err(CommandError::NotJoined(self.domain)),
+        };
+        let mut job = Job {
+            request,
+            needed: Role::Writer,
+            drafts: VecDeque::new(),
+            done: Vec::new(),
+            import: None,
+        };
+        match command {
+            Command::Emit(events) => {
+                for (kind, value) in events {
+                    if kind::is_reserved(&kind) {
+                        return Err(CommandError::ReservedKind(kind.to_string()));
+                    }
+                    let payload = v1::payload_block(self.salt(salt_bytes).as_ref(), &value);
+                    job.drafts.push_back(Draft { log: Log::Internal, kind, payload });
+                }
+            }
+            Command::Decide(decision) => {
+                self.check_decision(&decision)?;
+                let erase = matches!(decision, Decision::Erase { .. });
+                job.needed = if erase { Role::Writer } else { Role::Admin };
+                job.drafts.push_back(self.draft_of(&decision));
+            }
+            Command::Import(events) => {
+                let held = self.dag.as_ref().map_or(0, crate::dag::Dag::held);
+                job.import = Some(held);
+                self.inbox.extend(events.into_iter().map(|event| (None, event)));
+            }
+        }
+        Ok(job)
+    }
+
+    /// Refuses decisions that would have no effect.
+    fn check_decision(&self, decision: &Decision) -> Result<(), CommandError> {
+        let Some(dag) = &self.dag else { return Ok(()) };
+        if let Decision::Remove { node } = decision {
+            let authority = dag.authority();
+            if authority.role(node).is_none() {
+                return Err(CommandError::NotMember(*node));
+            }
+            if !authority.may_remove(&self.node, node) {
+                return Err(CommandError::CannotRemove(*node));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn draft_of(&mut self, decision: &Decision) -> Draft {
+        let salt_bytes = self.dag.as_ref().map_or(0, |dag| dag.parameters().salt_bytes);
+        let (kind, value) = decision.to_value();
+        let payload = block_of(&value, self.salt(salt_bytes).as_ref());
+        Draft { log: Log::Internal, kind: kind.into(), payload }
+    }
+
+    /// Fresh random bytes that nobody can guess.
+    fn salt(&mut self, length: usize) -> impl AsRef<[u8]> + use<> {
+        let mut salt = smallvec::SmallVec::<[u8; SALT_BYTES_MAX]>::from_elem(0, length);
+        self.salts.fill(&mut salt);
+        salt
+    }
+
+    pub(super) fn on_job<H: History>(
+        &mut self,
+        now: u64,
+        mut job: Job,
+        history: &H,
+        out: &mut Vec<Effect>,
+    ) -> Result<Flow, H::Error> {
+        let request = job.request;
+        if let Some(held) = job.import {
+            let new = self.dag.as_ref().map_or(0, crate::dag::Dag::held) - held;
+            out.push(Effect::Reply { request, reply: Ok(Reply::Imported { new }) });
+            return Ok(Flow::Done);
+        }
+        if self.reconsider {
+            self.jobs.push_front(job);
+            return Ok(Flow::Blocked);
+        }
+        if let Some(error) = self.not_entitled(job.needed) {
+            out.push(Effect::Reply { request, reply: Err(error) });
+            return Ok(Flow::Done);
+        }
+        while let Some(draft) = job.drafts.pop_front() {
+            match self.write(now, draft, history, out)? {
+                Written::Done(emitted) => job.done.push(emitted),
+                Written::Blocked(draft) => {
+                    job.drafts.push_front(draft);
+                    self.jobs.push_front(job);
+                    return Ok(Flow::Blocked);
+                }
+                Written::Refused(error) => {
+                    out.push(Effect::Reply { request, reply: Err(error) });
+                    return Ok(Flow::Done);
+                }
+            }
+        }
+        out.push(Effect::Reply { request, reply: Ok(Reply::Emitted(job.done)) });
+        Ok(Flow::Done)
+    }
+
+    fn not_entitled(&self, needed: Role) -> Option<CommandError> {
+        let role = self.dag.as_ref()?.authority().role(&self.node);
+        (role < Some(needed)).then_some(CommandError::NotEntitled { node: self.node, role, needed })
+    }
+
+    /// Writes one event of this machine's own.
+    pub(super) fn write<H: History>(
+        &mut self,
+        now: u64,
+        draft: Draft,
+        history: &H,
+        out: &mut Vec<Effect>,
+    ) -> Result<Written, H::Error> {
+        let Some(dag) = &mut self.dag else { return Ok(Written::Blocked(draft)) };
+        let at = dag.next_position(self.node, now);
+        let again = draft.clone();
+        let event: Event = draft.place(at, &self.domain);
+        let mut event = VerifiedEvent::vouched(event);
+        let applied = match dag.insert(&event, history)? {
+            Step::Applied(applied) => applied,
+            Step::Flush => return Ok(Written::Blocked(again)),
+            Step::Refused(rule) => return Ok(Written::Refused(rule.into())),
+            Step::Quarantined | Step::Known | Step::Missing(_) => {
+                let role = dag.authority().role(&self.node);
+                let needed = Role::Writer;
+                let error = CommandError::NotEntitled { node: self.node, role, needed };
+                return Ok(Written::Refused(error));
+            }
+        };
+        if is_signature_place(event.header.seq) {
+            event = event.signed(&self.key);
+        }
+        let head = &event.header.head;
+        let (seq, logseq, parents) = (head.seq, head.logseq, head.parents.clone());
+        let emitted = Emitted { id: event.id, seq, logseq, parents };
+        self.reconsider |= applied.reconsider;
+        if let Some(target) = applied.erase
+            && let Some(ordinal) = history.find(Log::Internal, &target)?
+        {
+            out.push(Effect::Erase { log: Log::Internal, ordinal });
+        }
+        self.staged.push(event);
+        Ok(Written::Done(emitted))
+    }
+}
+
+/// What became of an own event.
+#[derive(Debug)]
+pub(super) enum Written {
+    Done(Emitted),
+    /// Append first, then write this.
+    Blocked(Draft),
+    Refused(CommandError),
+}

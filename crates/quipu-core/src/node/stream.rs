@@ -1,0 +1,427 @@
+//! Streaming events: what was asked for first, then new ones as they come.
+
+use std::ops::Range;
+
+use super::peer::LOG;
+use super::{Effect, LinkId, Node};
+use crate::codec::pack::{self, AUTHOR_PREFIX_BYTES, Context, PackError, Resolve, Shared};
+use crate::dag::Dag;
+use crate::event::{Event, is_signature_place};
+use crate::history::{History, Ordinal};
+use crate::id::{EventId, NodeKey};
+use crate::limits::{FRAME_EVENTS_MAX, FRAME_PAYLOAD_BYTES, GRAFT_MS, SEND_WINDOW_BYTES, TIPS_MS};
+use crate::sketch::Item;
+use crate::sync::frontier::{EndItem, Frontier};
+use crate::sync::message::{Message, Range as WantRange, Refusal, Wanted};
+use crate::sync::session::{PeerHas, SessionState};
+
+/// Duplicates among live events after which a peer is asked to stop pushing them.
+const PRUNE_AFTER: u64 = 8;
+
+/// What the writer of a batch may refer to: events that the peer holds.
+struct Known<'a, H> {
+    dag: &'a Dag,
+    frontier: &'a Frontier,
+    history: &'a H,
+    has: &'a PeerHas,
+}
+
+impl<H: History> Known<'_, H> {
+    fn is_held(&self, author: &NodeKey, seq: u64, ordinal: Ordinal) -> bool {
+        !self.has.plain
+            && ordinal < self.has.below
+            && self.has.above.get(author).is_none_or(|above| seq <= *above)
+    }
+}
+
+impl<H: History> Shared for Known<'_, H> {
+    fn shared(&self, id: &EventId) -> Option<(NodeKey, u64)> {
+        if self.has.plain || self.has.below == 0 {
+            return None;
+        }
+        let ordinal = self.history.find(LOG, id).ok()??;
+        let head = self.history.place(LOG, ordinal).ok()?.head;
+        let sure = self.is_held(&head.author, head.seq, ordinal)
+            && !self.dag.is_forked(&head.author)
+            && !self.dag.is_quarantined(id);
+        sure.then_some((head.author, head.seq))
+    }
+
+    fn author_is_shared(&self, author: &NodeKey) -> bool {
+        let prefix = &author.0[..AUTHOR_PREFIX_BYTES];
+        if self.has.plain || self.frontier.author_with_prefix(prefix) != Some(*author) {
+            return false;
+        }
+        let first = self.history.feed(LOG, author, 1..2).ok();
+        first
+            .and_then(|list| list.first().copied())
+            .is_some_and(|(_, o)| self.is_held(author, 1, o))
+    }
+}
+
+/// How the reader of a batch finds what it refers to.
+struct Here<'a, H> {
+    dag: Option<&'a Dag>,
+    frontier: &'a Frontier,
+    history: &'a H,
+}
+
+impl<H: History> Resolve for Here<'_, H> {
+    fn id_at(&self, author: &NodeKey, seq: u64) -> Option<EventId> {
+        let dag = self.dag?;
+        let mut found = None;
+        for (_, ordinal) in self.history.feed(LOG, author, seq..seq.checked_add(1)?).ok()? {
+            let id = self.history.place(LOG, ordinal).ok()?.id;
+            if !dag.is_quarantined(&id) && found.replace(id).is_some() {
+                return None;
+            }
+        }
+        found
+    }
+
+    fn author_with_prefix(&self, prefix: &[u8]) -> Option<NodeKey> {
+        self.frontier.author_with_prefix(prefix)
+    }
+
+    fn id_at_position(&self, _position: u64) -> Option<EventId> {
+        None
+    }
+}
+
+impl Node {
+    pub(super) fn on_writable<H: History>(
+        &mut self,
+        now: u64,
+        link: LinkId,
+        history: &H,
+        out: &mut Vec<Effect>,
+    ) -> Result<(), H::Error> {
+        if let Some(session) = self.sessions.get_mut(&link) {
+            session.outgoing.window = 0;
+        }
+        self.pump(now, link, history, out)?;
+        self.conclude(now, link, out);
+        Ok(())
+    }
+
+    /// After a commit: new events go to all peers that want them.
+    pub(super) fn push_live<H: History>(
+        &mut self,
+        now: u64,
+        history: &H,
+        out: &mut Vec<Effect>,
+    ) -> Result<(), H::Error> {
+        let links: Vec<LinkId> = self.sessions.keys().copied().collect();
+        for link in links {
+            self.pump(now, link, history, out)?;
+        }
+        Ok(())
+    }
+
+    /// Sends as much as the link takes: first what was asked for, then the end of the round, then
+    /// what is new.
+    pub(super) fn pump<H: History>(
+        &mut self,
+        now: u64,
+        link: LinkId,
+        history: &H,
+        out: &mut Vec<Effect>,
+    ) -> Result<(), H::Error> {
+        if !self.staged.is_empty() || self.reconsider {
+            return Ok(());
+        }
+        loop {
+            let Some(session) = self.sessions.get_mut(&link).filter(|s| s.is_open()) else {
+                return Ok(());
+            };
+            if session.outgoing.window >= SEND_WINDOW_BYTES {
+                return Ok(());
+            }
+            if let Some(stretch) = session.outgoing.cargo.next(FRAME_EVENTS_MAX) {
+                self.send_events(link, stretch, false, history, out)?;
+            } else if session.outgoing.owes_end {
+                if !session.initiator && session.incoming.end.is_none() {
+                    return Ok(());
+                }
+                self.send_end(link, out);
+            } else if !self.push_new(now, link, history, out)? {
+                return Ok(());
+            }
+        }
+    }
+
+    fn send_end(&mut self, link: LinkId, out: &mut Vec<Effect>) {
+        let digest = self.digest();
+        let Some(session) = self.sessions.get_mut(&link) else { return };
+        session.outgoing.owes_end = false;
+        session.has.above.clear();
+        session.has.below = session.view_at;
+        let round = session.round;
+        out.push(Effect::Send { link, bytes: session.encode(&Message::End { round, digest }) });
+    }
+
+    /// Pushes or announces new events. Answers whether anything was done.
+    fn push_new<H: History>(
+        &mut self,
+        now: u64,
+        link: LinkId,
+        history: &H,
+        out: &mut Vec<Effect>,
+    ) -> Result<bool, H::Error> {
+        let Some(dag) = &self.dag else { return Ok(false) };
+        let held = dag.held().min(history.count(LOG));
+        let Some(session) = self.sessions.get_mut(&link) else { return Ok(false) };
+        let Some(from) = session.outgoing.live_from.filter(|from| *from < held) else {
+            return Ok(false);
+        };
+        if session.outgoing.eager {
+            let stretch = from..held.min(from + FRAME_EVENTS_MAX as u64);
+            session.outgoing.live_from = Some(stretch.end);
+            session.prune_received(from);
+            self.send_events(link, stretch, true, history, out)?;
+            return Ok(true);
+        }
+        if now < session.outgoing.tips_not_before {
+            return Ok(false);
+        }
+        session.outgoing.tips_not_before = now + TIPS_MS;
+        session.outgoing.live_from = Some(held);
+        let ends = dag.ends();
+        let fresh = ends.iter().filter(|e| e.ordinal >= from && !session.came_from_peer(e.ordinal));
+        let items: Vec<Item> = fresh.map(|end| self.frontier.item(end)).collect();
+        session.prune_received(held);
+        if !items.is_empty() {
+            out.push(Effect::Send { link, bytes: session.encode(&Message::Tips(items)) });
+        }
+        Ok(true)
+    }
+
+    /// Packs a stretch of events into one frame.
+    fn send_events<H: History>(
+        &mut self,
+        link: LinkId,
+        stretch: Range<Ordinal>,
+        live: bool,
+        history: &H,
+        out: &mut Vec<Effect>,
+    ) -> Result<(), H::Error> {
+        let (Some(dag), Some(session)) = (&mut self.dag, self.sessions.get_mut(&link)) else {
+            return Ok(());
+        };
+        self.frontier.refresh(dag);
+        let mut events = history.events(LOG, stretch.clone())?;
+        let fitting = fitting(&events);
+        events.truncate(fitting);
+        let next = stretch.start + fitting as u64;
+        if next < stretch.end {
+            if live {
+                session.outgoing.live_from = Some(next);
+            } else {
+                session.outgoing.cargo.give_back(next, &stretch);
+            }
+        }
+        let mut ordinal = stretch.start;
+        events.retain(|event| {
+            let skip = dag.is_quarantined(&event.id) || (live && session.came_from_peer(ordinal));
+            ordinal += 1;
+            !skip
+        });
+        if events.is_empty() {
+            return Ok(());
+        }
+        for event in &mut events {
+            if !is_signature_place(event.header.seq) && !is_end(dag, event) {
+                event.signature = None;
+            }
+        }
+        if session.outgoing.restart || live {
+            session.outgoing.context = Context::writer();
+        }
+        let has = &session.has;
+        let known = Known { dag, frontier: &self.frontier, history, has };
+        let packed = pack::encode(&events, &mut session.outgoing.context, &known);
+        if live {
+            // What was pushed or came from there counts as held there from now on.
+            session.has.below = session.has.below.max(next);
+        }
+        let restart = std::mem::replace(&mut session.outgoing.restart, live) || live;
+        let index = session.outgoing.index;
+        session.outgoing.index = index.wrapping_add(1);
+        session.traffic.sent_events += events.len() as u64;
+        let message = Message::Events { index, restart, live, packed };
+        out.push(Effect::Send { link, bytes: session.encode(&message) });
+        Ok(())
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the fields of one message")]
+    pub(super) fn on_events<H: History>(
+        &mut self,
+        now: u64,
+        link: LinkId,
+        index: u32,
+        restart: bool,
+        live: bool,
+        packed: &[u8],
+        history: &H,
+        out: &mut Vec<Effect>,
+    ) {
+        if live {
+            self.prune_if_redundant(link, out);
+        }
+        if let Some(dag) = &mut self.dag {
+            self.frontier.refresh(dag);
+        }
+        let Some(session) = self.sessions.get_mut(&link) else { return };
+        let in_order = index == session.incoming.index;
+        if !restart && (!in_order || session.incoming.broken) {
+            session.incoming.broken = true;
+            self.poke(now, link, false, out);
+            return;
+        }
+        session.incoming.index = index.wrapping_add(1);
+        session.incoming.broken = false;
+        if restart {
+            session.incoming.context = Context::reader();
+        }
+        let here = Here { dag: self.dag.as_ref(), frontier: &self.frontier, history };
+        let context = &mut session.incoming.context;
+        match pack::decode(packed, context, &here, &self.domain) {
+            Ok(events) => self.take_events(link, events, out),
+            Err(PackError::Unresolved(_)) => {
+                session.incoming.broken = true;
+                session.plain = true;
+                self.poke(now, link, true, out);
+            }
+            Err(error) => self.refuse(link, Refusal::Misbehaved, error.to_string(), out),
+        }
+    }
+
+    fn take_events(&mut self, link: LinkId, events: Vec<Event>, out: &mut Vec<Effect>) {
+        let Some(session) = self.sessions.get_mut(&link) else { return };
+        for event in events {
+            if let Err(error) = session.incoming.unsigned.push(event) {
+                self.refuse(link, Refusal::Misbehaved, error.to_string(), out);
+                return;
+            }
+        }
+        while let Some(event) = session.incoming.unsigned.pop() {
+            self.inbox.push_back((Some(link), event));
+        }
+    }
+
+    /// Something was lost or could not be read: the initiator is to compare again.
+    fn poke(&mut self, now: u64, link: LinkId, plain: bool, out: &mut Vec<Effect>) {
+        let Some(session) = self.sessions.get_mut(&link) else { return };
+        session.incoming.unsigned = Default::default();
+        if session.initiator {
+            session.deadline = session.deadline.min(now + TIPS_MS);
+            if !plain {
+                return;
+            }
+        }
+        out.push(Effect::Send { link, bytes: session.encode(&Message::Poke { plain }) });
+    }
+
+    /// Asks a peer whose live events came from elsewhere before to stop pushing them
+    /// (PlumTree; Leitão, Pereira, Rodrigues 2007).
+    fn prune_if_redundant(&mut self, link: LinkId, out: &mut Vec<Effect>) {
+        let others = self.sessions.values().filter(|s| s.state == SessionState::Level).count();
+        let Some(session) = self.sessions.get_mut(&link) else { return };
+        let traffic = &session.traffic;
+        let duplicates = traffic.duplicate_events - session.duplicates_seen;
+        let fresh = traffic.received_events - session.fresh_seen;
+        if duplicates + fresh < PRUNE_AFTER {
+            return;
+        }
+        (session.duplicates_seen, session.fresh_seen) =
+            (traffic.duplicate_events, traffic.received_events);
+        if duplicates > fresh && others > 1 {
+            out.push(Effect::Send { link, bytes: session.encode(&Message::Prune) });
+        }
+    }
+
+    pub(super) fn set_eager(&mut self, link: LinkId, eager: bool) {
+        if let Some(session) = self.sessions.get_mut(&link) {
+            session.outgoing.eager = eager;
+        }
+    }
+
+    /// A peer announced feed ends. They may be on their way from elsewhere: look again later.
+    pub(super) fn on_tips(&mut self, now: u64, link: LinkId, items: Vec<Item>) {
+        let Some(session) = self.sessions.get_mut(&link) else { return };
+        match &mut session.incoming.graft {
+            Some((_, waiting)) => waiting.extend(items),
+            None => session.incoming.graft = Some((now + GRAFT_MS, items)),
+        }
+    }
+
+    /// Announced ends that did not arrive are asked for, and the peer pushes again.
+    pub(super) fn graft_if_due<H: History>(
+        &mut self,
+        now: u64,
+        link: LinkId,
+        history: &H,
+        out: &mut Vec<Effect>,
+    ) -> Result<(), H::Error> {
+        let Some(session) = self.sessions.get_mut(&link) else { return Ok(()) };
+        if session.incoming.graft.as_ref().is_none_or(|(at, _)| now < *at) {
+            return Ok(());
+        }
+        let items = session.incoming.graft.take().map(|(_, items)| items).unwrap_or_default();
+        let Some(dag) = &mut self.dag else { return Ok(()) };
+        self.frontier.refresh(dag);
+        let mut ranges: Vec<WantRange> = Vec::new();
+        for item in &items {
+            let end = EndItem::of(item);
+            if let Some(above) = lacking_above(dag, &self.frontier, history, &end)? {
+                let range = WantRange { author: end.author, above };
+                if !ranges.contains(&range) {
+                    ranges.push(range);
+                }
+            }
+        }
+        if !ranges.is_empty() {
+            let wanted = Wanted::Ranges(ranges);
+            let want = Message::Want { round: 0, plain: false, wanted };
+            for message in [want, Message::Graft] {
+                out.push(Effect::Send { link, bytes: session.encode(&message) });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// If an announced end is not held: from where on its feed is lacking.
+fn lacking_above<H: History>(
+    dag: &Dag,
+    frontier: &Frontier,
+    history: &H,
+    end: &EndItem,
+) -> Result<Option<u64>, H::Error> {
+    let authors = frontier.authors_with(&end.author);
+    let mut above = Some(0);
+    for author in authors {
+        let own = dag.own_end(author).map_or(0, |end| end.seq);
+        let seq = end.seq_near(own);
+        let mut held = false;
+        for (_, ordinal) in history.feed(LOG, author, seq..seq + 1)? {
+            held |= end.fits(&history.place(LOG, ordinal)?.id);
+        }
+        above = (!held).then_some(own.min(seq.saturating_sub(1)));
+    }
+    Ok(above)
+}
+
+/// How many of the events fit into one frame.
+fn fitting(events: &[Event]) -> usize {
+    let mut bytes = 0;
+    let fits = events.iter().take_while(|event| {
+        bytes += event.payload.as_ref().map_or(0, bytes::Bytes::len);
+        bytes <= FRAME_PAYLOAD_BYTES
+    });
+    fits.count().max(1).min(events.len())
+}
+
+fn is_end(dag: &Dag, event: &Event) -> bool {
+    dag.ends_of(&event.header.author).iter().any(|end| end.id == event.id)
+}
