@@ -27,13 +27,18 @@ pub const SEND_QUEUE_LOW: usize = 256 << 10;
 /// [`SEND_QUEUE_HIGH`] overshoots by a few frames, never by this much.
 pub const SEND_QUEUE_MAX: usize = 8 << 20;
 
-/// Bytes delivered by one link and not yet reported as consumed. A reader stops there, and then
-/// QUIC flow control stops the peer. Must hold at least one frame.
+/// Bytes delivered by one link and not yet reported as consumed. The sender counts them too, by the
+/// grants it gets, and sends no more: so the reader never has to leave bytes in QUIC (see
+/// [`QUIC_WINDOW`]). Must hold more than a frame and a [`GRANT_STEP`]. Both ends must agree on it.
 pub const RECV_WINDOW: usize = 4 << 20;
 
+/// Consumed bytes are granted anew in steps of this: eight for a whole window.
+pub const GRANT_STEP: usize = RECV_WINDOW / 8;
+
 /// Bytes in flight on one link in each direction: 1 MiB fills a 1 Gbit/s path of 8 ms. It cannot be
-/// much more: noq-proto 1.4 ends a connection with "too many gaps in stream buffer" when more than
-/// 1024 packets of a stream wait to be read, and 1 MiB are 914 packets of the smallest MTU.
+/// much more, and must not be left unread: noq-proto 1.4 ends a connection with "too many gaps in
+/// stream buffer" when some 1024 to 2048 packets of a stream wait for the reader or for one lost
+/// before them (quinn issue 2809), and 1 MiB are 914 packets of the smallest MTU.
 pub const QUIC_WINDOW: u32 = 1 << 20;
 
 /// How long a dial may take. A machine on the same continent answers within 0.5 s, twice that when

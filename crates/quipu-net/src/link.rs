@@ -1,5 +1,6 @@
 //! The life of one link: a task that writes, a task that reads, and one reason why both ended.
 
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -8,9 +9,11 @@ use iroh::endpoint::{Connection, ConnectionError, RecvStream, SendStream, VarInt
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use crate::config::{CLOSE_FLUSH_TIMEOUT, FRAME_BYTES_MAX, REASON_BYTES_MAX, SEND_QUEUE_MAX};
+use crate::config::{
+    CLOSE_FLUSH_TIMEOUT, FRAME_BYTES_MAX, REASON_BYTES_MAX, RECV_WINDOW, SEND_QUEUE_MAX,
+};
 use crate::event::{LinkEvent, Sink};
-use crate::inbound::{ReadEnd, Window, read_frame};
+use crate::inbound::{ReadEnd, Record, Window, read_record};
 use crate::outbox::{Outbox, Pushed};
 
 /// Application close codes; the reason text says more.
@@ -42,8 +45,8 @@ impl Link {
         Self {
             id,
             connection,
-            outbox: Outbox::default(),
-            window: Window::new(),
+            outbox: Outbox::new(),
+            window: Window::default(),
             closing: Notify::new(),
             ended: Mutex::new(None),
         }
@@ -68,7 +71,7 @@ impl Link {
 
     /// A frame of so many bytes was consumed by the driver.
     pub(crate) fn consumed(&self, frame_bytes: usize) {
-        self.window.give_back(frame_bytes);
+        self.outbox.owe(self.window.give_back(frame_bytes));
     }
 
     /// Ends the link once the queued frames are written.
@@ -84,6 +87,24 @@ impl Link {
         self.outbox.abort();
         self.closing.notify_one();
         self.connection.close(code, cut_reason(reason));
+    }
+
+    /// Ends the link if its peer broke the rules.
+    async fn judge(&self, end: &ReadEnd) {
+        let fault = match end {
+            // The peer is closing: let it say why.
+            ReadEnd::Finished => {
+                return drop(timeout(REASON_WAIT, self.connection.closed()).await);
+            }
+            ReadEnd::Closed | ReadEnd::Failed(_) => return,
+            ReadEnd::Cut => "stream cut inside a record".to_owned(),
+            ReadEnd::TooLong(bytes) => {
+                format!("frame of {bytes} bytes announced, {FRAME_BYTES_MAX} allowed")
+            }
+            ReadEnd::Overrun => format!("more than {RECV_WINDOW} bytes sent without a grant"),
+            ReadEnd::Overgrant(charge) => format!("{charge} bytes granted, fewer were sent"),
+        };
+        self.abort(CODE_PROTOCOL, &fault);
     }
 
     fn note_end(&self, reason: &str) {
@@ -115,34 +136,39 @@ impl Link {
 /// Runs a link from its streams to its end. Returns why it ended; the caller reports that.
 pub(crate) async fn run(link: Arc<Link>, send: SendStream, recv: RecvStream, sink: Sink) -> String {
     let mut writer = tokio::spawn(write_frames(link.clone(), send, sink.clone()));
+    let mut reader = pin!(read_frames(&link, recv, &sink));
     let end = tokio::select! {
-        end = read_frames(&link, recv, &sink) => end,
-        () = link.closing.notified() => ReadEnd::Closed,
+        end = &mut reader => end,
+        // Reading goes on while queued frames go out, for the grants that they need. A peer that
+        // does not read must not hold up the end.
+        () = link.closing.notified() => tokio::select! {
+            end = &mut reader => end,
+            _ = timeout(FLUSH_WAIT, &mut writer) => ReadEnd::Closed,
+        },
     };
-    match &end {
-        // The peer is closing: let it say why.
-        ReadEnd::Finished => drop(timeout(REASON_WAIT, link.connection.closed()).await),
-        ReadEnd::Cut => link.abort(CODE_PROTOCOL, "stream cut inside a frame"),
-        ReadEnd::TooLong(bytes) => link.abort(
-            CODE_PROTOCOL,
-            &format!("frame of {bytes} bytes announced, {FRAME_BYTES_MAX} allowed"),
-        ),
-        // A peer that does not read must not hold up the end.
-        ReadEnd::Closed => drop(timeout(FLUSH_WAIT, &mut writer).await),
-        ReadEnd::Failed(_) => {}
-    }
+    link.judge(&end).await;
     let reason = link.down_reason(&end);
-    link.abort(CODE_CLOSED, &reason);
+    link.abort(CODE_CLOSED, &link.ended().unwrap_or_default());
     if !writer.is_finished() {
         drop(writer.await);
     }
     reason
 }
 
+/// Delivers frames until the stream ends; none once this side has closed the link.
 async fn read_frames(link: &Link, mut recv: RecvStream, sink: &Sink) -> ReadEnd {
     loop {
-        match read_frame(&mut recv, &link.window).await {
-            Ok(bytes) => sink(LinkEvent::Frame { link: link.id, bytes }),
+        match read_record(&mut recv, &link.window).await {
+            Ok(Record::Frame(bytes)) => {
+                if link.ended().is_none() {
+                    sink(LinkEvent::Frame { link: link.id, bytes });
+                }
+            }
+            Ok(Record::Grant(charge)) => {
+                if !link.outbox.granted(charge) {
+                    return ReadEnd::Overgrant(charge);
+                }
+            }
             Err(end) => return end,
         }
     }

@@ -266,9 +266,19 @@ async fn dial(
         let (send, recv) = connection.open_bi().await.map_err(|error| chain(&error))?;
         Ok((connection, send, recv))
     };
-    timeout(CONNECT_TIMEOUT, dialled).await.unwrap_or_else(|_| {
-        Err(format!("no answer from {addrs:?} in {} s", CONNECT_TIMEOUT.as_secs()))
-    })
+    match timeout(CONNECT_TIMEOUT, dialled).await {
+        Ok(result) => result.map_err(|error| explain(error, addrs)),
+        Err(_) => Err(format!("no answer from {addrs:?} in {} s", CONNECT_TIMEOUT.as_secs())),
+    }
+}
+
+/// Says in plain words what TLS says of a certificate with a key other than the one asked for.
+fn explain(error: String, addrs: &[SocketAddr]) -> String {
+    if error.contains("UnknownIssuer") {
+        format!("the node at {addrs:?} does not hold the key asked for")
+    } else {
+        error
+    }
 }
 
 /// Room for incoming handshakes and links.

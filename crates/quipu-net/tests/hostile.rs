@@ -1,4 +1,5 @@
 //! Peers that do not keep the rules, and addresses where nobody keeps any.
+#![allow(clippy::print_stdout)]
 
 mod common;
 
@@ -7,10 +8,18 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use common::{Side, dial, loopback, pair, runtime};
-use iroh::endpoint::{Connection, SendStream, presets};
+use iroh::endpoint::{Connection, RecvStream, SendStream, presets};
 use iroh::{Endpoint, EndpointAddr, PublicKey, RelayMode, TransportAddr};
-use quipu_net::{ALPN, CONNECT_TIMEOUT, FRAME_BYTES_MAX, LinkEvent};
+use quipu_net::{ALPN, CONNECT_TIMEOUT, FRAME_BYTES_MAX, LINKS_MAX, LinkEvent, RECV_WINDOW};
 use tokio::runtime::Runtime;
+
+type Target = EndpointAddr;
+
+fn target(side: &Side) -> Target {
+    let id = PublicKey::from_bytes(&side.transport.node()).unwrap();
+    let addrs = side.transport.local_addrs().into_iter().map(TransportAddr::Ip);
+    EndpointAddr::from_parts(id, addrs)
+}
 
 /// A peer that speaks QUIC but writes what it likes.
 struct Stranger {
@@ -20,9 +29,7 @@ struct Stranger {
 
 impl Stranger {
     fn dial(runtime: &Runtime, to: &Side) -> Self {
-        let id = PublicKey::from_bytes(&to.transport.node()).unwrap();
-        let addrs = to.transport.local_addrs().into_iter().map(TransportAddr::Ip);
-        let target = EndpointAddr::from_parts(id, addrs);
+        let target = target(to);
         runtime.block_on(async {
             let endpoint = Endpoint::builder(presets::Minimal)
                 .relay_mode(RelayMode::Disabled)
@@ -35,6 +42,14 @@ impl Stranger {
             let connection = endpoint.connect(target, ALPN).await.unwrap();
             Self { endpoint, connection }
         })
+    }
+
+    /// One more link over the same endpoint, with a first frame.
+    async fn another(&self, to: &Target) -> Option<(Connection, SendStream, RecvStream)> {
+        let connection = self.endpoint.connect(to.clone(), ALPN).await.ok()?;
+        let (mut send, recv) = connection.open_bi().await.ok()?;
+        send.write_all(b"\0\0\0\0").await.ok()?;
+        Some((connection, send, recv))
     }
 
     fn write(&self, runtime: &Runtime, bytes: &[u8]) -> SendStream {
@@ -72,9 +87,87 @@ fn a_stream_cut_inside_a_frame_is_told_from_an_end() {
             assert_eq!(b.frame(), "abcde");
             assert_eq!(b.down(), "peer ended its stream");
         } else {
-            assert_eq!(b.down(), "closed here: stream cut inside a frame");
+            assert_eq!(b.down(), "closed here: stream cut inside a record");
         }
     }
+}
+
+#[test]
+fn a_peer_that_ignores_the_window_loses_the_link() {
+    let runtime = runtime();
+    let b = Side::new(&runtime, 2);
+    let stranger = Stranger::dial(&runtime, &b);
+    let mut frame = vec![0; 4 + FRAME_BYTES_MAX];
+    frame[..4].copy_from_slice(&(FRAME_BYTES_MAX as u32).to_le_bytes());
+    let mut send = stranger.write(&runtime, &frame);
+    b.up();
+    let frames = RECV_WINDOW / FRAME_BYTES_MAX;
+    runtime.block_on(async { while send.write_all(&frame).await.is_ok() {} });
+    for _ in 0..frames - 1 {
+        assert!(matches!(b.next(), LinkEvent::Frame { .. }));
+    }
+    assert_eq!(
+        b.down(),
+        format!("closed here: more than {RECV_WINDOW} bytes sent without a grant")
+    );
+}
+
+#[test]
+fn a_grant_of_what_was_never_sent_ends_the_link() {
+    let runtime = runtime();
+    let b = Side::new(&runtime, 2);
+    let stranger = Stranger::dial(&runtime, &b);
+    let _send = stranger.write(&runtime, &(1 << 31 | 5u32).to_le_bytes());
+    b.up();
+    assert_eq!(b.down(), "closed here: 5 bytes granted, fewer were sent");
+}
+
+#[test]
+fn incoming_links_are_limited_and_a_free_place_is_used_again() {
+    let runtime = runtime();
+    let b = Side::new(&runtime, 2);
+    let stranger = Stranger::dial(&runtime, &b);
+    let mut links = Vec::new();
+    // The connection without a stream takes a place, too.
+    for _ in 1..LINKS_MAX {
+        links.push(runtime.block_on(stranger.another(&target(&b))).expect("room"));
+    }
+    assert!(runtime.block_on(stranger.another(&target(&b))).is_none(), "no room");
+    let ups = |side: &Side| {
+        let events = std::iter::from_fn(|| side.try_next(Duration::from_millis(500)));
+        events.filter(|event| matches!(event, LinkEvent::Up { .. })).count()
+    };
+    assert_eq!(ups(&b), LINKS_MAX - 1);
+    links.clear();
+    while b.try_next(Duration::from_millis(500)).is_some() {}
+    let _one = runtime.block_on(stranger.another(&target(&b))).expect("room again");
+    assert_eq!(ups(&b), 1);
+}
+
+#[test]
+fn many_handshakes_at_once_are_bounded_and_do_not_lock_others_out() {
+    let runtime = runtime();
+    let b = Side::new(&runtime, 2);
+    let stranger = Stranger::dial(&runtime, &b);
+    let target = target(&b);
+    runtime.block_on(async {
+        let endpoint = &stranger.endpoint;
+        let dials = (0..300).map(|_| {
+            let (endpoint, target) = (endpoint.clone(), target.clone());
+            tokio::spawn(async move { endpoint.connect(target, ALPN).await.ok() })
+        });
+        let mut accepted = Vec::new();
+        for dial in dials.collect::<Vec<_>>() {
+            accepted.extend(dial.await.unwrap());
+        }
+        println!("{} of 300 accepted", accepted.len());
+        assert!(accepted.len() <= LINKS_MAX);
+    });
+    // Those connections are gone now; give their ends time to arrive.
+    std::thread::sleep(Duration::from_millis(500));
+    let a = Side::new(&runtime, 1);
+    dial(&a, &b);
+    b.up();
 }
 
 #[test]
@@ -113,7 +206,7 @@ fn the_wrong_key_at_an_address_fails() {
     let (a, b, c) = (Side::new(&runtime, 1), Side::new(&runtime, 2), Side::new(&runtime, 3));
     a.commands.connect(9, c.transport.node(), b.transport.local_addrs());
     let reason = a.connect_failed();
-    println!("{reason}");
+    assert!(reason.contains("does not hold the key asked for"), "{reason}");
     assert_eq!(b.try_next(Duration::from_millis(200)), None);
 }
 

@@ -1,4 +1,5 @@
 //! Links between two transports in one process, over loopback.
+#![allow(clippy::print_stdout)]
 
 mod common;
 
@@ -229,4 +230,30 @@ fn two_links_between_the_same_peers_are_separate() {
     assert_eq!(b.down(), "closed by peer: one is enough");
     a.commands.send(second, Bytes::from_static(b"on"));
     assert_eq!(b.frame(), "on");
+}
+
+/// A reader that stops reading its stream lets packets pile up in QUIC, which allows some 2000 of
+/// them and then ends the connection, however few bytes they hold.
+#[test]
+fn many_small_packets_towards_a_slow_consumer_do_not_end_the_link() {
+    let runtime = runtime();
+    let (a, link, b, link_b) = pair(&runtime);
+    let frame = Bytes::from(vec![9; 300]);
+    let frames = RECV_WINDOW / frame_charge(frame.len()) + 8_000;
+    for _ in 0..frames {
+        assert!(a.commands.send(link, frame.clone()) > 0, "{:?}", a.try_next(SOON));
+        // Each in a packet of its own.
+        std::thread::sleep(Duration::from_micros(20));
+    }
+    let mut waiting = 0;
+    while let Some(LinkEvent::Frame { .. }) = b.try_next(Duration::from_millis(300)) {
+        waiting += 1;
+    }
+    assert!(waiting * frame_charge(frame.len()) <= RECV_WINDOW);
+    for _ in 0..waiting {
+        b.commands.consumed(link_b, frame.len());
+    }
+    for _ in waiting..frames {
+        assert_eq!(b.frame(), frame);
+    }
 }
