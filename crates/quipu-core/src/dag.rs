@@ -484,6 +484,11 @@ impl Dag {
         self.erased.contains(id)
     }
 
+    /// The events whose payload is known to be erased, sorted.
+    pub fn erased(&self) -> &BTreeSet<EventId> {
+        &self.erased
+    }
+
     /// The authors that wrote two histories, with the proof.
     pub fn equivocations(&self) -> Vec<Equivocation> {
         let list = self.equivocations.iter();

@@ -1,1 +1,11 @@
-//! To be written.
+//! The driver: runs the core's node over a store and links, and serves the people and programs at
+//! this machine.
+//!
+//! [`Driver`] is a plain state machine without threads or clock of its own: production runs it in
+//! one thread (see [`service`]), the simulator runs many of them in one thread.
+
+pub mod driver;
+mod held;
+
+pub use driver::{Clock, Driver, DriverError, Links, Outcome};
+pub use held::Held;

@@ -1,0 +1,276 @@
+//! Carrying out effects.
+//!
+//! A *turn* is: any number of inputs, then one commit. Effects are carried out in order; appends
+//! are in memory at once, sends and replies wait for the commit. So one fsync serves everything
+//! that came in a turn, and nobody hears of anything that this machine could still lose.
+
+use std::sync::Arc;
+
+use ed25519_dalek::SigningKey;
+use quipu_core::domain::{Parameters, RootError};
+use quipu_core::event::{Log, LogSeq, sign_own};
+use quipu_core::history::{History, Ordinal};
+use quipu_core::id::{DomainId, NodeKey};
+use quipu_core::node::{CommandError, Effect, Input, LinkId, Met, Node, Notice, Reply, RequestId};
+use quipu_store::{Disk, Recovery, SealJob, Sealed, StoreError, StoreOptions};
+
+use crate::held::Held;
+
+/// Where time comes from.
+pub trait Clock {
+    /// Milliseconds since 1970, as far as this machine knows.
+    fn now_ms(&self) -> u64;
+}
+
+/// Where frames go.
+pub trait Links {
+    /// Sends a frame. Never blocks; frames of a link arrive in order or not at all.
+    fn send(&mut self, link: LinkId, bytes: Vec<u8>);
+    /// Closes a link after what was sent.
+    fn close(&mut self, link: LinkId, reason: &str);
+}
+
+/// Why a machine cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum DriverError {
+    /// The disk is at fault.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The first event of the log is no root event.
+    #[error(transparent)]
+    Root(#[from] RootError),
+}
+
+/// What a turn brought for others than links.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// Answers to requests.
+    pub replies: Vec<(RequestId, Result<Reply, CommandError>)>,
+    /// Things worth telling.
+    pub notices: Vec<Notice>,
+    /// Where peers and this machine were level.
+    pub met: Vec<(NodeKey, Met)>,
+}
+
+impl Outcome {
+    /// Whether there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.replies.is_empty() && self.notices.is_empty() && self.met.is_empty()
+    }
+}
+
+/// Effects that wait for the commit.
+#[derive(Debug)]
+enum Later {
+    Send { link: LinkId, bytes: Vec<u8> },
+    Close { link: LinkId, reason: String },
+    Erase { log: Log, ordinal: Ordinal },
+}
+
+/// One machine: the node, what it holds, and the world around it.
+#[derive(Debug)]
+pub struct Driver<D: Disk, C: Clock, L: Links> {
+    node: Node,
+    held: Held<D>,
+    clock: C,
+    links: L,
+    dirty: bool,
+    later: Vec<Later>,
+    outcome: Outcome,
+    effects: Vec<Effect>,
+}
+
+impl<D: Disk, C: Clock, L: Links> Driver<D, C, L> {
+    /// Founds a domain on an empty disk: makes its root event and a store that holds it, durably.
+    ///
+    /// # Errors
+    /// If the disk refuses or holds a store already.
+    pub fn found(
+        disk: Arc<D>,
+        parameters: &Parameters,
+        key: &SigningKey,
+        entropy: [u8; 32],
+        now_ms: u64,
+        options: StoreOptions,
+    ) -> Result<DomainId, DriverError> {
+        let founder = NodeKey(key.verifying_key().to_bytes());
+        let salt = root_salt(&entropy, parameters.salt_bytes);
+        let root = parameters.root(founder, LogSeq::from_ms(now_ms), &salt);
+        let domain = DomainId::from(root.id);
+        Parameters::of_root(&root)?;
+        if let Some(root) = sign_own(vec![root], key).pop() {
+            quipu_store::Store::create(disk, root, options)?;
+        }
+        Ok(domain)
+    }
+
+    /// Opens a machine. On an empty disk it holds nothing and waits for a peer.
+    ///
+    /// # Errors
+    /// If the store is damaged, locked, or of another domain.
+    pub fn open(
+        disk: Arc<D>,
+        domain: DomainId,
+        key: SigningKey,
+        entropy: [u8; 32],
+        clock: C,
+        links: L,
+        options: StoreOptions,
+    ) -> Result<(Self, Recovery), DriverError> {
+        let (held, recovery) = Held::open(disk, domain, options)?;
+        let mut node = Node::new(domain, key, entropy);
+        node.open(&held)??;
+        let mut driver = Self {
+            node,
+            held,
+            clock,
+            links,
+            dirty: false,
+            later: Vec::new(),
+            outcome: Outcome::default(),
+            effects: Vec::new(),
+        };
+        driver.finish_erasures()?;
+        Ok((driver, recovery))
+    }
+
+    /// Erases payloads whose erasure was durable, but not carried out when the machine stopped.
+    fn finish_erasures(&mut self) -> Result<(), DriverError> {
+        let Some(dag) = self.node.dag() else { return Ok(()) };
+        for id in dag.erased().iter().copied().collect::<Vec<_>>() {
+            if let Some(ordinal) = self.held.find(Log::Internal, &id)?
+                && self.held.event(Log::Internal, ordinal)?.payload.is_some()
+            {
+                self.erase(Log::Internal, ordinal)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Handles one input. What it sends and answers waits for [`Self::finish_turn`].
+    ///
+    /// # Errors
+    /// If the disk is at fault. The machine must stop; what was acknowledged is safe.
+    pub fn input(&mut self, input: Input) -> Result<(), DriverError> {
+        let mut next = Some(input);
+        while let Some(input) = next.take() {
+            let now = self.clock.now_ms();
+            let mut effects = std::mem::take(&mut self.effects);
+            self.node.handle(now, &self.held, input, &mut effects)?;
+            for effect in effects.drain(..) {
+                if self.carry_out(effect)? {
+                    next = Some(Input::Continue);
+                }
+            }
+            self.effects = effects;
+        }
+        Ok(())
+    }
+
+    /// Carries out one effect. Answers whether the node wants to go on.
+    fn carry_out(&mut self, effect: Effect) -> Result<bool, DriverError> {
+        match effect {
+            Effect::Append { log, events } => {
+                self.held.append(log, events)?;
+                self.dirty = true;
+            }
+            Effect::Continue => return Ok(true),
+            Effect::Erase { log, ordinal } => self.later.push(Later::Erase { log, ordinal }),
+            Effect::Send { link, bytes } => self.later.push(Later::Send { link, bytes }),
+            Effect::Close { link, reason } => self.later.push(Later::Close { link, reason }),
+            Effect::Reply { request, reply } => self.outcome.replies.push((request, reply)),
+            Effect::Remember { peer, met } => self.outcome.met.push((peer, met)),
+            Effect::Notify(notice) => self.outcome.notices.push(notice),
+        }
+        Ok(false)
+    }
+
+    /// Ends a turn: makes durable what was appended, then lets go of what waited for that.
+    ///
+    /// # Errors
+    /// If the disk is at fault: then nothing of this turn was sent or answered.
+    pub fn finish_turn(&mut self) -> Result<Outcome, DriverError> {
+        self.input(Input::TurnEnd)?;
+        if std::mem::take(&mut self.dirty) {
+            if let Some(store) = self.held.store_mut() {
+                store.commit()?;
+            }
+            self.release()?;
+            self.input(Input::Committed)?;
+        }
+        // What a commit brings about only reads and sends.
+        debug_assert!(!self.dirty);
+        self.release()?;
+        Ok(std::mem::take(&mut self.outcome))
+    }
+
+    fn release(&mut self) -> Result<(), DriverError> {
+        for later in std::mem::take(&mut self.later) {
+            match later {
+                Later::Send { link, bytes } => self.links.send(link, bytes),
+                Later::Close { link, reason } => self.links.close(link, &reason),
+                Later::Erase { log, ordinal } => self.erase(log, ordinal)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn erase(&mut self, log: Log, ordinal: Ordinal) -> Result<(), DriverError> {
+        if let Some(store) = self.held.store_mut() {
+            store.erase(log, ordinal)?;
+        }
+        Ok(())
+    }
+
+    /// The work of sealing a block, if there is any. Run it anywhere, then hand the result to
+    /// [`Self::finish_seal`].
+    pub fn seal_job(&mut self) -> Option<SealJob<D>> {
+        self.held.store_mut()?.seal_job()
+    }
+
+    /// Puts a sealed block in its place.
+    ///
+    /// # Errors
+    /// If the disk is at fault.
+    pub fn finish_seal(&mut self, sealed: Sealed) -> Result<(), DriverError> {
+        if let Some(store) = self.held.store_mut() {
+            store.finish_seal(sealed)?;
+        }
+        Ok(())
+    }
+
+    /// When to give [`Input::Tick`], in milliseconds.
+    pub fn deadline(&self) -> Option<u64> {
+        self.node.deadline()
+    }
+
+    /// The node.
+    pub fn node(&self) -> &Node {
+        &self.node
+    }
+
+    /// The node, for questions that fill caches.
+    pub fn node_mut(&mut self) -> &mut Node {
+        &mut self.node
+    }
+
+    /// What the machine holds.
+    pub fn held(&self) -> &Held<D> {
+        &self.held
+    }
+
+    /// The clock.
+    pub fn clock(&self) -> &C {
+        &self.clock
+    }
+
+    /// The links.
+    pub fn links_mut(&mut self) -> &mut L {
+        &mut self.links
+    }
+}
+
+/// The salt of a root event, from the entropy of the founder.
+fn root_salt(entropy: &[u8; 32], length: usize) -> Vec<u8> {
+    entropy.iter().copied().cycle().take(length).collect()
+}
