@@ -1,0 +1,311 @@
+//! Reads sealed blocks.
+
+use std::ops::Range;
+use std::sync::OnceLock;
+
+use bytes::Bytes;
+use quipu_core::codec::pack::{
+    Context, PackError, PayloadPart, Resolve, assemble_known, decode_heads, decode_payloads,
+};
+use quipu_core::event::{Event, EventSignature, Head, Log};
+use quipu_core::id::{EventId, NodeKey};
+
+use super::dictionary::{DictionaryView, EXTERNAL, ids};
+use super::feeds;
+use super::footer::{self, Footer, PageEntry};
+use super::header::Header;
+use super::index::IndexShape;
+use super::payload::PayloadFile;
+use super::writer::{BlockInfo, PAGE_HEADER_BYTES, encode_payload_page};
+use crate::bytes::{SUM_BYTES, hash, sum16};
+use crate::disk::Disk;
+use crate::error::StoreError;
+use crate::summary::Summary;
+
+/// The heads of a page and the signatures that are kept.
+pub(crate) type HeadPage = Vec<(Head, Option<EventSignature>)>;
+/// The payloads of a page.
+pub(crate) type PayloadPage = Vec<PayloadPart>;
+
+/// A sealed block, open for reading. Of its content only the small parts are in memory.
+#[derive(Debug)]
+pub(crate) struct Block {
+    path: String,
+    map: Bytes,
+    payload: PayloadFile,
+    pub(super) header: Header,
+    pub(super) dictionary: DictionaryView,
+    pub(super) footer: Footer,
+    shape: IndexShape,
+    /// Whether the ids are what the footer says, once somebody needed to know.
+    ids_are_right: OnceLock<bool>,
+}
+
+/// Paths of a block's files.
+pub(crate) fn file_names(info: &BlockInfo) -> (String, String) {
+    let stem = format!("{}/{:06}", info.log.name(), info.number);
+    (format!("{stem}.block"), format!("{stem}.payload"))
+}
+
+impl Block {
+    /// Opens a block: checks header, dictionary and footer, and leaves the rest for when it is
+    /// read.
+    pub(crate) fn open<D: Disk>(disk: &D, info: &BlockInfo) -> Result<Self, StoreError> {
+        let (path, payload_path) = file_names(info);
+        let map = disk.map(&path).map_err(|error| StoreError::io("read", &path, error))?;
+        let payload = disk
+            .map(&payload_path)
+            .map_err(|error| StoreError::io("read", &payload_path, error))?;
+        let header = Header::parse(&map, &path, false)?;
+        check_info(&header, info, &path)?;
+        let corrupt = |at: usize, rule: &str| StoreError::corrupt(&path, at as u64, rule);
+        let dictionary = header.dictionary(&map).and_then(DictionaryView::parse);
+        let dictionary = dictionary.ok_or_else(|| corrupt(0, "malformed dictionary"))?;
+        let (footer_at, bytes) = footer::locate(&map, &path)?;
+        let footer = Footer::parse(bytes, header.pages, header.events);
+        let (footer, _) = footer.ok_or_else(|| corrupt(footer_at, "malformed footer"))?;
+        let shape = IndexShape::of(header.events as usize);
+        let expected = footer
+            .ids_at
+            .checked_add(32 * header.events as usize + shape.bytes())
+            .and_then(|end| end.checked_add(footer.feeds_bytes));
+        if expected != Some(footer_at) {
+            return Err(corrupt(footer_at, "sizes in the footer do not add up"));
+        }
+        let payload =
+            PayloadFile::open(payload_path, payload, Some(&footer.content), footer.pages.len())?;
+        let ids_are_right = OnceLock::new();
+        Ok(Self { path, map, payload, header, dictionary, footer, shape, ids_are_right })
+    }
+
+    /// Opens the payload file again, after it was replaced.
+    pub(crate) fn reopen_payload<D: Disk>(
+        &mut self,
+        disk: &D,
+        path: &str,
+    ) -> Result<(), StoreError> {
+        let map = disk.map(path).map_err(|error| StoreError::io("read", path, error))?;
+        let pages = self.footer.pages.len();
+        self.payload = PayloadFile::open(path.to_owned(), map, Some(&self.footer.content), pages)?;
+        Ok(())
+    }
+
+    /// The log that it is of.
+    pub(crate) fn log(&self) -> Log {
+        self.header.log
+    }
+
+    /// Which block it is.
+    pub(crate) fn info(&self) -> BlockInfo {
+        let Header { domain, log, number, first, .. } = self.header;
+        BlockInfo { domain, log, number, first }
+    }
+
+    /// Its number in its directory.
+    pub(crate) fn number(&self) -> u64 {
+        self.header.number
+    }
+
+    /// Ordinal of the first event.
+    pub(crate) fn first(&self) -> u64 {
+        self.header.first
+    }
+
+    /// Number of events.
+    pub(crate) fn len(&self) -> u64 {
+        u64::from(self.header.events)
+    }
+
+    /// Path of its block file.
+    pub(crate) fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Ids by position.
+    pub(crate) fn ids(&self) -> &[[u8; 32]] {
+        ids(&self.map, self.footer.ids_at, self.header.events as usize)
+    }
+
+    fn index(&self) -> &[u8] {
+        let start = self.footer.ids_at + 32 * self.header.events as usize;
+        self.map.get(start..).and_then(|rest| rest.get(..self.shape.bytes())).unwrap_or_default()
+    }
+
+    fn feeds(&self) -> &[u8] {
+        let start = self.footer.ids_at + 32 * self.header.events as usize + self.shape.bytes();
+        self.map
+            .get(start..)
+            .and_then(|rest| rest.get(..self.footer.feeds_bytes))
+            .unwrap_or_default()
+    }
+
+    fn dictionary_bytes(&self) -> &[u8] {
+        self.header.dictionary(&self.map).unwrap_or_default()
+    }
+
+    fn authors(&self) -> &[[u8; 32]] {
+        self.dictionary.authors(self.dictionary_bytes())
+    }
+
+    /// The position of an event.
+    pub(crate) fn find(&self, id: &EventId) -> Option<u32> {
+        self.shape.find(self.index(), self.ids(), id)
+    }
+
+    /// Seq and position of an author's events.
+    pub(crate) fn feed(
+        &self,
+        author: &NodeKey,
+        seqs: &Range<u64>,
+    ) -> Result<Vec<(u64, u32)>, StoreError> {
+        let authors = self.authors();
+        let Ok(number) = authors.binary_search(&author.0) else { return Ok(Vec::new()) };
+        feeds::list(self.feeds(), number, authors.len(), seqs).ok_or_else(|| {
+            StoreError::corrupt(&self.path, self.footer.ids_at as u64, "malformed feed list")
+        })
+    }
+
+    /// What a machine must know of the block when it starts.
+    pub(crate) fn summary(&self) -> Result<Summary, StoreError> {
+        let (at, bytes) = footer::locate(&self.map, &self.path)?;
+        let summary = Footer::parse(bytes, self.header.pages, self.header.events)
+            .and_then(|(_, mut reader)| footer::take_summary(&mut reader, self.authors()))
+            .filter(|summary| summary.ends.iter().all(|e| e.position < self.header.events))
+            .filter(|summary| summary.leaves.iter().all(|l| l.0 < self.header.events));
+        let mut summary = summary
+            .ok_or_else(|| StoreError::corrupt(&self.path, at as u64, "malformed summary"))?;
+        summary.externals = self.dictionary.externals_with_use(self.dictionary_bytes());
+        Ok(summary)
+    }
+
+    /// The page that holds a position.
+    pub(crate) fn page_of(&self, position: u32) -> usize {
+        self.footer.pages.partition_point(|page| page.first <= position).saturating_sub(1)
+    }
+
+    /// Positions of a page.
+    pub(crate) fn page_range(&self, page: usize) -> Range<u32> {
+        self.footer.pages.get(page).map_or(0..0, |page| page.first..page.first + page.events)
+    }
+
+    /// Number of pages.
+    pub(crate) fn pages(&self) -> usize {
+        self.footer.pages.len()
+    }
+
+    /// A context in which pages can be read, one after another in any order.
+    pub(crate) fn context(&self) -> Context {
+        self.dictionary.reader(self.dictionary_bytes())
+    }
+
+    /// Reads the heads of a page.
+    pub(crate) fn heads(&self, page: usize, context: &mut Context) -> Result<HeadPage, StoreError> {
+        let corrupt = |rule: String| {
+            let at = self.footer.pages.get(page).map_or(0, |page| page.at as u64);
+            StoreError::corrupt(&self.path, at, rule)
+        };
+        let right = || hash(&[self.ids().as_flattened()]) == self.footer.content;
+        if !self.ids_are_right.get_or_init(right) {
+            return Err(StoreError::corrupt(
+                &self.path,
+                self.footer.ids_at as u64,
+                "checksum of the ids",
+            ));
+        }
+        let entry =
+            self.footer.pages.get(page).ok_or_else(|| corrupt("no such page".to_owned()))?;
+        let heads = self.page_bytes(entry);
+        let heads = heads.ok_or_else(|| corrupt(format!("checksum of page {page}")))?;
+        let ids = self.ids();
+        let mut out = HeadPage::with_capacity(entry.events as usize);
+        let mut position = entry.first as usize;
+        context.start_page(u64::from(entry.first));
+        decode_heads(heads, entry.events as usize, context, &Links(self), |head, signature| {
+            out.push((head, signature));
+            position += 1;
+            EventId(ids.get(position - 1).copied().unwrap_or_default())
+        })
+        .map_err(|error: PackError| corrupt(format!("page {page}: {error}")))?;
+        Ok(out)
+    }
+
+    fn page_bytes(&self, entry: &PageEntry) -> Option<&[u8]> {
+        let page = self.map.get(entry.at..)?.get(..PAGE_HEADER_BYTES + entry.length)?;
+        let (header, heads) = page.split_at(PAGE_HEADER_BYTES);
+        let (fields, sum) = header.split_at(PAGE_HEADER_BYTES - SUM_BYTES);
+        (sum16(&[fields, heads]) == sum).then_some(heads)
+    }
+
+    /// Reads the payloads of a page.
+    pub(crate) fn payloads(
+        &self,
+        page: usize,
+        context: &mut Context,
+    ) -> Result<PayloadPage, StoreError> {
+        let bytes = self.payload.page(page)?;
+        decode_payloads(&bytes, self.page_range(page).len(), context).map_err(|error| {
+            let (_, path) = self.path.rsplit_once('/').unwrap_or(("", &self.path));
+            StoreError::corrupt(path, 0, format!("payload page {page}: {error}"))
+        })
+    }
+
+    /// The payload file without one payload.
+    pub(crate) fn without_payload(&self, position: u32) -> Result<Vec<u8>, StoreError> {
+        let page = self.page_of(position);
+        let mut context = self.context();
+        let heads = self.heads(page, &mut context)?;
+        let payloads = self.payloads(page, &mut context)?;
+        let range = self.page_range(page);
+        let mut events: Vec<Event> = heads
+            .into_iter()
+            .zip(payloads)
+            .zip(range.clone())
+            .map(|(((head, signature), part), position)| {
+                let id = EventId(self.ids()[position as usize]);
+                assemble_known(id, head, part, signature)
+            })
+            .collect();
+        if let Some(event) = events.get_mut((position - range.start) as usize) {
+            event.payload = None;
+        }
+        self.payload.with_page(&self.footer.content, page, encode_payload_page(&events))
+    }
+}
+
+fn check_info(header: &Header, info: &BlockInfo, path: &str) -> Result<(), StoreError> {
+    if header.domain != info.domain {
+        return Err(StoreError::WrongDomain {
+            path: path.to_owned(),
+            found: header.domain,
+            expected: info.domain,
+        });
+    }
+    let at_its_place =
+        (header.log, header.number, header.first) == (info.log, info.number, info.first);
+    if at_its_place {
+        Ok(())
+    } else {
+        Err(StoreError::corrupt(
+            path,
+            0,
+            "a block of another place: one before it is missing or was changed",
+        ))
+    }
+}
+
+/// How the pages of a block find what they link to.
+struct Links<'a>(&'a Block);
+
+impl Resolve for Links<'_> {
+    fn id_at(&self, author: &NodeKey, seq: u64) -> Option<EventId> {
+        let externals = self.0.dictionary.externals(self.0.dictionary_bytes());
+        let external = externals.get(usize::try_from(seq).ok()?)?;
+        (*author == EXTERNAL).then_some(EventId(*external))
+    }
+    fn author_with_prefix(&self, _prefix: &[u8]) -> Option<NodeKey> {
+        None
+    }
+    fn id_at_position(&self, position: u64) -> Option<EventId> {
+        self.0.ids().get(usize::try_from(position).ok()?).copied().map(EventId)
+    }
+}
