@@ -32,6 +32,7 @@ const CODE_REFUSED: VarInt = VarInt::from_u32(2);
 /// A bound endpoint with its links. Dropping it ends all links without ceremony;
 /// [`shutdown`](Self::shutdown) lets queued frames out first.
 pub struct QuicTransport {
+    endpoint: Endpoint,
     commands: Commands,
     runtime: Handle,
     /// Yields nothing once every task that may still report an event is gone.
@@ -46,12 +47,19 @@ pub struct Commands {
 }
 
 struct Shared {
-    endpoint: Endpoint,
     sink: Sink,
     links: Mutex<BTreeMap<u64, Arc<Link>>>,
     next_link: AtomicU64,
-    /// Present until shutdown. Each task that may report an event holds a clone.
-    alive: Mutex<Option<mpsc::Sender<()>>>,
+    /// Present until shutdown. A handle may outlive the transport and must not hold its sockets.
+    open: Mutex<Option<Open>>,
+}
+
+/// What a new link needs.
+#[derive(Clone)]
+struct Open {
+    endpoint: Endpoint,
+    /// Each task that may report an event holds a clone.
+    alive: mpsc::Sender<()>,
 }
 
 /// How a connection came to be, and so what is known of it.
@@ -77,25 +85,25 @@ impl QuicTransport {
         let endpoint = runtime.block_on(bind::endpoint(secret_key, &listen, accept))?;
         let (alive, tasks) = mpsc::channel(1);
         let shared = Arc::new(Shared {
-            endpoint,
             sink: Arc::new(sink),
             links: Mutex::default(),
             next_link: AtomicU64::new(1),
-            alive: Mutex::new(Some(alive)),
+            open: Mutex::new(Some(Open { endpoint: endpoint.clone(), alive })),
         });
-        runtime.spawn(accept_loop(shared.clone(), accept));
-        Ok(Self { commands: Commands { shared, runtime: runtime.clone() }, runtime, tasks })
+        runtime.spawn(accept_loop(endpoint.clone(), shared.clone(), accept));
+        let commands = Commands { shared, runtime: runtime.clone() };
+        Ok(Self { endpoint, commands, runtime, tasks })
     }
 
     /// The public key of this node.
     pub fn node(&self) -> [u8; 32] {
-        *self.commands.shared.endpoint.id().as_bytes()
+        *self.endpoint.id().as_bytes()
     }
 
     /// The addresses at which others can reach this transport: a bound address as it is, and for
     /// an unspecified one (`0.0.0.0`, `::`) the addresses of the interfaces at this moment.
     pub fn local_addrs(&self) -> Vec<SocketAddr> {
-        self.commands.shared.endpoint.addr().ip_addrs().copied().collect()
+        self.endpoint.addr().ip_addrs().copied().collect()
     }
 
     /// The handle for the driver.
@@ -114,12 +122,12 @@ impl QuicTransport {
     pub fn shutdown(mut self) {
         let shared = self.commands.shared.clone();
         self.runtime.clone().block_on(async {
-            drop(shared.lock_alive().take());
+            drop(shared.lock_open().take());
             for link in shared.all_links() {
                 link.close("shutting down");
             }
             let _ = timeout(SHUTDOWN_WAIT, self.tasks.recv()).await;
-            let _ = timeout(SHUTDOWN_WAIT, shared.endpoint.close()).await;
+            let _ = timeout(SHUTDOWN_WAIT, self.endpoint.close()).await;
             let _ = timeout(SHUTDOWN_WAIT, self.tasks.recv()).await;
         });
     }
@@ -127,7 +135,8 @@ impl QuicTransport {
 
 impl Drop for QuicTransport {
     fn drop(&mut self) {
-        let endpoint = self.commands.shared.endpoint.clone();
+        drop(self.commands.shared.lock_open().take());
+        let endpoint = self.endpoint.clone();
         if !endpoint.is_closed() {
             self.runtime.spawn(async move { endpoint.close().await });
         }
@@ -150,10 +159,10 @@ impl Commands {
     /// Dials a peer at the given addresses. Answered by `Up` or `ConnectFailed` with this request
     /// number within [`CONNECT_TIMEOUT`]; by neither after a shutdown.
     pub fn connect(&self, request: u64, peer: [u8; 32], addrs: Vec<SocketAddr>) {
-        let Some(alive) = self.shared.lock_alive().clone() else { return };
+        let Some(open) = self.shared.lock_open().clone() else { return };
         let shared = self.shared.clone();
         self.runtime.spawn(async move {
-            match dial(&shared.endpoint, peer, &addrs).await {
+            match dial(&open.endpoint, peer, &addrs).await {
                 Ok((connection, send, recv)) => {
                     let remote_addr = remote_addr(&connection);
                     let origin = Origin { request: Some(request), remote_addr };
@@ -161,7 +170,7 @@ impl Commands {
                 }
                 Err(reason) => (shared.sink)(LinkEvent::ConnectFailed { request, reason }),
             }
-            drop(alive);
+            drop(open);
         });
     }
 
@@ -196,8 +205,8 @@ impl Shared {
         self.links.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lock_alive(&self) -> MutexGuard<'_, Option<mpsc::Sender<()>>> {
-        self.alive.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_open(&self) -> MutexGuard<'_, Option<Open>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn link(&self, id: u64) -> Option<Arc<Link>> {
@@ -227,7 +236,7 @@ impl Shared {
             request: origin.request,
             remote_addr: origin.remote_addr,
         });
-        if self.lock_alive().is_none() {
+        if self.lock_open().is_none() {
             // A shutdown passed by between the dial and the list of links.
             link.close("shutting down");
         }
@@ -287,17 +296,17 @@ struct Room {
     links: Arc<Semaphore>,
 }
 
-async fn accept_loop(shared: Arc<Shared>, accept: bool) {
+async fn accept_loop(endpoint: Endpoint, shared: Arc<Shared>, accept: bool) {
     let room = Room {
         handshakes: Arc::new(Semaphore::new(HANDSHAKES_MAX)),
         links: Arc::new(Semaphore::new(LINKS_MAX)),
     };
-    while let Some(incoming) = shared.endpoint.accept().await {
-        let Some(alive) = shared.lock_alive().clone().filter(|_| accept) else {
+    while let Some(incoming) = endpoint.accept().await {
+        let Some(open) = shared.lock_open().clone().filter(|_| accept) else {
             incoming.refuse();
             continue;
         };
-        greet(&shared, &room, incoming, alive);
+        greet(&shared, &room, incoming, open.alive);
     }
 }
 

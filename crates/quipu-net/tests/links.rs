@@ -257,3 +257,19 @@ fn many_small_packets_towards_a_slow_consumer_do_not_end_the_link() {
         assert_eq!(b.frame(), frame);
     }
 }
+
+#[test]
+fn a_port_is_free_again_after_a_shutdown() {
+    let runtime = runtime();
+    let (a, _, b, _) = pair(&runtime);
+    let addrs = b.transport.local_addrs();
+    // The driver may still hold its handle.
+    let handle = b.commands.clone();
+    b.transport.shutdown();
+    assert_eq!(a.down(), "closed by peer: shutting down");
+    let again = Side::bind(&runtime, 2, addrs.clone(), true);
+    assert_eq!(again.transport.local_addrs(), addrs);
+    dial(&a, &again);
+    again.up();
+    drop(handle);
+}
