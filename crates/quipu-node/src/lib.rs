@@ -6,6 +6,8 @@
 
 pub mod driver;
 mod held;
+pub mod home;
+pub mod service;
 
 pub use driver::{Clock, Driver, DriverError, Links, Outcome};
 pub use held::Held;

@@ -1,0 +1,257 @@
+//! The directory of a machine: its key, its domain, its address book, its socket.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use ed25519_dalek::SigningKey;
+use quipu_core::id::{DomainId, LogDigest, NodeKey};
+use quipu_core::node::Met;
+use serde::{Deserialize, Serialize};
+
+/// The directory inside the user's directory.
+pub const HOME_DIR: &str = ".quipu";
+const KEY_FILE: &str = "node.key";
+const CONFIG_FILE: &str = "config.json";
+const BOOK_FILE: &str = "peers.json";
+const SOCKET_FILE: &str = "control.sock";
+/// Longer paths do not fit into a socket address on Linux (108 bytes with the final zero).
+const SOCKET_PATH_BYTES_MAX: usize = 100;
+
+/// Why the directory of a machine cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum HomeError {
+    /// There is no machine here.
+    #[error("no quipu store in {0}")]
+    Missing(PathBuf),
+    /// There is one already.
+    #[error("there is a quipu store in {0} already")]
+    Exists(PathBuf),
+    /// A file is not what quipu wrote.
+    #[error("{path} is damaged: {detail}")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// The disk refused.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// What a machine is, besides what it holds.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Config {
+    /// The domain, as text.
+    pub domain: String,
+}
+
+/// A machine's directory.
+#[derive(Debug, Clone)]
+pub struct Home {
+    dir: PathBuf,
+}
+
+fn io_error(path: &Path) -> impl FnOnce(io::Error) -> HomeError + '_ {
+    move |source| HomeError::Io { path: path.to_owned(), source }
+}
+
+impl Home {
+    /// The machine in `dir/.quipu`.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn open(dir: &Path) -> Result<Self, HomeError> {
+        let home = Self { dir: dir.join(HOME_DIR) };
+        if home.dir.join(CONFIG_FILE).exists() {
+            Ok(home)
+        } else {
+            Err(HomeError::Missing(dir.to_owned()))
+        }
+    }
+
+    /// Makes the directory of a new machine, with a key. It is no machine before
+    /// [`Self::set_domain`].
+    ///
+    /// # Errors
+    /// If there is a machine already, or the disk refuses.
+    pub fn create(dir: &Path, key: &SigningKey) -> Result<Self, HomeError> {
+        let home = Self { dir: dir.join(HOME_DIR) };
+        if home.dir.join(CONFIG_FILE).exists() {
+            return Err(HomeError::Exists(dir.to_owned()));
+        }
+        fs::create_dir_all(&home.dir).map_err(io_error(&home.dir))?;
+        let path = home.dir.join(KEY_FILE);
+        let text = format!("{}\n", data_encoding::HEXLOWER.encode(&key.to_bytes()));
+        write_secret(&path, text.as_bytes()).map_err(io_error(&path))?;
+        Ok(home)
+    }
+
+    /// Says which domain the machine belongs to. The last step of making one.
+    ///
+    /// # Errors
+    /// If the disk refuses.
+    pub fn set_domain(&self, domain: DomainId) -> Result<(), HomeError> {
+        self.replace(CONFIG_FILE, &Config { domain: domain.to_string() })
+    }
+
+    /// Removes what [`Self::create`] made, after a failed join.
+    pub fn discard(self) {
+        drop(fs::remove_dir_all(&self.dir));
+    }
+
+    /// The directory itself.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The machine's key.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn key(&self) -> Result<SigningKey, HomeError> {
+        let path = self.dir.join(KEY_FILE);
+        let text = fs::read_to_string(&path).map_err(io_error(&path))?;
+        let bytes = data_encoding::HEXLOWER.decode(text.trim_end().as_bytes()).ok();
+        let bytes: Option<[u8; 32]> = bytes.and_then(|bytes| bytes.try_into().ok());
+        let detail = "it does not hold 64 hexadecimal digits".to_owned();
+        let seed = bytes.ok_or(HomeError::Damaged { path, detail })?;
+        Ok(SigningKey::from_bytes(&seed))
+    }
+
+    /// The machine's domain.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn domain(&self) -> Result<DomainId, HomeError> {
+        let path = self.dir.join(CONFIG_FILE);
+        let config: Config = self.read(CONFIG_FILE)?;
+        let detail = format!("{:?} is no domain id", config.domain);
+        config.domain.parse().map_err(|_| HomeError::Damaged { path, detail })
+    }
+
+    /// The address book. An unreadable one counts as empty: it is only a convenience.
+    pub fn book(&self) -> Book {
+        self.read(BOOK_FILE).unwrap_or_default()
+    }
+
+    /// Stores the address book.
+    ///
+    /// # Errors
+    /// If the disk refuses.
+    pub fn set_book(&self, book: &Book) -> Result<(), HomeError> {
+        self.replace(BOOK_FILE, book)
+    }
+
+    /// Where the daemon listens for commands: in the directory, or, if that path is too long for a
+    /// socket, in the user's runtime directory under a hash of it.
+    pub fn socket(&self) -> PathBuf {
+        let dir = fs::canonicalize(&self.dir).unwrap_or_else(|_| self.dir.clone());
+        let path = dir.join(SOCKET_FILE);
+        if path.as_os_str().len() <= SOCKET_PATH_BYTES_MAX {
+            return path;
+        }
+        let hash = quipu_core::id::EventId::of(path.as_os_str().as_encoded_bytes());
+        let name = format!("quipu-{}.sock", data_encoding::HEXLOWER.encode(&hash.0[..12]));
+        std::env::var_os("XDG_RUNTIME_DIR").map_or_else(std::env::temp_dir, Into::into).join(name)
+    }
+
+    fn read<T: for<'a> Deserialize<'a>>(&self, file: &str) -> Result<T, HomeError> {
+        let path = self.dir.join(file);
+        let text = fs::read(&path).map_err(io_error(&path))?;
+        serde_json::from_slice(&text)
+            .map_err(|error| HomeError::Damaged { path, detail: error.to_string() })
+    }
+
+    /// Writes a file aside and renames it, so that it is never half there.
+    fn replace<T: Serialize>(&self, file: &str, value: &T) -> Result<(), HomeError> {
+        let path = self.dir.join(file);
+        let aside = self.dir.join(format!("{file}.new"));
+        let write = || {
+            let mut out = fs::File::create(&aside)?;
+            serde_json::to_writer_pretty(&mut out, value)?;
+            out.write_all(b"\n")?;
+            out.sync_all()?;
+            fs::rename(&aside, &path)?;
+            fs::File::open(&self.dir)?.sync_all()
+        };
+        write().map_err(io_error(&path))
+    }
+}
+
+fn write_secret(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+/// What is known of other machines: where they were, and where this one was level with them. All
+/// of it may be lost.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Book {
+    /// By node key.
+    pub peers: BTreeMap<String, BookEntry>,
+}
+
+/// One machine in the address book.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BookEntry {
+    /// Where it was reached, the latest first.
+    #[serde(default)]
+    pub addrs: Vec<SocketAddr>,
+    /// Digest at which both were level.
+    #[serde(default)]
+    pub met_digest: Option<String>,
+    /// This machine's count of events then.
+    #[serde(default)]
+    pub met_ordinal: u64,
+}
+
+/// Addresses kept for one machine.
+const ADDRS_KEPT: usize = 8;
+
+impl Book {
+    /// Notes addresses at which a peer can be reached. Answers whether they were news.
+    pub fn note_addrs(&mut self, peer: &NodeKey, addrs: &[SocketAddr]) -> bool {
+        let entry = self.peers.entry(peer.to_string()).or_default();
+        let before = entry.addrs.clone();
+        entry.addrs.retain(|addr| !addrs.contains(addr));
+        entry.addrs.splice(0..0, addrs.iter().copied());
+        entry.addrs.truncate(ADDRS_KEPT);
+        entry.addrs != before
+    }
+
+    /// Notes where a peer and this machine were level.
+    pub fn note_met(&mut self, peer: &NodeKey, met: &Met) {
+        let entry = self.peers.entry(peer.to_string()).or_default();
+        entry.met_digest = Some(met.digest.to_string());
+        entry.met_ordinal = met.ordinal;
+    }
+
+    /// All peers with known addresses.
+    pub fn reachable(&self) -> Vec<(NodeKey, Vec<SocketAddr>)> {
+        let known = self.peers.iter().filter(|(_, entry)| !entry.addrs.is_empty());
+        known.filter_map(|(key, entry)| Some((key.parse().ok()?, entry.addrs.clone()))).collect()
+    }
+
+    /// Where this machine was level with others.
+    pub fn met(&self) -> Vec<(NodeKey, Met)> {
+        let met = |(key, entry): (&String, &BookEntry)| {
+            let digest: LogDigest = entry.met_digest.as_ref()?.parse().ok()?;
+            Some((key.parse().ok()?, Met { digest, ordinal: entry.met_ordinal }))
+        };
+        self.peers.iter().filter_map(met).collect()
+    }
+}

@@ -1,0 +1,649 @@
+//! The driver in a thread of its own: one loop over one closed enum.
+//!
+//! Everybody else (links, clients of the socket, the command line) talks to it through a
+//! [`Handle`]. What comes while a turn runs is handled in the next one, with one commit for all.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use quipu_core::id::NodeKey;
+use quipu_core::node::{Command, CommandError, Input, LinkId, LinkRole, Notice, Reply, RequestId};
+use quipu_core::sync::message::InviteProof;
+use quipu_store::{RealDisk, Sealed, StoreError};
+
+use crate::driver::{Clock, Driver, DriverError, Links};
+use crate::home::{Book, Home};
+
+/// Inputs handled in one turn at most, so that a commit is never far.
+const TURN_INPUTS_MAX: usize = 512;
+/// How long the loop sleeps when nothing is due.
+const IDLE: Duration = Duration::from_secs(3600);
+/// Time between attempts to reach a peer: the first, and the longest.
+const REDIAL_MS: (u64, u64) = (1_000, 60_000);
+/// How long writes wait at start for a peer to tell about this machine's own newer events.
+const RECOVERY_MS: u64 = 2_500;
+
+/// The clock of the operating system.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now_ms(&self) -> u64 {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+/// Links that can also be opened from here.
+pub trait Network: Links + Send {
+    /// Dials a peer; answered by [`NetEvent::Up`] or [`NetEvent::ConnectFailed`].
+    fn connect(&mut self, request: u64, peer: NodeKey, addrs: Vec<SocketAddr>);
+    /// Says that a frame was handled, so that the peer may send more.
+    fn consumed(&mut self, link: LinkId, bytes: usize);
+}
+
+/// No network: for commands that need none.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Offline;
+
+impl Links for Offline {
+    fn send(&mut self, _link: LinkId, _bytes: Vec<u8>) {}
+    fn close(&mut self, _link: LinkId, _reason: &str) {}
+}
+
+impl Network for Offline {
+    fn connect(&mut self, _request: u64, _peer: NodeKey, _addrs: Vec<SocketAddr>) {}
+    fn consumed(&mut self, _link: LinkId, _bytes: usize) {}
+}
+
+impl Links for Box<dyn Network> {
+    fn send(&mut self, link: LinkId, bytes: Vec<u8>) {
+        (**self).send(link, bytes);
+    }
+    fn close(&mut self, link: LinkId, reason: &str) {
+        (**self).close(link, reason);
+    }
+}
+
+/// What a network tells.
+#[derive(Debug)]
+pub enum NetEvent {
+    /// A link is up.
+    Up {
+        /// Its number.
+        link: LinkId,
+        /// Who is there, proven.
+        peer: NodeKey,
+        /// The request it answers, if this side dialled.
+        request: Option<u64>,
+        /// Where the peer is.
+        addr: Option<SocketAddr>,
+    },
+    /// A frame came.
+    Frame {
+        /// The link.
+        link: LinkId,
+        /// The frame.
+        bytes: Vec<u8>,
+    },
+    /// What was sent has mostly left.
+    Writable {
+        /// The link.
+        link: LinkId,
+    },
+    /// A link is gone.
+    Down {
+        /// The link.
+        link: LinkId,
+        /// Why.
+        reason: String,
+    },
+    /// A request to connect came to nothing.
+    ConnectFailed {
+        /// The request.
+        request: u64,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Why a request got no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// The node refused.
+    #[error(transparent)]
+    Command(#[from] CommandError),
+    /// The peer could not be reached.
+    #[error("peer {} cannot be reached: {reason}", .peer.short())]
+    Unreachable {
+        /// The peer.
+        peer: NodeKey,
+        /// Why.
+        reason: String,
+    },
+    /// The disk is at fault, and the machine stopped.
+    #[error("the machine stopped: {0}")]
+    Stopped(String),
+    /// The disk is at fault.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+type Answer = Result<Reply, ServiceError>;
+type Job = Box<dyn FnOnce(&mut Machine) + Send>;
+
+enum Message {
+    Net(NetEvent),
+    Call(Job),
+    Sealed(Result<Sealed, StoreError>),
+    Stop,
+}
+
+struct Dial {
+    peer: NodeKey,
+    live: bool,
+    invite: Option<InviteProof>,
+    answer: Option<Sender<Answer>>,
+}
+
+/// A peer that the daemon wants to stay linked to.
+#[derive(Debug, Clone, Default)]
+struct Wanted {
+    link: Option<LinkId>,
+    dialing: bool,
+    next_ms: u64,
+    wait_ms: u64,
+}
+
+/// The driver with what production adds: peers to stay linked to, requests to answer.
+pub struct Machine {
+    /// The driver.
+    pub driver: Driver<RealDisk, SystemClock, Box<dyn Network>>,
+    home: Home,
+    book: Book,
+    book_changed: bool,
+    answers: BTreeMap<RequestId, Sender<Answer>>,
+    dials: BTreeMap<u64, Dial>,
+    wanted: BTreeMap<NodeKey, Wanted>,
+    links: BTreeMap<LinkId, NodeKey>,
+    next_request: u64,
+    delayed: Vec<(Command, Sender<Answer>)>,
+    /// Until then writes wait for news of this machine's own feed (EVT-11).
+    recovering_until: Option<u64>,
+    listen: Vec<SocketAddr>,
+    notices: Vec<Notice>,
+}
+
+/// Notices kept for `doctor`.
+const NOTICES_KEPT: usize = 100;
+
+impl std::fmt::Debug for Machine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Machine").field("home", &self.home).finish_non_exhaustive()
+    }
+}
+
+/// Talks to the loop. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    sender: SyncSender<Message>,
+}
+
+impl std::fmt::Debug for Message {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Message::Net(_) => "Net",
+            Message::Call(_) => "Call",
+            Message::Sealed(_) => "Sealed",
+            Message::Stop => "Stop",
+        })
+    }
+}
+
+/// Messages that may wait for the loop. Frames are bounded by their links' windows besides.
+const QUEUE_MAX: usize = 16_384;
+
+/// The running loop.
+#[derive(Debug)]
+pub struct Service {
+    handle: Handle,
+    thread: JoinHandle<Result<(), DriverError>>,
+}
+
+/// A channel for a network to report to, made before the loop is there.
+#[derive(Debug)]
+pub struct Mailbox {
+    sender: SyncSender<Message>,
+    receiver: Receiver<Message>,
+}
+
+impl Default for Mailbox {
+    fn default() -> Self {
+        let (sender, receiver) = sync_channel(QUEUE_MAX);
+        Self { sender, receiver }
+    }
+}
+
+impl Mailbox {
+    /// Where a network reports.
+    pub fn sink(&self) -> impl Fn(NetEvent) + Send + Sync + 'static + use<> {
+        let sender = self.sender.clone();
+        move |event| drop(sender.send(Message::Net(event)))
+    }
+}
+
+impl Service {
+    /// Starts the loop.
+    pub fn start(
+        home: Home,
+        driver: Driver<RealDisk, SystemClock, Box<dyn Network>>,
+        mailbox: Mailbox,
+        stay_linked: bool,
+    ) -> Self {
+        let handle = Handle { sender: mailbox.sender.clone() };
+        let book = home.book();
+        let mut machine = Machine {
+            driver,
+            home,
+            book,
+            book_changed: false,
+            answers: BTreeMap::new(),
+            dials: BTreeMap::new(),
+            wanted: BTreeMap::new(),
+            links: BTreeMap::new(),
+            next_request: 1,
+            delayed: Vec::new(),
+            recovering_until: None,
+            listen: Vec::new(),
+            notices: Vec::new(),
+        };
+        for (peer, met) in machine.book.met() {
+            machine.driver.node_mut().recall(peer, met);
+        }
+        if stay_linked {
+            machine.want_known_peers();
+        }
+        let sender = mailbox.sender;
+        let receiver = mailbox.receiver;
+        let thread = std::thread::spawn(move || {
+            let result = machine.run(&receiver, &sender);
+            if let Err(error) = &result {
+                machine.fail_all(&error.to_string());
+            }
+            drop(machine.save_book());
+            result
+        });
+        Self { handle, thread }
+    }
+
+    /// The way to talk to it.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Whether the loop has ended by itself: the disk was at fault.
+    pub fn has_ended(&self) -> bool {
+        self.thread.is_finished()
+    }
+
+    /// Ends the loop after the current turn.
+    ///
+    /// # Errors
+    /// Why the loop had ended before.
+    pub fn stop(self) -> Result<(), DriverError> {
+        drop(self.handle.sender.send(Message::Stop));
+        self.thread.join().unwrap_or(Ok(()))
+    }
+}
+
+impl Handle {
+    /// Runs a question on the loop's thread, between two turns.
+    ///
+    /// # Errors
+    /// If the loop has ended.
+    pub fn call<R: Send + 'static>(
+        &self,
+        question: impl FnOnce(&mut Machine) -> R + Send + 'static,
+    ) -> Result<R, ServiceError> {
+        let (sender, receiver) = channel();
+        let job: Job = Box::new(move |machine| drop(sender.send(question(machine))));
+        let stopped = || ServiceError::Stopped("its loop has ended".to_owned());
+        self.sender.send(Message::Call(job)).map_err(|_| stopped())?;
+        receiver.recv().map_err(|_| stopped())
+    }
+
+    /// Has a command done, durably.
+    ///
+    /// # Errors
+    /// Why it was not done.
+    pub fn command(&self, command: Command) -> Answer {
+        self.ask(move |machine, answer| machine.start(command, answer))
+    }
+
+    /// Links to a peer, exchanges what both lack, and ends the link.
+    ///
+    /// # Errors
+    /// Why that did not work.
+    pub fn sync(
+        &self,
+        peer: NodeKey,
+        addrs: Vec<SocketAddr>,
+        invite: Option<InviteProof>,
+    ) -> Answer {
+        self.ask(move |machine, answer| {
+            machine.dial(peer, addrs, Dial { peer, live: false, invite, answer: Some(answer) });
+        })
+    }
+
+    fn ask(&self, start: impl FnOnce(&mut Machine, Sender<Answer>) + Send + 'static) -> Answer {
+        let (sender, receiver) = channel();
+        let stopped = || ServiceError::Stopped("its loop has ended".to_owned());
+        let job: Job = Box::new(move |machine| start(machine, sender));
+        self.sender.send(Message::Call(job)).map_err(|_| stopped())?;
+        receiver.recv().map_err(|_| stopped())?
+    }
+}
+
+impl Machine {
+    fn run(
+        &mut self,
+        receiver: &Receiver<Message>,
+        sender: &SyncSender<Message>,
+    ) -> Result<(), DriverError> {
+        loop {
+            let first = match receiver.recv_timeout(self.wait()) {
+                Ok(message) => Some(message),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            };
+            let rest = receiver.try_iter().take(TURN_INPUTS_MAX);
+            let mut stop = false;
+            for message in first.into_iter().chain(rest) {
+                stop |= matches!(message, Message::Stop);
+                self.on_message(message)?;
+            }
+            self.on_time()?;
+            let outcome = self.driver.finish_turn()?;
+            self.dispatch(outcome);
+            self.seal(sender);
+            if stop {
+                return Ok(());
+            }
+        }
+    }
+
+    fn now(&self) -> u64 {
+        self.driver.clock().now_ms()
+    }
+
+    fn wait(&self) -> Duration {
+        let redial = self.wanted.values().filter(|w| w.link.is_none() && !w.dialing);
+        let due = redial
+            .map(|wanted| wanted.next_ms)
+            .chain(self.driver.deadline())
+            .chain(self.recovering_until)
+            .min();
+        due.map_or(IDLE, |due| Duration::from_millis(due.saturating_sub(self.now())))
+    }
+
+    fn on_message(&mut self, message: Message) -> Result<(), DriverError> {
+        match message {
+            Message::Net(event) => self.on_net(event),
+            Message::Call(job) => {
+                job(self);
+                Ok(())
+            }
+            Message::Sealed(sealed) => {
+                self.driver.finish_seal(sealed?)?;
+                Ok(())
+            }
+            Message::Stop => Ok(()),
+        }
+    }
+
+    fn on_net(&mut self, event: NetEvent) -> Result<(), DriverError> {
+        match event {
+            NetEvent::Up { link, peer, request, addr } => self.on_up(link, peer, request, addr),
+            NetEvent::Frame { link, bytes } => {
+                let length = bytes.len();
+                self.driver.input(Input::Frame { link, bytes })?;
+                self.driver.links_mut().consumed(link, length);
+                Ok(())
+            }
+            NetEvent::Writable { link } => self.driver.input(Input::Writable { link }),
+            NetEvent::Down { link, reason } => {
+                tracing::debug!(link, reason, "link down");
+                if let Some(peer) = self.links.remove(&link) {
+                    self.retry(peer, Some(link));
+                }
+                self.driver.input(Input::LinkDown { link, reason })
+            }
+            NetEvent::ConnectFailed { request, reason } => {
+                if let Some(dial) = self.dials.remove(&request) {
+                    tracing::debug!(peer = %dial.peer, reason, "cannot connect");
+                    self.retry(dial.peer, None);
+                    if let Some(answer) = dial.answer {
+                        let peer = dial.peer;
+                        drop(answer.send(Err(ServiceError::Unreachable { peer, reason })));
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn on_up(
+        &mut self,
+        link: LinkId,
+        peer: NodeKey,
+        request: Option<u64>,
+        addr: Option<SocketAddr>,
+    ) -> Result<(), DriverError> {
+        self.links.insert(link, peer);
+        let dial = request.and_then(|request| self.dials.remove(&request));
+        let role = match dial {
+            Some(dial) => {
+                if let Some(addr) = addr {
+                    self.book_changed |= self.book.note_addrs(&peer, &[addr]);
+                }
+                let request = dial.answer.map(|answer| self.expect(answer));
+                if dial.live
+                    && let Some(wanted) = self.wanted.get_mut(&peer)
+                {
+                    *wanted = Wanted { link: Some(link), wait_ms: REDIAL_MS.0, ..Wanted::default() };
+                }
+                LinkRole::Initiator { live: dial.live, request, invite: dial.invite }
+            }
+            None => LinkRole::Responder,
+        };
+        self.driver.input(Input::LinkUp { link, peer, role })
+    }
+
+    fn expect(&mut self, answer: Sender<Answer>) -> RequestId {
+        let request = self.next_request;
+        self.next_request += 1;
+        self.answers.insert(request, answer);
+        request
+    }
+
+    fn start(&mut self, command: Command, answer: Sender<Answer>) {
+        if self.recovering_until.is_some() && !matches!(command, Command::Import(_)) {
+            self.delayed.push((command, answer));
+            return;
+        }
+        let request = self.expect(answer);
+        // A failing disk ends the loop in `finish_turn`, which answers everybody.
+        if let Err(error) = self.driver.input(Input::Local { request, command }) {
+            self.fail_all(&error.to_string());
+        }
+    }
+
+    fn dial(&mut self, peer: NodeKey, addrs: Vec<SocketAddr>, dial: Dial) {
+        let request = self.next_request;
+        self.next_request += 1;
+        self.dials.insert(request, dial);
+        let known = self.book.peers.get(&peer.to_string());
+        let mut all = addrs;
+        all.extend(known.into_iter().flat_map(|entry| entry.addrs.iter().copied()));
+        all.sort_unstable();
+        all.dedup();
+        self.driver.links_mut().connect(request, peer, all);
+    }
+
+    /// Stays linked to all peers whose address is known.
+    fn want_known_peers(&mut self) {
+        let own = self.driver.node().key();
+        let now = self.now();
+        for (peer, _) in self.book.reachable().into_iter().filter(|(peer, _)| *peer != own) {
+            let fresh = Wanted { next_ms: now, wait_ms: REDIAL_MS.0, ..Wanted::default() };
+            self.wanted.entry(peer).or_insert(fresh);
+        }
+        if !self.wanted.is_empty() {
+            self.recovering_until = Some(now + RECOVERY_MS);
+        }
+    }
+
+    fn retry(&mut self, peer: NodeKey, link: Option<LinkId>) {
+        let now = self.now();
+        let Some(wanted) = self.wanted.get_mut(&peer) else { return };
+        if link.is_some() && wanted.link != link {
+            return;
+        }
+        let next_ms = now + wanted.wait_ms;
+        let wait_ms = (wanted.wait_ms * 2).min(REDIAL_MS.1);
+        *wanted = Wanted { next_ms, wait_ms, ..Wanted::default() };
+    }
+
+    fn on_time(&mut self) -> Result<(), DriverError> {
+        let now = self.now();
+        if self.driver.deadline().is_some_and(|due| due <= now) {
+            self.driver.input(Input::Tick)?;
+        }
+        if self.recovering_until.is_some_and(|until| until <= now) {
+            self.end_recovery();
+        }
+        let due = self.wanted.iter().filter(|(_, w)| w.link.is_none() && !w.dialing);
+        let due: Vec<NodeKey> = due.filter(|(_, w)| w.next_ms <= now).map(|(p, _)| *p).collect();
+        for peer in due {
+            if let Some(wanted) = self.wanted.get_mut(&peer) {
+                wanted.dialing = true;
+            }
+            self.dial(peer, Vec::new(), Dial { peer, live: true, invite: None, answer: None });
+        }
+        Ok(())
+    }
+
+    /// Own newer events are here, or nobody could be reached: writes may go on.
+    fn end_recovery(&mut self) {
+        self.recovering_until = None;
+        for (command, answer) in std::mem::take(&mut self.delayed) {
+            self.start(command, answer);
+        }
+    }
+
+    fn dispatch(&mut self, outcome: crate::driver::Outcome) {
+        for (request, reply) in outcome.replies {
+            if let Some(answer) = self.answers.remove(&request) {
+                drop(answer.send(reply.map_err(ServiceError::from)));
+            }
+        }
+        for notice in outcome.notices {
+            log_notice(&notice);
+            if matches!(notice, Notice::Level { .. }) && self.recovering_until.is_some() {
+                self.end_recovery();
+            }
+            if !matches!(notice, Notice::Level { .. } | Notice::PeerUp { .. }) {
+                self.notices.push(notice);
+                let excess = self.notices.len().saturating_sub(NOTICES_KEPT);
+                self.notices.drain(..excess);
+            }
+        }
+        for (peer, met) in outcome.met {
+            self.book.note_met(&peer, &met);
+            self.book_changed = true;
+        }
+        if self.book_changed && self.answers.is_empty() {
+            drop(self.save_book());
+        }
+    }
+
+    fn save_book(&mut self) -> Result<(), crate::home::HomeError> {
+        if std::mem::take(&mut self.book_changed) {
+            self.home.set_book(&self.book)?;
+        }
+        Ok(())
+    }
+
+    fn seal(&mut self, sender: &SyncSender<Message>) {
+        if let Some(job) = self.driver.seal_job() {
+            let sender = sender.clone();
+            std::thread::spawn(move || drop(sender.send(Message::Sealed(job.run()))));
+        }
+    }
+
+    fn fail_all(&mut self, reason: &str) {
+        let waiting = std::mem::take(&mut self.answers).into_values();
+        let dials = std::mem::take(&mut self.dials).into_values().filter_map(|dial| dial.answer);
+        let delayed = std::mem::take(&mut self.delayed).into_iter().map(|(_, answer)| answer);
+        for answer in waiting.chain(dials).chain(delayed) {
+            drop(answer.send(Err(ServiceError::Stopped(reason.to_owned()))));
+        }
+    }
+
+    /// The address book.
+    pub fn book(&self) -> &Book {
+        &self.book
+    }
+
+    /// Notes where a peer can be reached, and stays linked to it if this machine serves.
+    pub fn note_peer(&mut self, peer: NodeKey, addrs: &[SocketAddr]) {
+        self.book_changed |= self.book.note_addrs(&peer, addrs);
+    }
+
+    /// Where this machine listens, for tickets.
+    pub fn set_listen(&mut self, addrs: Vec<SocketAddr>) {
+        self.listen = addrs;
+    }
+
+    /// Where this machine listens.
+    pub fn listen(&self) -> &[SocketAddr] {
+        &self.listen
+    }
+
+    /// What happened lately that people should know.
+    pub fn notices(&self) -> &[Notice] {
+        &self.notices
+    }
+
+    /// The machine's directory.
+    pub fn home(&self) -> &Home {
+        &self.home
+    }
+}
+
+fn log_notice(notice: &Notice) {
+    match notice {
+        Notice::PeerUp { peer } => tracing::info!(%peer, "peer linked"),
+        Notice::Admitted { node } => tracing::info!(%node, "newcomer admitted"),
+        Notice::Level { peer, traffic } => {
+            let (sent, received) = (traffic.sent_events, traffic.received_events);
+            tracing::info!(%peer, sent, received, "level with peer");
+        }
+        Notice::PeerRefused { peer, refusal, text } => {
+            tracing::warn!(%peer, ?refusal, text, "peer turned away");
+        }
+        Notice::EventRefused { peer, id, rule } => {
+            let peer = peer.map(|peer| peer.to_string());
+            tracing::warn!(peer, %id, %rule, "event refused");
+        }
+        Notice::Forked { author, id } => tracing::warn!(%author, %id, "author wrote two histories"),
+        Notice::Quarantined { author, id } => tracing::warn!(%author, %id, "event quarantined"),
+    }
+}
+
+
+
