@@ -54,6 +54,11 @@ impl<D: Disk> Active<D> {
         self.committed == self.memory.events.len()
     }
 
+    /// The events that are in the file.
+    pub(crate) fn committed(&self) -> &[Event] {
+        &self.memory.events[..self.committed]
+    }
+
     /// Puts everything into the file, durably.
     pub(crate) fn commit(&mut self, disk: &D) -> Result<(), StoreError> {
         if self.is_committed() {

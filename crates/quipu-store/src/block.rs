@@ -4,6 +4,7 @@
 //! ids, indexes, footer, trailer. `NNNNNN.payload` holds the payloads page by page and is written
 //! anew when one of them is erased.
 
+mod check;
 mod dictionary;
 mod feeds;
 mod footer;

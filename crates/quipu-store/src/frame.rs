@@ -53,11 +53,6 @@ impl FrameWriter {
         Self { at, link, context: Context::writer().without_compression() }
     }
 
-    /// Length of the file with all frames so far.
-    pub(crate) fn end(&self) -> usize {
-        self.at
-    }
-
     /// Appends one commit.
     pub(crate) fn put_commit(&mut self, events: &[Event], out: &mut Vec<u8>) {
         let mut magic = FIRST;

@@ -18,6 +18,7 @@ mod batch;
 mod block;
 mod bytes;
 mod cache;
+mod check;
 pub mod disk;
 mod error;
 mod frame;

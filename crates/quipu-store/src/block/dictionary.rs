@@ -95,8 +95,6 @@ pub(super) struct DictionaryView {
     authors: usize,
     externals: usize,
     pub(super) kinds: Vec<Arc<str>>,
-    /// Events of each kind.
-    pub(super) kind_counts: Vec<u32>,
 }
 
 impl DictionaryView {
@@ -110,12 +108,13 @@ impl DictionaryView {
         }
         let kinds_at = COUNTS_BYTES + 32 * (authors + externals) + externals.div_ceil(8);
         let mut reader = Reader::new(bytes.get(kinds_at..)?);
-        let (mut kinds, mut kind_counts) = (Vec::new(), Vec::new());
+        let mut kinds = Vec::new();
         for _ in 0..count {
             kinds.push(Arc::from(std::str::from_utf8(reader.section()?).ok()?));
-            kind_counts.push(u32::try_from(reader.varint()?).ok()?);
+            // How many events have it: for readers that look for a kind.
+            let _count = reader.varint()?;
         }
-        reader.is_empty().then_some(Self { authors, externals, kinds, kind_counts })
+        reader.is_empty().then_some(Self { authors, externals, kinds })
     }
 
     /// The authors, sorted.

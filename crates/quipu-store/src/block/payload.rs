@@ -79,6 +79,18 @@ impl PayloadFile {
         Ok(Self { path, map, pages })
     }
 
+    /// Whether the pages fill the file, one after the other.
+    pub(super) fn is_compact(&self) -> bool {
+        let mut end = Some(pages_at(self.pages));
+        for page in 0..self.pages {
+            let entry = FIXED_BYTES + ENTRY_BYTES * page;
+            let (at, length) = (usize_at(&self.map, entry), usize_at(&self.map, entry + 8));
+            end =
+                end.filter(|end| at == Some(*end)).zip(length).and_then(|(e, l)| e.checked_add(l));
+        }
+        end == Some(self.map.len())
+    }
+
     /// The packed payloads of a page, checked.
     pub(super) fn page(&self, page: usize) -> Result<Bytes, StoreError> {
         let entry = FIXED_BYTES + ENTRY_BYTES * page;

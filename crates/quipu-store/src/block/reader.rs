@@ -126,12 +126,12 @@ impl Block {
         ids(&self.map, self.footer.ids_at, self.header.events as usize)
     }
 
-    fn index(&self) -> &[u8] {
+    pub(super) fn index(&self) -> &[u8] {
         let start = self.footer.ids_at + 32 * self.header.events as usize;
         self.map.get(start..).and_then(|rest| rest.get(..self.shape.bytes())).unwrap_or_default()
     }
 
-    fn feeds(&self) -> &[u8] {
+    pub(super) fn feeds(&self) -> &[u8] {
         let start = self.footer.ids_at + 32 * self.header.events as usize + self.shape.bytes();
         self.map
             .get(start..)
@@ -139,8 +139,18 @@ impl Block {
             .unwrap_or_default()
     }
 
-    fn dictionary_bytes(&self) -> &[u8] {
+    pub(super) fn dictionary_bytes(&self) -> &[u8] {
         self.header.dictionary(&self.map).unwrap_or_default()
+    }
+
+    /// The whole file.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.map
+    }
+
+    /// The payload file.
+    pub(super) fn payload_file(&self) -> &PayloadFile {
+        &self.payload
     }
 
     fn authors(&self) -> &[[u8; 32]] {
@@ -249,23 +259,25 @@ impl Block {
         })
     }
 
+    /// Reads the events of a page.
+    pub(crate) fn events(
+        &self,
+        page: usize,
+        context: &mut Context,
+    ) -> Result<Vec<Event>, StoreError> {
+        let heads = self.heads(page, context)?;
+        let payloads = self.payloads(page, context)?;
+        let ids = self.ids().iter().skip(self.page_range(page).start as usize);
+        let parts = heads.into_iter().zip(payloads).zip(ids);
+        Ok(parts.map(|(((h, s), p), id)| assemble_known(EventId(*id), h, p, s)).collect())
+    }
+
     /// The payload file without one payload.
     pub(crate) fn without_payload(&self, position: u32) -> Result<Vec<u8>, StoreError> {
         let page = self.page_of(position);
-        let mut context = self.context();
-        let heads = self.heads(page, &mut context)?;
-        let payloads = self.payloads(page, &mut context)?;
-        let range = self.page_range(page);
-        let mut events: Vec<Event> = heads
-            .into_iter()
-            .zip(payloads)
-            .zip(range.clone())
-            .map(|(((head, signature), part), position)| {
-                let id = EventId(self.ids()[position as usize]);
-                assemble_known(id, head, part, signature)
-            })
-            .collect();
-        if let Some(event) = events.get_mut((position - range.start) as usize) {
+        let mut events = self.events(page, &mut self.context())?;
+        let index = position - self.page_range(page).start;
+        if let Some(event) = events.get_mut(index as usize) {
             event.payload = None;
         }
         self.payload.with_page(&self.footer.content, page, encode_payload_page(&events))
