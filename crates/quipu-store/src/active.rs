@@ -134,6 +134,13 @@ pub(crate) fn read<D: Disk>(disk: &D, info: &BlockInfo) -> Result<Replay, StoreE
     Ok(replay(&bytes, HEADER_BYTES, link, &info.domain))
 }
 
+/// What can be read of an active file, whatever its header says.
+pub(crate) fn salvage(bytes: &[u8], domain: &DomainId) -> Replay {
+    // The first frame names the checksum of the header.
+    let link = array_at(bytes, HEADER_BYTES + 8).unwrap_or_default();
+    replay(bytes, HEADER_BYTES.min(bytes.len()), link, domain)
+}
+
 /// The error for a file whose good frames do not reach its end, unless it is merely torn and may
 /// be.
 pub(crate) fn damage(info: &BlockInfo, replay: &Replay, may_be_torn: bool) -> Option<StoreError> {

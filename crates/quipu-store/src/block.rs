@@ -12,9 +12,11 @@ mod header;
 mod index;
 mod payload;
 mod reader;
+mod salvage;
 mod writer;
 
 pub(crate) use reader::{Block, HeadPage, PayloadPage, file_names};
+pub(crate) use salvage::salvage_block;
 pub(crate) use writer::{BlockInfo, encode_block};
 
 /// The format version of both files.

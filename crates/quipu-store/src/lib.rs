@@ -26,6 +26,7 @@ mod log;
 mod memory;
 mod open;
 mod options;
+mod rebuild;
 mod seal;
 mod store;
 mod summary;

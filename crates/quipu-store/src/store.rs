@@ -31,7 +31,6 @@ pub(crate) const REBUILD_DIR: &str = "rebuild";
 pub struct Store<D: Disk> {
     pub(crate) disk: Arc<D>,
     pub(crate) domain: DomainId,
-    pub(crate) options: StoreOptions,
     pub(crate) logs: [LogFiles<D>; 2],
     cache: Mutex<Cache>,
     poison: Option<String>,
@@ -124,7 +123,7 @@ impl<D: Disk> Store<D> {
         lock: D::Lock,
     ) -> Self {
         let cache = Mutex::new(Cache::new(options.cache_bytes));
-        Self { disk, domain, options, logs, cache, poison: None, _lock: lock }
+        Self { disk, domain, logs, cache, poison: None, _lock: lock }
     }
 
     /// The domain.

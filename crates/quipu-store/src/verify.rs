@@ -1,7 +1,7 @@
 //! A full check of a store: every checksum, every hash, every rule about links, feeds and clocks,
 //! every signature, and every index against what it indexes.
 
-use quipu_core::event::{Event, Log};
+use quipu_core::event::Event;
 use quipu_core::id::EventId;
 
 use crate::active::{self, active_path};
@@ -123,9 +123,4 @@ impl Verifier<'_> {
             Err(error) => self.failure(&path, &error),
         }
     }
-}
-
-/// The log a problem can be about, for messages.
-pub(crate) fn lost(log: Log, detail: String) -> Problem {
-    Problem { what: "lost", object: format!("{} log", log.name()), detail }
 }

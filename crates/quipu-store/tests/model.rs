@@ -111,9 +111,9 @@ impl Run {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
     #[test]
-    fn store_equals_model(seed: u64, steps in prop::collection::vec(step(), 1..40)) {
+    fn store_equals_model(seed: u64, steps in prop::collection::vec(step(), 1..60)) {
         let mut run = Run::new(seed);
         let mut random = Random(seed);
         for step in &steps {

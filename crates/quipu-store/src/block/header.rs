@@ -44,8 +44,8 @@ impl Header {
         out
     }
 
-    /// Reads the header, and checks its checksum unless the caller wants what there is.
-    pub(super) fn parse(bytes: &[u8], path: &str, lenient: bool) -> Result<Self, StoreError> {
+    /// Reads the header, and checks it together with the dictionary.
+    pub(super) fn parse(bytes: &[u8], path: &str) -> Result<Self, StoreError> {
         let short = || StoreError::corrupt(path, 0, "the file is shorter than its header");
         if array_at::<8>(bytes, 0).ok_or_else(short)? != *MAGIC {
             return Err(StoreError::corrupt(path, 0, "not a block file"));
@@ -68,7 +68,7 @@ impl Header {
         let right = header
             .dictionary(bytes)
             .is_some_and(|dictionary| sum16(&[&bytes[..SUMMED_BYTES], dictionary]) == sum);
-        if right || lenient {
+        if right {
             Ok(header)
         } else {
             Err(StoreError::corrupt(path, 0, "checksum of header and dictionary"))

@@ -47,12 +47,11 @@ pub(super) struct PayloadFile {
 }
 
 impl PayloadFile {
-    /// Opens the payload file of a block with that content and so many pages. `lenient` skips what
-    /// is not needed to try and read pages.
+    /// Opens the payload file of a block with that content and so many pages.
     pub(super) fn open(
         path: String,
         map: Bytes,
-        content: Option<&[u8; 32]>,
+        content: &[u8; 32],
         pages: usize,
     ) -> Result<Self, StoreError> {
         let corrupt = |rule: &str| StoreError::corrupt(&path, 0, rule);
@@ -67,7 +66,6 @@ impl PayloadFile {
             }
         }
         let sum_at = pages_at(pages) - SUM_BYTES;
-        let Some(content) = content else { return Ok(Self { path, map, pages }) };
         let right =
             map.get(..sum_at).is_some_and(|table| array_at(&map, sum_at) == Some(sum16(&[table])));
         if !right {
@@ -77,6 +75,11 @@ impl PayloadFile {
             return Err(corrupt("belongs to another block"));
         }
         Ok(Self { path, map, pages })
+    }
+
+    /// Opens a file that may be damaged: its pages have their own checksums.
+    pub(super) fn open_anyway(path: String, map: Bytes, pages: usize) -> Self {
+        Self { path, map, pages }
     }
 
     /// Whether the pages fill the file, one after the other.

@@ -47,16 +47,20 @@ pub(crate) fn file_names(info: &BlockInfo) -> (String, String) {
     (format!("{stem}.block"), format!("{stem}.payload"))
 }
 
+fn map<D: Disk>(disk: &D, path: &str) -> Result<Bytes, StoreError> {
+    disk.map(path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => StoreError::corrupt(path, 0, "the file is missing"),
+        _ => StoreError::io("read", path, error),
+    })
+}
+
 impl Block {
     /// Opens a block: checks header, dictionary and footer, and leaves the rest for when it is
     /// read.
     pub(crate) fn open<D: Disk>(disk: &D, info: &BlockInfo) -> Result<Self, StoreError> {
         let (path, payload_path) = file_names(info);
-        let map = disk.map(&path).map_err(|error| StoreError::io("read", &path, error))?;
-        let payload = disk
-            .map(&payload_path)
-            .map_err(|error| StoreError::io("read", &payload_path, error))?;
-        let header = Header::parse(&map, &path, false)?;
+        let (map, payload) = (map(disk, &path)?, map(disk, &payload_path)?);
+        let header = Header::parse(&map, &path)?;
         check_info(&header, info, &path)?;
         let corrupt = |at: usize, rule: &str| StoreError::corrupt(&path, at as u64, rule);
         let dictionary = header.dictionary(&map).and_then(DictionaryView::parse);
@@ -73,7 +77,7 @@ impl Block {
             return Err(corrupt(footer_at, "sizes in the footer do not add up"));
         }
         let payload =
-            PayloadFile::open(payload_path, payload, Some(&footer.content), footer.pages.len())?;
+            PayloadFile::open(payload_path, payload, &footer.content, footer.pages.len())?;
         let ids_are_right = OnceLock::new();
         Ok(Self { path, map, payload, header, dictionary, footer, shape, ids_are_right })
     }
@@ -84,9 +88,9 @@ impl Block {
         disk: &D,
         path: &str,
     ) -> Result<(), StoreError> {
-        let map = disk.map(path).map_err(|error| StoreError::io("read", path, error))?;
+        let map = map(disk, path)?;
         let pages = self.footer.pages.len();
-        self.payload = PayloadFile::open(path.to_owned(), map, Some(&self.footer.content), pages)?;
+        self.payload = PayloadFile::open(path.to_owned(), map, &self.footer.content, pages)?;
         Ok(())
     }
 

@@ -100,6 +100,13 @@ impl FaultyDisk {
         Self { state: Arc::new(Mutex::new(State { image, ..State::default() })) }
     }
 
+    /// An independent copy of what a crash now would leave.
+    pub fn fork_durable(&self, seed: u64) -> Self {
+        let fork = self.fork();
+        fork.crash(seed);
+        fork
+    }
+
     /// Paths of all files, sorted.
     pub fn files(&self) -> Vec<String> {
         self.state().image.live.keys().cloned().collect()
@@ -154,7 +161,7 @@ impl State {
         let number = self.syncs;
         self.syncs += 1;
         if self.faults.failing_sync == Some(number) {
-            self.image.forget_unsynced(inode);
+            self.image.fail_sync(inode);
             return Err(io::Error::other("sync failed (injected)"));
         }
         self.image.sync_file(inode);

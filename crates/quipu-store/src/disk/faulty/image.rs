@@ -15,6 +15,8 @@ struct Inode {
     /// Grows at the end of `data`; folded into it when somebody reads.
     tail: Vec<u8>,
     durable: usize,
+    /// A sync failed: what was not durable then, and all after it, never will be.
+    stuck: bool,
 }
 
 /// A change of names that a crash may undo until the directory is synced.
@@ -86,16 +88,16 @@ impl Image {
     }
 
     pub(super) fn sync_file(&mut self, inode: u64) {
-        if let Some(file) = self.inodes.get_mut(&inode) {
+        if let Some(file) = self.inodes.get_mut(&inode).filter(|file| !file.stuck) {
             file.durable = file.data.len() + file.tail.len();
         }
     }
 
-    /// What a failed sync does: reads still see the bytes, but they never reach the disk.
-    pub(super) fn forget_unsynced(&mut self, inode: u64) {
+    /// What a failed sync does: reads still see the bytes, and later syncs succeed, but the bytes
+    /// never reach the disk.
+    pub(super) fn fail_sync(&mut self, inode: u64) {
         if let Some(file) = self.inodes.get_mut(&inode) {
-            file.fold();
-            file.data.truncate(file.durable);
+            file.stuck = true;
         }
     }
 
@@ -221,6 +223,7 @@ impl Inode {
             self.data = bytes.into();
         }
         self.durable = self.data.len();
+        self.stuck = false;
     }
 }
 
