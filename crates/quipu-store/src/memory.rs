@@ -8,6 +8,22 @@ use quipu_core::id::{EventId, IdMap, NodeKey};
 use crate::batch::weight;
 use crate::error::StoreError;
 
+/// An author's events, in order of arrival.
+#[derive(Debug, Clone, Default)]
+struct Feed {
+    /// Seq and position.
+    list: Vec<(u64, u32)>,
+    /// Whether the list has a gap or a fork, so that a seq is not found by its place.
+    irregular: bool,
+}
+
+impl Feed {
+    fn push(&mut self, seq: u64, position: u32) {
+        self.irregular |= self.list.last().is_some_and(|last| last.0.checked_add(1) != Some(seq));
+        self.list.push((seq, position));
+    }
+}
+
 /// Events in order of arrival, and where to find them. Positions count from the first of them.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Memory {
@@ -15,8 +31,8 @@ pub(crate) struct Memory {
     pub(crate) events: Vec<Event>,
     /// Position of each event.
     pub(crate) index: IdMap<EventId, u32>,
-    /// Seq and position of each author's events, in order of arrival.
-    feeds: IdMap<NodeKey, Vec<(u64, u32)>>,
+    /// Events by author.
+    feeds: IdMap<NodeKey, Feed>,
     /// What the events take in a file before compression, roughly.
     pub(crate) bytes: usize,
 }
@@ -37,7 +53,8 @@ impl Memory {
                 self.cut(start);
                 return Err(StoreError::Misuse("an event was appended twice"));
             }
-            self.feeds.entry(event.header.author).or_default().push((event.header.seq, position));
+            let feed = self.feeds.entry(event.header.author).or_default();
+            feed.push(event.header.seq, position);
             self.bytes += weight(&event);
             self.events.push(event);
         }
@@ -59,21 +76,14 @@ impl Memory {
         author: &NodeKey,
         seqs: &Range<u64>,
     ) -> impl Iterator<Item = (u64, u32)> {
-        let list = self.feeds.get(author).map_or(&[][..], Vec::as_slice);
-        // Most feeds are one chain, so the wanted part is found by its place; forks and gaps are
-        // found by looking at all.
-        let chained = list.first().zip(list.last()).is_some_and(|(first, last)| {
-            last.0.checked_sub(first.0) == Some(list.len() as u64 - 1)
-                && list.is_sorted_by(|a, b| a.0 < b.0)
-        });
-        let list = match chained {
-            true => {
-                let from = list.partition_point(|(seq, _)| *seq < seqs.start);
-                let to = list.partition_point(|(seq, _)| *seq < seqs.end);
-                &list[from..to.max(from)]
+        let list = self.feeds.get(author).map_or(&[][..], |feed| match feed.irregular {
+            true => &feed.list,
+            false => {
+                let from = feed.list.partition_point(|(seq, _)| *seq < seqs.start);
+                let to = feed.list.partition_point(|(seq, _)| *seq < seqs.end);
+                &feed.list[from..to.max(from)]
             }
-            false => list,
-        };
+        });
         let seqs = seqs.clone();
         list.iter().copied().filter(move |(seq, _)| seqs.contains(seq))
     }

@@ -177,8 +177,7 @@ fn failing_sync_poisons() {
         let from = store.count(LOG) as usize;
         store.append(LOG, events[from..from + 3].to_vec()).unwrap();
         store.commit().unwrap();
-        let plain = |range: &[VerifiedEvent]| range.iter().map(|e| e.event().clone()).collect();
-        done.events = plain(&events[..from + 3]);
+        done.events = events[..from + 3].iter().map(|event| event.event().clone()).collect();
         done.committed = from + 3;
         for seed in 0..4 {
             let fork = Arc::new(disk.fork_durable(seed));

@@ -1,7 +1,8 @@
 //! Which events of a block an author wrote.
 //!
-//! For each author of the dictionary, in order, an offset into the lists; then the lists. An item
-//! is a varint: the positions skipped since the last item, and one bit that says whether `seq` is
+//! For each author of the dictionary, in order, an offset into the lists; then the lists. A list
+//! begins with the smallest seq and the difference to the greatest, so that most blocks can be
+//! passed over. An item is a varint: the positions skipped since the last item, and one bit that says whether `seq` is
 //! something else than the last one plus one, in which case the difference follows.
 
 use std::ops::Range;
@@ -14,22 +15,47 @@ use crate::bytes::{put_u32, u32_at};
 
 /// The lists of all authors, which are sorted.
 pub(super) fn encode(events: &[Event], authors: &[NodeKey]) -> Vec<u8> {
-    let mut lists: Vec<(Vec<u8>, Cursor)> = vec![Default::default(); authors.len()];
+    let mut feeds: Vec<Feed> = vec![Feed::default(); authors.len()];
     for (position, event) in events.iter().enumerate() {
         if let Ok(author) = authors.binary_search(&event.header.author) {
-            let (list, cursor) = &mut lists[author];
-            cursor.put(position as u64, event.header.seq, list);
+            feeds[author].put(position as u64, event.header.seq);
         }
     }
+    let lists: Vec<Vec<u8>> = feeds.into_iter().map(Feed::finish).collect();
     let mut out = Vec::new();
     let mut at = 0;
-    for (list, _) in &lists {
+    for list in &lists {
         put_u32(&mut out, at);
         at += list.len();
     }
     put_u32(&mut out, at);
-    lists.iter().for_each(|(list, _)| out.extend_from_slice(list));
+    lists.iter().for_each(|list| out.extend_from_slice(list));
     out
+}
+
+/// The list of one author while it is written.
+#[derive(Debug, Clone, Default)]
+struct Feed {
+    seqs: Option<(u64, u64)>,
+    cursor: Cursor,
+    items: Vec<u8>,
+}
+
+impl Feed {
+    fn put(&mut self, position: u64, seq: u64) {
+        let (least, greatest) = self.seqs.unwrap_or((seq, seq));
+        self.seqs = Some((least.min(seq), greatest.max(seq)));
+        self.cursor.put(position, seq, &mut self.items);
+    }
+
+    fn finish(self) -> Vec<u8> {
+        let (least, greatest) = self.seqs.unwrap_or_default();
+        let mut list = Vec::with_capacity(self.items.len() + 8);
+        put(&mut list, least);
+        put(&mut list, greatest - least);
+        list.extend_from_slice(&self.items);
+        list
+    }
 }
 
 /// The next position and seq, if nothing is skipped.
@@ -70,6 +96,11 @@ pub(super) fn list(
     let lists = bytes.get(4 * (authors + 1)..)?;
     let (from, to) = (u32_at(bytes, 4 * author)? as usize, u32_at(bytes, 4 * author + 4)? as usize);
     let mut reader = Reader::new(lists.get(from..to)?);
+    let least = reader.varint()?;
+    let greatest = least.checked_add(reader.varint()?)?;
+    if greatest < seqs.start || least >= seqs.end {
+        return Some(Vec::new());
+    }
     let mut cursor = Cursor::default();
     let mut found = Vec::new();
     while !reader.is_empty() {
