@@ -17,6 +17,10 @@ use quipu_store::{Disk, FaultyDisk, RealDisk, Store, StoreOptions};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
+    if std::env::args().nth(1).as_deref() == Some("read") {
+        let (path, domain) = (arguments.nth(1), arguments.next());
+        return read(&path.ok_or("which directory?")?, domain.ok_or("which domain?")?.parse()?);
+    }
     let count: usize = arguments.next().map_or(Ok(1_000_000), |text| text.parse())?;
     let parent = arguments.next().unwrap_or_else(|| ".".to_owned());
     let dir = tempfile::tempdir_in(parent)?;
@@ -183,8 +187,7 @@ fn store_and_read(
     path: &Path,
 ) -> Result<(), Box<dyn std::error::Error>> {
     let domain: DomainId = history[0].id.into();
-    let ids: Vec<EventId> = history.iter().map(|event| event.id).collect();
-    let count = ids.len();
+    let count = history.len();
     let disk = Arc::new(RealDisk::new(path)?);
     let mut store = Store::create(disk.clone(), history[0].clone(), StoreOptions::default())?;
     let (mut writing, mut sealing, mut sealed) = (Duration::ZERO, Duration::ZERO, 0);
@@ -217,14 +220,18 @@ fn store_and_read(
     }
     println!("sealed blocks: {:.1} B an event", in_blocks as f64 / sealed as f64);
     drop(store);
-    read(&disk, domain, &ids)
+    // In a process of its own, whose memory holds nothing else.
+    let program = std::env::current_exe()?;
+    let status = std::process::Command::new(program)
+        .arg("read")
+        .arg(path)
+        .arg(domain.to_string())
+        .status()?;
+    if status.success() { Ok(()) } else { Err("the reader failed".into()) }
 }
 
-fn read(
-    disk: &Arc<RealDisk>,
-    domain: DomainId,
-    ids: &[EventId],
-) -> Result<(), Box<dyn std::error::Error>> {
+fn read(path: &str, domain: DomainId) -> Result<(), Box<dyn std::error::Error>> {
+    let disk = Arc::new(RealDisk::new(path)?);
     let before = resident();
     let start = Instant::now();
     let (store, _) = Store::open(disk.clone(), domain, StoreOptions::default())?;
@@ -237,6 +244,13 @@ fn read(
         start.elapsed(),
         resident()
     );
+    let count = store.count(Log::Internal);
+    let mut ids: Vec<EventId> = Vec::new();
+    while (ids.len() as u64) < count {
+        let from = ids.len() as u64;
+        let places = store.places(Log::Internal, from..(from + 1024).min(count))?;
+        ids.extend(places.iter().map(|place| place.id));
+    }
     let mut random = Random(5);
     let probes = 200_000usize;
     for name in ["first look-ups", "look-ups"] {

@@ -144,12 +144,8 @@ fn judge_rest(bytes: &[u8], bad: usize) -> Rest {
     let mut at = bad;
     while let Some(found) = bytes[at..].windows(4).position(|window| window == FIRST) {
         at += found;
-        let is_later = Frame::at(bytes, at).is_some_and(|frame| frame.first_of_commit);
-        if is_later && at > bad {
-            return Rest::Damaged(format!("bad frame, yet good ones follow at byte {at}"));
-        }
-        if is_later {
-            return Rest::Damaged("frame does not continue the chain".to_owned());
+        if Frame::at(bytes, at).is_some_and(|frame| frame.first_of_commit) {
+            return Rest::Damaged(format!("bad frame, yet a later commit is there, at byte {at}"));
         }
         at += 1;
     }

@@ -314,3 +314,76 @@ fn misuse_is_refused_without_a_trace() {
     let empty = Arc::new(FaultyDisk::new());
     assert!(matches!(Store::open(empty, maker.domain, small()), Err(StoreError::Missing)));
 }
+
+/// Appends an event that the rules forbid, and answers which rules verify names.
+fn rules_broken(
+    change: impl FnOnce(&mut quipu_core::event::Header, &mut Model),
+) -> Vec<&'static str> {
+    let (mut maker, root) = Maker::new(30, 2);
+    maker.fork_one_in = u64::MAX;
+    let disk = Arc::new(FaultyDisk::new());
+    let mut model = Model { events: vec![root.event().clone()] };
+    let mut store = Store::create(disk, root, small()).unwrap();
+    let run = maker.run_of(0, 5);
+    model.events.extend(run.iter().map(|event| event.event().clone()));
+    store.append(LOG, run).unwrap();
+    let mut header = maker.run_of(0, 1)[0].header.clone();
+    let payload = header.payload.size;
+    change(&mut header, &mut model);
+    let block = payload_block(&[0; 8], &[0x01]);
+    if header.payload.size == payload {
+        header.payload = quipu_core::event::PayloadRef::of(&header.kind, &block);
+    }
+    let event = quipu_core::event::Event::new(header, Some(block), &maker.domain);
+    let event = sign_own(vec![event], &common::key(0)).remove(0);
+    store.append(LOG, vec![event]).unwrap();
+    let problems = store.verify(&mut |_, _| {}).problems;
+    problems.iter().map(|problem| problem.what).collect()
+}
+
+#[test]
+fn verify_names_the_broken_rule() {
+    assert_eq!(rules_broken(|_, _| {}), [""; 0]);
+    let nobody = NodeKey(common::key(5).verifying_key().to_bytes());
+    assert_eq!(rules_broken(|header, _| header.head.author = nobody), ["signature", "feed"]);
+    let stranger = quipu_core::id::EventId([7; 32]);
+    assert_eq!(
+        rules_broken(|header, _| header.head.parents = [stranger].into_iter().collect()),
+        ["link"]
+    );
+    assert_eq!(rules_broken(|header, _| header.head.logseq = LogSeq(1)), ["clock"]);
+    assert_eq!(rules_broken(|header, _| header.head.logseq = LogSeq(u64::MAX)), ["clock"]);
+    assert_eq!(rules_broken(|header, _| header.head.seq += 1), ["feed"]);
+    assert_eq!(rules_broken(|header, _| header.head.kind = "No".into()), ["shape"]);
+    assert_eq!(rules_broken(|header, _| header.head.log = Log::Published), ["log"]);
+    assert_eq!(rules_broken(|header, _| header.payload.size += 1), ["payload"]);
+    let elsewhere = |header: &mut quipu_core::event::Header, model: &mut Model| {
+        header.head.prev = Some(model.events[2].id);
+    };
+    assert_eq!(rules_broken(elsewhere), ["feed"]);
+}
+
+#[test]
+fn a_salvaged_run_without_its_signature_is_dropped() {
+    let (mut maker, root) = Maker::new(31, 2);
+    maker.fork_one_in = u64::MAX;
+    let disk = Arc::new(FaultyDisk::new());
+    let mut model = Model { events: vec![root.event().clone()] };
+    let mut store = Store::create(disk.clone(), root, Default::default()).unwrap();
+    let path = "internal/000000.active";
+    let (signed, run, later) = (maker.run_of(1, 3), maker.run_of(0, 10), maker.run_of(1, 2));
+    let parts = [&signed[..], &run[..6], &run[6..], &later[..]];
+    let mut ends = Vec::new();
+    for part in parts {
+        model.events.extend(part.iter().map(|event| event.event().clone()));
+        store.append(LOG, part.to_vec()).unwrap();
+        store.commit().unwrap();
+        ends.push(disk.size(path).unwrap() as usize);
+    }
+    drop(store);
+    disk.tamper(path, |bytes| bytes[ends[1] + 30] ^= 1);
+    let (left, problems) = rebuilt(&disk, &maker, &model);
+    // The root and the three signed ones; six more were readable, but nobody vouches for them.
+    assert_eq!(left, 4);
+    assert!(problems.contains(&"lost".to_owned()), "{problems:?}");
+}

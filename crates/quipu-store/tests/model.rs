@@ -158,3 +158,40 @@ fn real_disk_works_alike_and_is_locked() {
     assert!(store.stats().blocks > 2);
     model.check(&store, &mut Random(2));
 }
+
+#[test]
+fn stores_and_jobs_may_cross_threads() {
+    fn send<T: Send>() {}
+    fn sync<T: Sync>() {}
+    send::<Store<RealDisk>>();
+    sync::<Store<RealDisk>>();
+    send::<quipu_store::SealJob<FaultyDisk>>();
+    send::<quipu_store::Sealed>();
+}
+
+#[test]
+fn sealing_runs_beside_everything_else() {
+    let mut run = Run::new(40);
+    for round in 0..30 {
+        run.append(40);
+        run.apply(&Step::Commit);
+        let jobs: Vec<_> = run.store().seal_job().into_iter().collect();
+        let threads: Vec<_> =
+            jobs.into_iter().map(|job| std::thread::spawn(|| job.run())).collect();
+        run.append(5);
+        run.apply(&Step::Erase(round * 31));
+        run.apply(&Step::Commit);
+        let held = run.held.clone();
+        held.check(run.store(), &mut Random(round));
+        for thread in threads {
+            let sealed = thread.join().unwrap().unwrap();
+            run.apply(&Step::Erase(round * 37));
+            run.store().finish_seal(sealed).unwrap();
+        }
+    }
+    seal_all(run.store());
+    let held = run.held.clone();
+    held.check(run.store(), &mut Random(1));
+    let problems = run.store().verify(&mut |_, _| {}).problems;
+    assert!(problems.is_empty(), "{problems:?}");
+}
