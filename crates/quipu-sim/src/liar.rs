@@ -1,0 +1,290 @@
+//! Machines that lie. They run the production driver, so that they know the protocol and the log,
+//! and twist what it says: frames are withheld or damaged, and events are made that break rules,
+//! fork feeds, claim other authors, or date from before their author was removed.
+
+use std::sync::Arc;
+
+use quipu_core::codec::pack::{self, Context, Nothing};
+use quipu_core::event::{
+    Draft, Event, EventSignature, Log, LogSeq, Parents, Position, VerifiedEvent, sign_id,
+};
+use quipu_core::id::{EventId, LogDigest, NodeKey};
+use quipu_core::node::{Command, LinkId};
+use quipu_core::sync::message::{Message, Refusal, Wanted};
+
+use crate::ledger::Pending;
+use crate::machine::{Machine, Part};
+use crate::rng::Rng;
+use crate::world::World;
+
+/// What a liar is up to.
+#[derive(Debug, Default)]
+pub(crate) struct Mood {
+    /// Frames to withhold.
+    withhold: u64,
+    /// Frames to damage.
+    damage: u64,
+    /// The secret branch of a removed member.
+    branch: Vec<Event>,
+}
+
+/// Events in a run without signatures.
+const ENDLESS: u64 = 200;
+/// Siblings in a mass fork: more than are kept.
+const SIBLINGS: u64 = 20;
+
+impl Machine {
+    /// What a liar makes of a frame: nothing if it withholds it.
+    pub(crate) fn twist(&mut self, mut bytes: Vec<u8>) -> Option<Vec<u8>> {
+        if self.mood.withhold > 0 {
+            self.mood.withhold -= 1;
+            return None;
+        }
+        if self.mood.damage > 0 && !bytes.is_empty() {
+            self.mood.damage -= 1;
+            let at = self.rng.index(bytes.len());
+            bytes[at] ^= 1 << self.rng.below(8);
+        }
+        Some(bytes)
+    }
+}
+
+/// What a lie is made with.
+struct Tools<'a> {
+    machine: &'a mut Machine,
+    position: Position,
+    domain: quipu_core::id::DomainId,
+    victim: NodeKey,
+    cells: u64,
+}
+
+impl Tools<'_> {
+    fn event(&mut self, change: impl FnOnce(&mut Position)) -> Event {
+        let token: [u8; 24] = self.machine.rng.bytes();
+        let (kind, value) = crate::people::draft(&mut self.machine.rng, self.cells, &token);
+        self.event_of(kind, &value, change)
+    }
+
+    fn event_of(
+        &mut self,
+        kind: Arc<str>,
+        value: &[u8],
+        change: impl FnOnce(&mut Position),
+    ) -> Event {
+        let salt: [u8; 8] = self.machine.rng.bytes();
+        let payload = quipu_core::codec::v1::payload_block(&salt, value);
+        let mut at = self.position.clone();
+        change(&mut at);
+        let mut event = Draft { log: Log::Internal, kind, payload }.place(at, &self.domain);
+        event.signature = Some(sign_id(&self.machine.key, &event.id));
+        event
+    }
+
+    /// Events of one of many kinds of lies.
+    fn events(&mut self, kind: u64) -> Vec<Event> {
+        let victim = self.victim;
+        match kind {
+            // A signature that is wrong.
+            0 => {
+                let mut event = self.event(|_| {});
+                event.signature = Some(EventSignature(self.machine.rng.bytes()));
+                vec![event]
+            }
+            // Somebody else's name.
+            1 => vec![self.event(|at| at.author = victim)],
+            // Clocks that do not grow, or jump into the reserved half.
+            2 => vec![self.event(|at| at.logseq = LogSeq(1))],
+            3 => vec![self.event(|at| at.logseq = LogSeq(u64::MAX))],
+            // A place that does not follow.
+            4 => vec![self.event(|at| at.seq += 5)],
+            5 => vec![self.event(|at| at.prev = at.parents.first().copied())],
+            // Links to what nobody has.
+            6 => {
+                let unknown = EventId(self.machine.rng.bytes());
+                vec![self.event(|at| {
+                    at.parents.push(unknown);
+                    at.parents.sort_unstable();
+                })]
+            }
+            // A run that is never signed.
+            7 => self.run(),
+            // Two events at one place, or very many.
+            8 => (0..2).map(|_| self.event(|_| {})).collect(),
+            9 => (0..SIBLINGS).map(|_| self.event(|_| {})).collect(),
+            // A decision that its author may not take.
+            10 => {
+                let decision = quipu_core::domain::Decision::Remove { node: victim };
+                let (kind, value) = decision.to_value();
+                let mut bytes = Vec::new();
+                quipu_core::value::encode(&value, &mut bytes);
+                vec![self.event_of(kind.into(), &bytes, |_| {})]
+            }
+            // The greatest clock that is allowed.
+            11 => vec![self.event(|at| {
+                at.logseq = at.logseq.max(LogSeq(quipu_core::limits::LOGSEQ_JUMP_MAX - 1));
+            })],
+            // A payload that is left out.
+            12 => {
+                let mut event = self.event(|_| {});
+                event.payload = None;
+                vec![event]
+            }
+            // More parents than the domain allows.
+            _ => {
+                let many: Vec<EventId> =
+                    (0..129).map(|_| EventId(self.machine.rng.bytes())).collect();
+                vec![self.event(|at| {
+                    at.parents = Parents::from_vec(many);
+                    at.parents.sort_unstable();
+                })]
+            }
+        }
+    }
+
+    fn run(&mut self) -> Vec<Event> {
+        let mut events: Vec<Event> = Vec::new();
+        for _ in 0..ENDLESS {
+            let last = events.last().map(|event| (event.id, event.header.head.clone()));
+            let mut event = self.event(|at| {
+                if let Some((id, head)) = last {
+                    at.prev = Some(id);
+                    at.seq = head.seq + 1;
+                    at.logseq = LogSeq(head.logseq.0 + 1);
+                    at.parents = Parents::from_slice(&[id]);
+                }
+            });
+            event.signature = None;
+            events.push(event);
+        }
+        events
+    }
+}
+
+impl World {
+    /// A liar lies.
+    pub(crate) fn lie(&mut self, machine: usize) {
+        if self.machines[machine].part == Part::Backdater {
+            return self.backdate(machine);
+        }
+        let links = self.links_of(machine);
+        let choice = self.machines[machine].rng.below(20);
+        match choice {
+            14 => self.machines[machine].mood.withhold = 5,
+            15 => self.machines[machine].mood.damage = 2,
+            16 | 17 => {
+                let bytes = noise(&mut self.machines[machine].rng);
+                self.say(machine, &links, &bytes);
+            }
+            18 | 19 => {
+                let message = nonsense(&mut self.machines[machine].rng);
+                self.say(machine, &links, &message.encode());
+            }
+            kind => {
+                let Some(events) = self.lies_of(machine, kind) else { return };
+                // Everybody is told another part, if there are several.
+                for (index, link) in links.iter().enumerate() {
+                    let from = index.min(events.len().saturating_sub(1));
+                    let bytes = events_frame(&events[from..]);
+                    self.say(machine, &[*link], &bytes);
+                }
+            }
+        }
+    }
+
+    fn say(&mut self, machine: usize, links: &[LinkId], bytes: &[u8]) {
+        for link in links {
+            self.transmit(machine, *link, bytes.to_vec());
+        }
+    }
+
+    fn lies_of(&mut self, machine: usize, kind: u64) -> Option<Vec<Event>> {
+        let victim = self.machines[self.rng.index(self.machines.len())].node;
+        let (domain, cells) = (self.domain, self.plan.workload.cells.low);
+        let local = self.machines[machine].local_ms(self.now);
+        let machine = &mut self.machines[machine];
+        let node = machine.node;
+        let position = machine.driver.as_ref()?.node().dag()?.next_position(node, local);
+        let mut tools = Tools { machine, position, domain, victim, cells };
+        Some(tools.events(kind))
+    }
+
+    /// A removed member writes as if it were before its removal, and brings it as a file to
+    /// somebody, and over links to whoever has not heard of the removal.
+    fn backdate(&mut self, machine: usize) {
+        let (domain, cells) = (self.domain, self.plan.workload.cells.low);
+        let links = self.links_of(machine);
+        let victim = self.machines[0].node;
+        let on = &mut self.machines[machine];
+        let Some(dag) = on.driver.as_ref().and_then(|driver| driver.node().dag()) else { return };
+        let before = match on.mood.branch.last() {
+            Some(event) => (event.id, event.header.seq, event.header.logseq),
+            None => match dag.own_end(&on.node) {
+                Some(end) => (end.id, end.seq, end.logseq),
+                None => return,
+            },
+        };
+        let (prev, seq, logseq) = before;
+        let position = Position {
+            author: on.node,
+            seq: seq + 1,
+            prev: Some(prev),
+            parents: Parents::from_slice(&[prev]),
+            logseq: LogSeq(logseq.0 + 1),
+        };
+        let mut tools = Tools { machine: on, position, domain, victim, cells };
+        let event = tools.event(|_| {});
+        on.mood.branch.push(event);
+        let branch = on.mood.branch.clone();
+        self.say(machine, &links, &events_frame(&branch));
+        let to = self.rng.index(self.machines.len());
+        if self.machines[to].part == Part::Honest {
+            let events = branch.into_iter().map(VerifiedEvent::from_store).collect();
+            self.request(to, Command::Import(events), Pending::Nothing);
+        }
+    }
+
+    /// A member emits with the greatest clock that is allowed. All must still be able to write.
+    pub(crate) fn greatest_clock(&mut self) {
+        let members = self.members();
+        let Some(machine) = self.rng.pick(&members).copied() else { return };
+        let Some(events) = self.lies_of(machine, 11) else { return };
+        self.ledger.disturb(self.machines[machine].node);
+        let events = events.into_iter().map(VerifiedEvent::from_store).collect();
+        self.request(machine, Command::Import(events), Pending::Nothing);
+    }
+}
+
+/// A frame that pushes events.
+fn events_frame(events: &[Event]) -> Vec<u8> {
+    let packed = pack::encode(events, &mut Context::writer(), &Nothing);
+    Message::Events { index: 0, restart: true, live: true, packed }.encode()
+}
+
+fn noise(rng: &mut Rng) -> Vec<u8> {
+    let length = rng.below(2000);
+    let mut bytes: Vec<u8> = (0..length).map(|_| rng.next() as u8).collect();
+    // Often with the first byte of a message.
+    if let Some(first) = bytes.first_mut()
+        && rng.permille(700)
+    {
+        *first = rng.between(1, 16) as u8;
+    }
+    bytes
+}
+
+/// A well-formed message that says something untrue, or at the wrong time.
+fn nonsense(rng: &mut Rng) -> Message {
+    let digest = LogDigest(rng.bytes());
+    let round = rng.below(4) as u32;
+    match rng.below(9) {
+        0 => Message::Welcome,
+        1 => Message::Same { round },
+        2 => Message::Level { round, digest },
+        3 => Message::End { round, digest },
+        4 => Message::Compare { round, attempt: 0, digest, count: rng.next(), met: None },
+        5 => Message::Want { round: 0, plain: true, wanted: Wanted::Everything },
+        6 => Message::MoreSymbols { round, start: 0, count: u32::MAX },
+        7 => Message::Refuse { refusal: Refusal::NotMember, text: String::new(), domain: None },
+        _ => Message::Poke { plain: true },
+    }
+}

@@ -1,0 +1,263 @@
+//! One machine: a disk, a clock that nobody sets, and the production driver while it is up.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use ed25519_dalek::SigningKey;
+use quipu_core::id::{DomainId, NodeKey};
+use quipu_core::node::{Input, LinkId, Met};
+use quipu_core::sync::message::InviteProof;
+use quipu_core::sync::session::Traffic;
+use quipu_node::{Clock, Driver, DriverError, Links, Outcome};
+use quipu_store::{FaultyDisk, Sealed, StoreOptions};
+
+use crate::liar::Mood;
+use crate::plan::{MS, Us};
+use crate::rng::Rng;
+
+/// Virtual time 0 on an exact clock, in milliseconds since 1970.
+const EPOCH_MS: i64 = 1_700_000_000_000;
+
+/// The clock that a driver reads. It stands still during a turn.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct SimClock(Arc<AtomicU64>);
+
+impl Clock for SimClock {
+    fn now_ms(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// How far a machine's clock is from virtual time.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Skew {
+    pub(crate) offset_ms: i64,
+    pub(crate) drift_ppm: i64,
+}
+
+impl Skew {
+    /// What the clock shows.
+    pub(crate) fn local_ms(self, now: Us) -> u64 {
+        let ms = (now / MS) as i64;
+        let drift = (i128::from(ms) * i128::from(self.drift_ppm) / 1_000_000) as i64;
+        (EPOCH_MS + ms + drift + self.offset_ms).max(0) as u64
+    }
+}
+
+/// What a turn wants to put on links, in order.
+#[derive(Debug)]
+pub(crate) enum Out {
+    Send { link: LinkId, bytes: Vec<u8> },
+    Close { link: LinkId, reason: String },
+}
+
+/// The links that a driver sees: a list that the world empties after each turn.
+#[derive(Debug, Default)]
+pub(crate) struct SimLinks(Vec<Out>);
+
+impl Links for SimLinks {
+    fn send(&mut self, link: LinkId, bytes: Vec<u8>) {
+        self.0.push(Out::Send { link, bytes });
+    }
+
+    fn close(&mut self, link: LinkId, reason: &str) {
+        self.0.push(Out::Close { link, reason: reason.to_owned() });
+    }
+}
+
+/// The production driver over simulated surroundings.
+pub(crate) type SimDriver = Driver<FaultyDisk, SimClock, SimLinks>;
+
+/// What a turn brought.
+#[derive(Debug, Default)]
+pub(crate) struct Turn {
+    pub(crate) machine: usize,
+    pub(crate) outs: Vec<Out>,
+    pub(crate) outcome: Outcome,
+    /// Why the machine stopped, if it did.
+    pub(crate) stopped: Option<DriverError>,
+    /// Counters of the links that it sent on.
+    pub(crate) traffic: Vec<(LinkId, Traffic)>,
+    /// When it wants to be woken, in virtual time.
+    pub(crate) wake: Option<Us>,
+    /// Events that wait for others.
+    pub(crate) waiting: usize,
+}
+
+/// What a machine is to the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// Keeps the rules.
+    Honest,
+    /// A member that lies.
+    Liar,
+    /// Lies once it was removed.
+    Backdater,
+}
+
+/// One machine.
+#[derive(Debug)]
+pub(crate) struct Machine {
+    pub(crate) index: usize,
+    pub(crate) part: Part,
+    pub(crate) key: SigningKey,
+    pub(crate) node: NodeKey,
+    pub(crate) disk: Arc<FaultyDisk>,
+    /// Nothing while it is down.
+    pub(crate) driver: Option<SimDriver>,
+    /// Whether it takes part at all yet.
+    pub(crate) enrolled: bool,
+    pub(crate) skew: Skew,
+    clock: SimClock,
+    pub(crate) inbox: Vec<Input>,
+    pub(crate) turn_asked: bool,
+    pub(crate) wake_at: Option<Us>,
+    pub(crate) life: u32,
+    pub(crate) rng: Rng,
+    options: StoreOptions,
+    sealed: Option<Sealed>,
+    pub(crate) met: BTreeMap<NodeKey, Met>,
+    pub(crate) invite: Option<InviteProof>,
+    pub(crate) mood: Mood,
+    pub(crate) requests: u64,
+    /// An image to be put back to, and what was known of peers then.
+    pub(crate) backup: Option<(FaultyDisk, BTreeMap<NodeKey, Met>)>,
+}
+
+impl Machine {
+    /// A machine with an empty disk that is not up.
+    pub(crate) fn new(index: usize, seed: u64, options: StoreOptions) -> Self {
+        let mut rng = Rng::new(seed, &format!("machine {index}"));
+        let key = SigningKey::from_bytes(&rng.bytes());
+        Self {
+            index,
+            part: Part::Honest,
+            node: NodeKey(key.verifying_key().to_bytes()),
+            key,
+            disk: Arc::new(FaultyDisk::new()),
+            driver: None,
+            enrolled: false,
+            skew: Skew::default(),
+            clock: SimClock::default(),
+            inbox: Vec::new(),
+            turn_asked: false,
+            wake_at: None,
+            life: 0,
+            rng,
+            options,
+            sealed: None,
+            met: BTreeMap::new(),
+            invite: None,
+            mood: Mood::default(),
+            requests: 0,
+            backup: None,
+        }
+    }
+
+    /// What the machine's clock shows.
+    pub(crate) fn local_ms(&self, now: Us) -> u64 {
+        self.skew.local_ms(now)
+    }
+
+    /// Whether it is up and holds the domain.
+    pub(crate) fn has_log(&self) -> bool {
+        self.driver.as_ref().is_some_and(|driver| driver.node().dag().is_some())
+    }
+
+    /// How stores are opened here.
+    pub(crate) fn options(&self) -> StoreOptions {
+        self.options
+    }
+
+    /// Opens what is on the disk.
+    pub(crate) fn start(&mut self, domain: DomainId, now: Us) -> Result<(), DriverError> {
+        self.life += 1;
+        self.clock.0.store(self.local_ms(now), Ordering::Relaxed);
+        let (mut driver, _) = Driver::open(
+            self.disk.clone(),
+            domain,
+            self.key.clone(),
+            self.rng.bytes(),
+            self.clock.clone(),
+            SimLinks::default(),
+            self.options,
+        )?;
+        for (peer, met) in &self.met {
+            driver.node_mut().recall(*peer, *met);
+        }
+        self.driver = Some(driver);
+        Ok(())
+    }
+
+    /// Stops without a word. Handles are gone; the disk is as it is.
+    pub(crate) fn stop(&mut self) {
+        self.driver = None;
+        self.sealed = None;
+        self.inbox.clear();
+        self.turn_asked = false;
+        self.wake_at = None;
+    }
+
+    /// Handles everything in the inbox, commits, seals.
+    pub(crate) fn turn(&mut self, now: Us) -> Turn {
+        let mut turn = Turn { machine: self.index, ..Turn::default() };
+        self.turn_asked = false;
+        let inputs = std::mem::take(&mut self.inbox);
+        self.clock.0.store(self.local_ms(now), Ordering::Relaxed);
+        let Some(mut driver) = self.driver.take() else { return turn };
+        match self.drive(&mut driver, inputs) {
+            Ok(outcome) => turn.outcome = outcome,
+            Err(error) => turn.stopped = Some(error),
+        }
+        turn.outs = std::mem::take(&mut driver.links_mut().0);
+        if turn.stopped.is_some() {
+            drop(driver);
+            self.stop();
+            return turn;
+        }
+        self.met.extend(turn.outcome.met.iter().copied());
+        turn.traffic = traffic(&driver, &turn.outs);
+        turn.waiting = driver.node().waiting();
+        let local = self.local_ms(now);
+        turn.wake = driver.deadline().map(|at| now + at.saturating_sub(local).max(1) * MS);
+        self.driver = Some(driver);
+        turn
+    }
+
+    fn drive(
+        &mut self,
+        driver: &mut SimDriver,
+        inputs: Vec<Input>,
+    ) -> Result<Outcome, DriverError> {
+        for input in inputs {
+            driver.input(input)?;
+        }
+        let outcome = driver.finish_turn()?;
+        // A seal that began in an earlier turn ends in this one, as if a thread had run it.
+        if let Some(sealed) = self.sealed.take() {
+            driver.finish_seal(sealed)?;
+        }
+        if let Some(job) = driver.seal_job() {
+            let sealed = job.run()?;
+            if self.rng.permille(500) {
+                driver.finish_seal(sealed)?;
+            } else {
+                self.sealed = Some(sealed);
+            }
+        }
+        Ok(outcome)
+    }
+}
+
+fn traffic(driver: &SimDriver, outs: &[Out]) -> Vec<(LinkId, Traffic)> {
+    let mut links: Vec<LinkId> = outs
+        .iter()
+        .map(|out| match out {
+            Out::Send { link, .. } | Out::Close { link, .. } => *link,
+        })
+        .collect();
+    links.sort_unstable();
+    links.dedup();
+    links.into_iter().filter_map(|link| Some((link, driver.node().traffic(link)?))).collect()
+}

@@ -1,0 +1,191 @@
+//! What a seed makes of a scenario: numbers drawn, nothing left open.
+
+use crate::rng::Rng;
+use crate::scenario::{Faults, ProfileName, Scenario, Span, Topology, Workload};
+
+/// Microseconds of virtual time.
+pub(crate) type Us = u64;
+
+/// A millisecond.
+pub(crate) const MS: Us = 1000;
+/// A second.
+pub(crate) const SECOND: Us = 1_000_000;
+
+/// What a link does to frames.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Profile {
+    pub(crate) latency: (Us, Us),
+    /// Bytes in a millisecond.
+    pub(crate) bytes_per_ms: u64,
+    pub(crate) loss: u64,
+    pub(crate) duplicates: u64,
+    pub(crate) reorder: u64,
+}
+
+impl Profile {
+    fn of(name: ProfileName, rng: &mut Rng) -> Self {
+        let (latency, bytes_per_ms, loss) = match name {
+            ProfileName::Wire => ((MS / 5, 20 * MS), 125_000, 0),
+            ProfileName::Mesh => ((10 * MS, 300 * MS), 500, 10),
+            ProfileName::Radio => ((300 * MS, 3 * SECOND), 12, 50),
+            ProfileName::Any => {
+                let names = [ProfileName::Wire, ProfileName::Mesh, ProfileName::Radio];
+                return Self::of(names[rng.index(3)], rng);
+            }
+        };
+        Self { latency, bytes_per_ms, loss, duplicates: 0, reorder: 0 }
+    }
+
+    /// The same link without loss, for the time when everything is well.
+    pub(crate) fn healed(self) -> Self {
+        Self { loss: 0, duplicates: 0, reorder: 0, ..self }
+    }
+}
+
+/// A scenario with its numbers drawn.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    pub(crate) machines: usize,
+    pub(crate) edges: Vec<(usize, usize, Profile)>,
+    pub(crate) duration: Us,
+    pub(crate) settle: Us,
+    pub(crate) parents_max: usize,
+    pub(crate) block_events: usize,
+    pub(crate) turn: Us,
+    /// Drawn already: low and high are equal.
+    pub(crate) workload: Workload,
+    pub(crate) faults: Faults,
+    pub(crate) hostile: Vec<usize>,
+    pub(crate) backdaters: Vec<usize>,
+    /// Machines that join later, by invitation.
+    pub(crate) late: Vec<usize>,
+}
+
+impl Plan {
+    /// Draws a plan.
+    pub(crate) fn draw(scenario: &Scenario, seed: u64) -> Self {
+        let mut rng = Rng::new(seed, "plan");
+        let machines = scenario.machines.draw(&mut rng).max(2) as usize;
+        let faults = draw_faults(&scenario.faults, &mut rng);
+        let workload = draw_workload(&scenario.workload, &mut rng);
+        // Machine 0 founds the domain and is honest. At least one other stays honest, too.
+        let mut others: Vec<usize> = (1..machines).collect();
+        rng.shuffle(&mut others);
+        let mut some = |wanted: u64, rest: usize| {
+            let count = (wanted as usize).min(others.len().saturating_sub(rest));
+            others.split_off(others.len() - count)
+        };
+        let hostile = some(faults.liars.low, 1);
+        let backdaters = some(faults.backdaters.low, 1);
+        let late = some(workload.joins.low, 0);
+        Self {
+            machines,
+            edges: draw_edges(scenario, machines, &faults, &mut rng),
+            duration: scenario.seconds.draw(&mut rng) * SECOND,
+            settle: scenario.settle_seconds.draw(&mut rng) * SECOND,
+            parents_max: scenario.parents_max.draw(&mut rng).clamp(2, 128) as usize,
+            block_events: scenario.block_events.draw(&mut rng).max(1) as usize,
+            turn: scenario.turn_ms.draw(&mut rng).max(1) * MS,
+            workload,
+            faults,
+            hostile,
+            backdaters,
+            late,
+        }
+    }
+}
+
+fn draw_faults(of: &Faults, rng: &mut Rng) -> Faults {
+    let mut draw = |span: Span| Span::from(span.draw(rng));
+    Faults {
+        crashes: draw(of.crashes),
+        power_cuts: draw(of.power_cuts),
+        full_disks: draw(of.full_disks),
+        failing_syncs: draw(of.failing_syncs),
+        restores: draw(of.restores),
+        clock_jumps: draw(of.clock_jumps),
+        skew_ms: of.skew_ms,
+        drift_ppm: of.drift_ppm,
+        partitions: draw(of.partitions),
+        partition_s: of.partition_s,
+        link_drops: draw(of.link_drops),
+        stalls: draw(of.stalls),
+        stall_s: of.stall_s,
+        loss: draw(of.loss),
+        duplicates: draw(of.duplicates),
+        reorder: draw(of.reorder),
+        liars: draw(of.liars),
+        lies: of.lies,
+        backdaters: draw(of.backdaters),
+        greatest_clock: draw(of.greatest_clock),
+    }
+}
+
+fn draw_workload(of: &Workload, rng: &mut Rng) -> Workload {
+    let mut draw = |span: Span| Span::from(span.draw(rng));
+    Workload {
+        emits: of.emits,
+        batch: of.batch,
+        cells: draw(of.cells),
+        erasures: draw(of.erasures),
+        removals: draw(of.removals),
+        promotions: draw(of.promotions),
+        joins: draw(of.joins),
+        syncs: draw(of.syncs),
+        apart: draw(of.apart),
+        crowd: draw(of.crowd),
+    }
+}
+
+fn draw_edges(
+    scenario: &Scenario,
+    machines: usize,
+    faults: &Faults,
+    rng: &mut Rng,
+) -> Vec<(usize, usize, Profile)> {
+    let topology = match scenario.topology {
+        Topology::Any => {
+            let all = [Topology::Line, Topology::Ring, Topology::Star, Topology::Full];
+            all[rng.index(all.len())]
+        }
+        fixed => fixed,
+    };
+    let degree = scenario.degree.draw(rng) as usize;
+    let pairs = pairs(topology, machines, degree, rng);
+    let profiled = |(a, b)| {
+        let mut profile = Profile::of(scenario.profile, rng);
+        profile.loss += faults.loss.low;
+        profile.duplicates += faults.duplicates.low;
+        profile.reorder += faults.reorder.low;
+        (a, b, profile)
+    };
+    pairs.into_iter().map(profiled).collect()
+}
+
+fn pairs(topology: Topology, n: usize, degree: usize, rng: &mut Rng) -> Vec<(usize, usize)> {
+    let mut pairs: Vec<(usize, usize)> = match topology {
+        Topology::Line => (1..n).map(|i| (i - 1, i)).collect(),
+        Topology::Ring => (0..n).map(|i| (i, (i + 1) % n)).collect(),
+        Topology::Star => (1..n).map(|i| (0, i)).collect(),
+        Topology::Full | Topology::Any => {
+            (0..n).flat_map(|a| (a + 1..n).map(move |b| (a, b))).collect()
+        }
+        Topology::Regular => {
+            // The union of degree / 2 random rings.
+            let mut all = Vec::new();
+            for _ in 0..degree.div_ceil(2) {
+                let mut ring: Vec<usize> = (0..n).collect();
+                rng.shuffle(&mut ring);
+                all.extend((0..n).map(|i| (ring[i], ring[(i + 1) % n])));
+            }
+            all
+        }
+    };
+    for pair in &mut pairs {
+        *pair = (pair.0.min(pair.1), pair.0.max(pair.1));
+    }
+    pairs.retain(|(a, b)| a != b);
+    pairs.sort_unstable();
+    pairs.dedup();
+    pairs
+}

@@ -1,0 +1,284 @@
+//! What goes wrong, and how it ends.
+
+use quipu_core::node::Input;
+use quipu_node::DriverError;
+use quipu_store::{Faults, StoreError};
+
+use crate::machine::Part;
+use crate::plan::{MS, SECOND};
+use crate::report::Finding;
+use crate::world::{Happening, World};
+
+/// Something that goes wrong.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Trouble {
+    /// A machine stops between two turns.
+    Crash,
+    /// The power fails within a write soon.
+    PowerCut,
+    /// The disk is full soon.
+    FullDisk,
+    /// A sync fails soon.
+    FailingSync,
+    /// An image of a disk is kept for later.
+    Backup(usize),
+    /// A machine is put back to its image.
+    Restore(usize),
+    /// A clock jumps.
+    ClockJump,
+    /// The machines are cut into two groups.
+    Partition,
+    /// The partition ends.
+    Rejoin,
+    /// Everybody is alone.
+    Isolate,
+    /// A link breaks.
+    LinkDrop,
+    /// A link holds everything back.
+    Stall,
+}
+
+/// Ten years.
+const TEN_YEARS_MS: i64 = 10 * 365 * 24 * 3600 * 1000;
+
+impl World {
+    /// Plans what goes wrong.
+    pub(crate) fn plan_trouble(&mut self) {
+        let faults = self.plan.faults;
+        let end = self.plan.duration;
+        let counted = [
+            (faults.crashes.low, Trouble::Crash),
+            (faults.power_cuts.low, Trouble::PowerCut),
+            (faults.full_disks.low, Trouble::FullDisk),
+            (faults.failing_syncs.low, Trouble::FailingSync),
+            (faults.clock_jumps.low, Trouble::ClockJump),
+            (faults.link_drops.low, Trouble::LinkDrop),
+            (faults.stalls.low, Trouble::Stall),
+        ];
+        for (count, trouble) in counted {
+            for _ in 0..count {
+                let at = self.rng.between(SECOND, end);
+                self.at(at, Happening::Trouble(trouble));
+            }
+        }
+        for _ in 0..faults.restores.low {
+            let machine = self.rng.index(self.machines.len());
+            let at = self.rng.between(SECOND, end);
+            let later = self.rng.between(at, end);
+            self.at(at, Happening::Trouble(Trouble::Backup(machine)));
+            self.at(later, Happening::Trouble(Trouble::Restore(machine)));
+        }
+        let mut from = 5 * SECOND;
+        for _ in 0..faults.partitions.low {
+            let at = self.rng.between(from, end.max(from));
+            let length = faults.partition_s.draw(&mut self.rng) * SECOND;
+            let at = at.min(end.saturating_sub(length)).max(from);
+            self.at(at, Happening::Trouble(Trouble::Partition));
+            self.at(at + length, Happening::Trouble(Trouble::Rejoin));
+            from = at + length + SECOND;
+        }
+        if self.plan.workload.apart.low > 0 {
+            self.at(end / 2 - SECOND, Happening::Trouble(Trouble::Isolate));
+        }
+    }
+
+    /// A machine that is up and not the domain's only hope.
+    fn victim(&mut self) -> usize {
+        self.rng.index(self.machines.len())
+    }
+
+    /// Something goes wrong.
+    pub(crate) fn trouble(&mut self, trouble: Trouble) -> Result<(), Finding> {
+        if self.healed {
+            return Ok(());
+        }
+        let machine = self.victim();
+        let soon = self.rng.below(8);
+        match trouble {
+            Trouble::Crash => {
+                if self.machines[machine].driver.is_some() {
+                    self.crash(machine);
+                }
+            }
+            Trouble::PowerCut => {
+                self.set_faults(machine, Faults { power_cut_at: Some(soon), ..Faults::default() });
+            }
+            Trouble::FullDisk => {
+                let room = Some(self.rng.below(2000));
+                self.set_faults(machine, Faults { full_after_bytes: room, ..Faults::default() });
+            }
+            Trouble::FailingSync => {
+                self.set_faults(machine, Faults { failing_sync: Some(soon), ..Faults::default() });
+            }
+            Trouble::Backup(machine) => {
+                let on = &mut self.machines[machine];
+                if on.driver.is_some() {
+                    on.backup = Some((on.disk.fork(), on.met.clone()));
+                }
+            }
+            Trouble::Restore(machine) => self.restore(machine),
+            Trouble::ClockJump => self.jump(machine),
+            Trouble::Partition => {
+                let groups = (0..self.machines.len()).map(|_| self.rng.index(2)).collect();
+                self.part(groups);
+            }
+            Trouble::Isolate => self.part((0..self.machines.len()).collect()),
+            Trouble::Rejoin => self.groups = None,
+            Trouble::LinkDrop => {
+                let links: Vec<u64> = self.links.keys().copied().collect();
+                if let Some(link) = self.rng.pick(&links).copied() {
+                    self.cut(link, "the link broke", 30 * SECOND);
+                }
+            }
+            Trouble::Stall => {
+                let length = self.plan.faults.stall_s.draw(&mut self.rng) * SECOND;
+                let edge = self.rng.index(self.edges.len());
+                if let Some(edge) = self.edges.get_mut(edge) {
+                    edge.stalled_until = self.now + length;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn set_faults(&mut self, machine: usize, faults: Faults) {
+        if self.machines[machine].driver.is_some() {
+            self.machines[machine].disk.set_faults(faults);
+        }
+    }
+
+    /// The power of a machine fails.
+    fn crash(&mut self, machine: usize) {
+        let seed = self.rng.next();
+        self.machines[machine].stop();
+        self.machines[machine].disk.crash(seed);
+        self.down(machine);
+    }
+
+    /// A machine is down: its links die, and it starts again some time later.
+    fn down(&mut self, machine: usize) {
+        self.stops += 1;
+        self.cut_all(machine);
+        self.ledger.pending.retain(|(of, _), _| *of != machine);
+        let life = self.machines[machine].life;
+        let after = self.rng.between(100 * MS, 60 * SECOND);
+        self.at(self.now + after, Happening::Restart { machine, life });
+    }
+
+    /// A machine stopped because its disk refused.
+    pub(crate) fn stopped(&mut self, machine: usize, error: &DriverError) -> Result<(), Finding> {
+        let seed = self.rng.next();
+        let expected = match error {
+            DriverError::Store(StoreError::Full { .. }) => true,
+            DriverError::Store(StoreError::Io { .. } | StoreError::Poisoned { .. }) => true,
+            _ => false,
+        };
+        if !expected {
+            return Err(Finding::new("a machine stopped", format!("machine {machine}: {error}")));
+        }
+        let disk = self.machines[machine].disk.clone();
+        let full = matches!(error, DriverError::Store(StoreError::Full { .. }));
+        disk.set_faults(Faults::default());
+        if !full || self.rng.permille(300) {
+            disk.crash(seed);
+        }
+        self.down(machine);
+        Ok(())
+    }
+
+    /// A machine is put back to its image. What nobody else has is lost, and nobody's fault.
+    fn restore(&mut self, machine: usize) {
+        let Some((image, met)) = self.machines[machine].backup.take() else { return };
+        let own: Vec<_> = self.ledger.acknowledged.iter().map(|a| a.id).collect();
+        let before: Vec<_> =
+            own.into_iter().filter(|id| self.holds(machine, id) != Some(false)).collect();
+        self.machines[machine].stop();
+        self.down(machine);
+        let on = &mut self.machines[machine];
+        on.disk = std::sync::Arc::new(image);
+        on.met = met;
+        on.life += 1;
+        let life = on.life;
+        self.at(self.now + SECOND, Happening::Restart { machine, life });
+        self.ledger.restored.insert(machine);
+        for id in before {
+            let held = |m: &crate::machine::Machine| {
+                m.index != machine
+                    && m.part == Part::Honest
+                    && self.holds(m.index, &id) == Some(true)
+            };
+            if !self.machines.iter().any(held) {
+                self.ledger.forgiven.insert(id);
+            }
+        }
+    }
+
+    fn jump(&mut self, machine: usize) {
+        let reach = match self.rng.index(3) {
+            0 => TEN_YEARS_MS,
+            1 => 3_600_000,
+            _ => 60_000,
+        };
+        let by = self.rng.below(2 * reach as u64) as i64 - reach;
+        self.machines[machine].skew.offset_ms += by;
+    }
+
+    /// Cuts all links between groups.
+    fn part(&mut self, groups: Vec<usize>) {
+        self.groups = Some(groups);
+        let links: Vec<(u64, [usize; 2])> =
+            self.links.iter().map(|(id, link)| (*id, link.ends)).collect();
+        for (link, ends) in links {
+            if self.is_apart(ends) {
+                self.cut(link, "no answer", 30 * SECOND);
+            }
+        }
+    }
+
+    /// Ends all trouble: everything is up, linked and well, and liars are left out.
+    pub(crate) fn heal(&mut self) -> Result<(), Finding> {
+        self.healed = true;
+        self.groups = None;
+        for edge in &mut self.edges {
+            edge.profile = edge.profile.healed();
+            edge.stalled_until = 0;
+        }
+        for machine in 0..self.machines.len() {
+            self.machines[machine].disk.set_faults(Faults::default());
+            self.start(machine)?;
+            self.give(machine, Input::Tick);
+        }
+        let hostile: Vec<usize> =
+            (0..self.machines.len()).filter(|m| self.is_hostile(*m)).collect();
+        for machine in hostile {
+            self.cut_all(machine);
+        }
+        self.link_honest();
+        for edge in 0..self.edges.len() {
+            let at = self.now + self.rng.below(SECOND);
+            self.at(at, Happening::Connect(edge));
+        }
+        Ok(())
+    }
+
+    /// Adds links until all honest members hang together without the help of others.
+    pub(crate) fn link_honest(&mut self) {
+        let members = self.members();
+        let mut group: Vec<usize> = (0..self.machines.len()).collect();
+        for edge in &self.edges {
+            let [a, b] = edge.ends;
+            if members.contains(&a) && members.contains(&b) && group[a] != group[b] {
+                let (from, to) = (group[a], group[b]);
+                group.iter_mut().filter(|g| **g == from).for_each(|g| *g = to);
+            }
+        }
+        for member in members {
+            if group[member] != group[0] {
+                let from = group[member];
+                let to = group[0];
+                group.iter_mut().filter(|g| **g == from).for_each(|g| *g = to);
+                self.add_edge([0, member]);
+            }
+        }
+    }
+}
