@@ -7,8 +7,10 @@ use quipu_core::id::{ArtifactId, EventId, NodeKey};
 use quipu_core::value::{self, Value, write_json};
 use serde_json::{Value as Json, json};
 
-use crate::json::{event_json, hex};
-use crate::world::{Place, START_MS, cell, domain, erased, event, node, root, sign, small_log};
+use crate::json::hex;
+use crate::world::{
+    Place, START_MS, cell, domain, erased, event, event_json, node, root, sign, small_log,
+};
 
 fn vector(name: &str, meaning: &str, event: &Event) -> Json {
     let mut body = Vec::new();

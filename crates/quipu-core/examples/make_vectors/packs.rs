@@ -6,10 +6,10 @@ use quipu_core::id::EventId;
 use quipu_core::value::Value;
 use serde_json::{Value as Json, json};
 
-use crate::json::{Held, event_json, hex};
+use crate::json::{Held, hex};
 use crate::raw::{section, signed, varint};
 use crate::world::{
-    Place, START_MS, cell, domain, erased, event, node, root, salt, sign, small_log,
+    Place, START_MS, cell, domain, erased, event, event_json, node, root, salt, sign, small_log,
 };
 
 fn held_json(held: &Held) -> Json {

@@ -7,6 +7,9 @@ use quipu_core::domain::Parameters;
 use quipu_core::event::{Draft, Event, Log, LogSeq, Parents, Position, sign_id};
 use quipu_core::id::{DomainId, EventId, NodeKey};
 use quipu_core::value::{self, Value};
+use serde_json::Value as Json;
+
+use crate::json::{header_json, hex};
 
 /// 2026-01-01T00:00:00Z.
 pub(crate) const START_MS: u64 = 1_767_225_600_000;
@@ -102,4 +105,13 @@ pub(crate) fn small_log() -> Vec<Event> {
 pub(crate) fn erased(mut event: Event) -> Event {
     event.payload = None;
     event
+}
+
+/// A whole event: its fields, and what lies beside them.
+pub(crate) fn event_json(event: &Event, domain: &DomainId) -> Json {
+    let mut json = header_json(&event.header, domain);
+    json["uuid"] = event.id.to_string().into();
+    json["payload_block"] = event.payload.as_ref().map(|block| hex(block)).into();
+    json["signature"] = event.signature.map(|signature| hex(&signature.0)).into();
+    json
 }

@@ -88,14 +88,6 @@ pub(crate) fn header_of(json: &Json) -> (Header, Option<DomainId>) {
 }
 
 /// A whole event: its fields, and what lies beside them.
-pub(crate) fn event_json(event: &Event, domain: &DomainId) -> Json {
-    let mut json = header_json(&event.header, domain);
-    json["uuid"] = event.id.to_string().into();
-    json["payload_block"] = event.payload.as_ref().map(|block| hex(block)).into();
-    json["signature"] = event.signature.map(|signature| hex(&signature.0)).into();
-    json
-}
-
 pub(crate) fn event_of(json: &Json) -> Event {
     let (header, _) = header_of(json);
     Event {
