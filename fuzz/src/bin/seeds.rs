@@ -1,0 +1,105 @@
+//! Writes the corpus that each target begins with, made from `test-vectors/`, into
+//! `fuzz/corpus/TARGET/`.
+
+use std::fs;
+use std::path::Path;
+
+use data_encoding::HEXLOWER;
+use quipu_fuzz::join;
+use serde_json::Value as Json;
+
+fn file(root: &Path, name: &str) -> Json {
+    let text = fs::read_to_string(root.join("test-vectors").join(name)).expect("vectors are there");
+    serde_json::from_str(&text).expect("vectors are JSON")
+}
+
+/// All hexadecimal texts under this key, however deep.
+fn bytes_under(json: &Json, key: &str, out: &mut Vec<Vec<u8>>) {
+    match json {
+        Json::Array(items) => items.iter().for_each(|item| bytes_under(item, key, out)),
+        Json::Object(map) => {
+            for (name, value) in map {
+                match value {
+                    Json::String(text) if name == key => {
+                        out.extend(HEXLOWER.decode(text.as_bytes()));
+                    }
+                    other => bytes_under(other, key, out),
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+fn texts_under(json: &Json, key: &str, out: &mut Vec<Vec<u8>>) {
+    match json {
+        Json::Array(items) => items.iter().for_each(|item| texts_under(item, key, out)),
+        Json::Object(map) => {
+            for (name, value) in map {
+                match value {
+                    Json::String(text) if name == key => out.push(text.clone().into_bytes()),
+                    other => texts_under(other, key, out),
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+fn main() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let bytes = |name: &str, key: &str| {
+        let mut out = Vec::new();
+        bytes_under(&file(&root, name), key, &mut out);
+        out
+    };
+    let texts = |name: &str, key: &str| {
+        let mut out = Vec::new();
+        texts_under(&file(&root, name), key, &mut out);
+        out
+    };
+    let bodies = [bytes("event-v1.json", "body"), bytes("event-v1-refused.json", "body")].concat();
+    let blocks: Vec<_> =
+        bytes("payload-v1.json", "block").iter().map(|b| [&[8], &b[..]].concat()).collect();
+    let pack = file(&root, "pack-v1.json");
+    let mut streams: Vec<Vec<u8>> = Vec::new();
+    for stream in pack["streams"].as_array().into_iter().flatten() {
+        let mut batches = Vec::new();
+        bytes_under(stream, "bytes", &mut batches);
+        streams.push(join(&batches));
+    }
+    streams.extend(bytes("pack-v1.json", "bytes").into_iter().map(|batch| join(&[batch])));
+    let frames = bytes("sync-messages-v1.json", "frame");
+    let symbols: Vec<_> =
+        bytes("sync-messages-v1.json", "bytes").into_iter().map(|b| join(&[b])).collect();
+    let node: Vec<_> = (0..16u8)
+        .flat_map(|flags| {
+            frames.iter().map(move |f| [&[flags][..], &join(&[f.clone(), f.clone()])].concat())
+        })
+        .collect();
+    let ids = [texts("ids.json", "text"), texts("event-v1.json", "uuid")].concat();
+    let runs = vec![join(&bodies), join(&bodies[..4])];
+    let ticket = b"quipu1aeaqcaibaeaqcaibaeaqcaibaeaqcaibaeaqcaibaeaqcaibaeaqcaib".to_vec();
+    let sets: [(&str, Vec<Vec<u8>>); 13] = [
+        ("body", bodies),
+        ("payload", blocks),
+        ("value", bytes("value.json", "cbor")),
+        ("json", texts("value.json", "json")),
+        ("pack_stream", streams.clone()),
+        ("pack_held", streams),
+        ("message", frames),
+        ("symbols", symbols),
+        ("ids", ids),
+        ("run_of_events", runs),
+        ("ticket", vec![ticket]),
+        ("node_frames", node.clone()),
+        ("node_messages", node),
+    ];
+    for (target, inputs) in sets {
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target);
+        fs::create_dir_all(&directory).expect("the directory can be made");
+        for (n, input) in inputs.iter().enumerate() {
+            fs::write(directory.join(format!("seed-{n:03}")), input).expect("seeds can be written");
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! A whole node with a small log gets arbitrary frames from a member, after a valid hello.
+
+use std::sync::LazyLock;
+
+use ed25519_dalek::SigningKey;
+use quipu_core::domain::{Decision, Parameters, Role};
+use quipu_core::event::{Log, LogSeq, sign_own};
+use quipu_core::id::{DomainId, NodeKey};
+use quipu_core::node::{Command, Effect, Input, LinkRole, Node};
+use quipu_core::sync::message::{Message, PROTOCOL_VERSION};
+
+use crate::history::Memory;
+use crate::pieces;
+
+const NOW: u64 = 1_767_225_600_000;
+const LINK: u64 = 1;
+/// Frames after which a target stops, so that an input has an end.
+const FRAMES_MAX: usize = 64;
+
+fn key(n: u8) -> SigningKey {
+    SigningKey::from_bytes(&[n; 32])
+}
+
+fn node_key(n: u8) -> NodeKey {
+    NodeKey(key(n).verifying_key().to_bytes())
+}
+
+/// A log of R, a member and a few notes.
+static LOG: LazyLock<(DomainId, Memory)> = LazyLock::new(|| {
+    let parameters = Parameters { name: "fuzz".to_owned(), ..Parameters::default() };
+    let root = parameters.root(node_key(1), LogSeq::from_ms(NOW), &[0; 8]);
+    let domain = DomainId::from(root.id);
+    let root = sign_own(vec![root], &key(1)).remove(0);
+    let mut machine = Machine::over(domain, Memory(vec![root.into_event()]));
+    let add = Decision::Add { node: node_key(2), role: Role::Writer, invite: None };
+    machine.step(Input::Local { request: 1, command: Command::Decide(add) });
+    let hello = bytes::Bytes::from_static(b"\x65hello");
+    let notes = vec![("note".into(), hello); 5];
+    machine.step(Input::Local { request: 2, command: Command::Emit(notes) });
+    assert_eq!(machine.memory.0.len(), 7);
+    (domain, machine.memory)
+});
+
+/// A node, what it holds, and a driver that does as it says.
+struct Machine {
+    node: Node,
+    memory: Memory,
+    sent: Vec<Vec<u8>>,
+    closed: bool,
+    now: u64,
+}
+
+impl Machine {
+    fn over(domain: DomainId, memory: Memory) -> Self {
+        let mut node = Node::new(domain, key(1), [9; 32]);
+        let Ok(opened) = node.open(&memory);
+        opened.expect("the log begins with a root event");
+        Self { node, memory, sent: Vec::new(), closed: false, now: NOW }
+    }
+
+    /// One turn of the driver.
+    fn step(&mut self, input: Input) {
+        self.handle(input);
+        self.handle(Input::TurnEnd);
+        self.handle(Input::Committed);
+    }
+
+    fn handle(&mut self, input: Input) {
+        let mut inputs = vec![input];
+        for turn in 0.. {
+            assert!(turn < 10_000, "the node asks to go on for ever");
+            let Some(input) = inputs.pop() else { return };
+            let mut out = Vec::new();
+            let Ok(()) = self.node.handle(self.now, &self.memory, input, &mut out);
+            for effect in out {
+                match effect {
+                    Effect::Append { log, events } => {
+                        assert_eq!(log, Log::Internal);
+                        self.memory.0.extend(events.into_iter().map(|event| event.into_event()));
+                    }
+                    Effect::Erase { ordinal, .. } => self.memory.0[ordinal as usize].payload = None,
+                    Effect::Continue => inputs.push(Input::Continue),
+                    Effect::Send { bytes, .. } => self.sent.push(bytes),
+                    Effect::Close { .. } => self.closed = true,
+                    Effect::Reply { .. } | Effect::Remember { .. } | Effect::Notify(_) => {}
+                }
+            }
+        }
+    }
+
+    fn link_up(&mut self, peer: NodeKey, role: LinkRole) {
+        self.step(Input::LinkUp { link: LINK, peer, role });
+    }
+}
+
+/// The first byte says who speaks and who opened the link; each piece is a frame.
+pub(crate) fn node_frames(data: &[u8]) {
+    let Some((flags, rest)) = data.split_first() else { return };
+    run(*flags, pieces(rest).into_iter().map(<[u8]>::to_vec));
+}
+
+/// The same, but frames are mended so that they pass the outer checks: the first byte of a piece
+/// chooses a message type, and `Events` frames get the index that is due.
+pub(crate) fn node_messages(data: &[u8]) {
+    let Some((flags, rest)) = data.split_first() else { return };
+    let mut index = 0;
+    let frames = pieces(rest).into_iter().map(|piece| {
+        let Some((kind, fields)) = piece.split_first() else { return vec![14] };
+        let kind = 2 + kind % 15;
+        if kind == 10 {
+            let packed = fields.get(1..).unwrap_or_default().to_vec();
+            let flags = fields.first().copied().unwrap_or(0);
+            let message =
+                Message::Events { index, restart: flags & 1 == 0, live: flags & 2 != 0, packed };
+            index += 1;
+            return message.encode();
+        }
+        [&[kind][..], fields].concat()
+    });
+    run(*flags, frames);
+}
+
+fn run(flags: u8, frames: impl Iterator<Item = Vec<u8>>) {
+    let (domain, memory) = &*LOG;
+    let mut machine = Machine::over(*domain, memory.clone());
+    let initiator = flags & 1 != 0;
+    if initiator {
+        let role = LinkRole::Initiator { live: flags & 2 == 0, request: Some(1), invite: None };
+        machine.link_up(node_key(2), role);
+        machine.step(Input::Frame { link: LINK, bytes: Message::Welcome.encode() });
+    } else {
+        machine.link_up(node_key(2), LinkRole::Responder);
+        let hello = Message::Hello {
+            version: PROTOCOL_VERSION,
+            domain: *domain,
+            live: flags & 2 == 0,
+            invite: None,
+        };
+        machine.step(Input::Frame { link: LINK, bytes: hello.encode() });
+    }
+    assert!(!machine.closed, "a valid hello is accepted");
+    for bytes in frames.take(FRAMES_MAX) {
+        if machine.closed {
+            break;
+        }
+        machine.step(Input::Frame { link: LINK, bytes });
+        if flags & 4 != 0 {
+            machine.step(Input::Writable { link: LINK });
+        }
+        if flags & 8 != 0 {
+            machine.now += 300;
+            machine.step(Input::Tick);
+        }
+    }
+    machine.step(Input::LinkDown { link: LINK, reason: "over".to_owned() });
+    assert!(machine.node.is_idle());
+    check_still_whole(&mut machine);
+}
+
+/// Whatever came: the log opens again and has the same digest, and the node can still write.
+fn check_still_whole(machine: &mut Machine) {
+    let digest = machine.node.digest();
+    let mut again = Machine::over(machine.node.domain(), machine.memory.clone());
+    assert_eq!(again.node.digest(), digest);
+    let held = machine.memory.0.len();
+    let note = vec![("note".into(), bytes::Bytes::from_static(b"\xf6"))];
+    machine.step(Input::Local { request: 3, command: Command::Emit(note) });
+    assert_eq!(machine.memory.0.len(), held + 1, "the node can still write");
+}
