@@ -22,7 +22,7 @@ use crate::disk::Disk;
 use crate::error::{Problem, StoreError, Verification};
 use crate::memory::Memory;
 use crate::options::StoreOptions;
-use crate::store::{Store, take_lock};
+use crate::store::{Store, exists, take_lock};
 
 impl<D: Disk> Store<D> {
     /// Salvages what is readable of a store, reports what is lost and what was wrong, and opens
@@ -33,6 +33,9 @@ impl<D: Disk> Store<D> {
         options: StoreOptions,
     ) -> Result<(Self, Verification), StoreError> {
         let lock = take_lock(&*disk)?;
+        if !exists(&*disk)? {
+            return Err(StoreError::Missing);
+        }
         let mut swap = Swap::resume(&*disk)?;
         let mut problems = Vec::new();
         for log in Log::ALL {

@@ -54,7 +54,7 @@ pub(crate) fn take_lock<D: Disk>(disk: &D) -> Result<D::Lock, StoreError> {
 }
 
 /// Whether there is anything of a store on the disk.
-fn exists<D: Disk>(disk: &D) -> Result<bool, StoreError> {
+pub(crate) fn exists<D: Disk>(disk: &D) -> Result<bool, StoreError> {
     let (numbers, _) = find_files(disk, Log::Internal)?;
     Ok(!numbers.is_empty() || !rebuild_files(disk)?.is_empty())
 }

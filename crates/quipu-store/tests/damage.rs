@@ -312,6 +312,10 @@ fn misuse_is_refused_without_a_trace() {
     drop(store);
     assert!(matches!(Store::create(disk.clone(), root, small()), Err(StoreError::Exists)));
     let empty = Arc::new(FaultyDisk::new());
+    assert!(matches!(
+        Store::rebuild(empty.clone(), maker.domain, small()),
+        Err(StoreError::Missing)
+    ));
     assert!(matches!(Store::open(empty, maker.domain, small()), Err(StoreError::Missing)));
 }
 
