@@ -3,6 +3,7 @@
 
 mod history;
 mod node;
+mod store;
 mod targets;
 // The module alone: the crate would bring a whole QUIC stack with it.
 #[path = "../../crates/quipu-net/src/ticket.rs"]
@@ -39,6 +40,7 @@ targets! {
     targets::ticket,
     node::node_frames,
     node::node_messages,
+    store::store_files,
 }
 
 /// The target with that name.

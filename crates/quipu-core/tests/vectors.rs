@@ -338,3 +338,19 @@ fn no_file_is_forgotten() {
         assert!(known.contains(&name.to_str().unwrap()), "{name:?} is not tested");
     }
 }
+
+/// A batch may claim any place. Packing such events again must not overflow (found by fuzzing).
+#[test]
+fn places_at_the_end_of_their_range_are_packed() {
+    let domain = DomainId([7; 32]);
+    let base = event_of(&list(&file("event-v1.json")["vectors"])[1]["event"]);
+    let at = |seq| {
+        let mut header = base.header.clone();
+        header.head.seq = seq;
+        Event::new(header, base.payload.clone(), &domain)
+    };
+    let events = [at(u64::MAX), at(0), at(u64::MAX), at(1)];
+    let bytes = pack::encode(&events, &mut Context::writer(), &Held::default());
+    let back = pack::decode(&bytes, &mut Context::reader(), &Held::default(), &domain);
+    assert_eq!(back.as_deref(), Ok(&events[..]));
+}

@@ -80,7 +80,12 @@ fn main() {
     let ids = [texts("ids.json", "text"), texts("event-v1.json", "uuid")].concat();
     let runs = vec![join(&bodies), join(&bodies[..4])];
     let ticket = b"quipu1aeaqcaibaeaqcaibaeaqcaibaeaqcaibaeaqcaibaeaqcaibaeaqcaib".to_vec();
-    let sets: [(&str, Vec<Vec<u8>>); 13] = [
+    let patches: Vec<_> = (0..8u8)
+        .flat_map(|file| {
+            [0, 9, 40, 200].map(|at| join(&[vec![file, at, 0, 1, 2], vec![file, at, 1]]))
+        })
+        .collect();
+    let sets: [(&str, Vec<Vec<u8>>); 14] = [
         ("body", bodies),
         ("payload", blocks),
         ("value", bytes("value.json", "cbor")),
@@ -94,6 +99,7 @@ fn main() {
         ("ticket", vec![ticket]),
         ("node_frames", node.clone()),
         ("node_messages", node),
+        ("store_files", patches),
     ];
     for (target, inputs) in sets {
         let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target);

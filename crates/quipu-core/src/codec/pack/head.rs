@@ -76,7 +76,8 @@ impl Columns {
         let head = &event.header.head;
         let author = self.put_author(&head.author, context, shared);
         let last = context.authors[author as usize].last;
-        put_signed(&mut self.seqs, head.seq.wrapping_sub(last.map_or(0, |l| l.0) + 1) as i64);
+        let base = last.map_or(0, |last| last.0).wrapping_add(1);
+        put_signed(&mut self.seqs, head.seq.wrapping_sub(base) as i64);
         let mut flags = if event.signature.is_some() { SIGNED } else { 0 };
         if head.log == Log::Published {
             flags |= PUBLISHED;
@@ -134,7 +135,9 @@ impl Columns {
         match (head.prev, last) {
             (None, _) => PREV_NONE,
             (Some(prev), Some((_, id))) if id == prev => PREV_LAST,
-            (Some(prev), _) if shared.shared(&prev) == Some((head.author, head.seq - 1)) => {
+            (Some(prev), _)
+                if shared.shared(&prev) == Some((head.author, head.seq.wrapping_sub(1))) =>
+            {
                 PREV_HELD
             }
             (Some(prev), _) => {
