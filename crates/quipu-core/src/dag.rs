@@ -80,6 +80,8 @@ pub struct Dag {
     recent_order: VecDeque<EventId>,
     quarantined: BTreeSet<EventId>,
     equivocations: BTreeMap<(NodeKey, u64), BTreeSet<EventId>>,
+    /// Who asked for the payload of which event to be erased, by the event's id.
+    erasures: BTreeMap<EventId, Vec<Target>>,
     erased: BTreeSet<EventId>,
     dirty: Vec<NodeKey>,
     digest: Option<LogDigest>,
@@ -106,6 +108,7 @@ impl Dag {
             recent_order: VecDeque::new(),
             quarantined: BTreeSet::new(),
             equivocations: BTreeMap::new(),
+            erasures: BTreeMap::new(),
             erased: BTreeSet::new(),
             dirty: Vec::new(),
             digest: None,
@@ -131,7 +134,8 @@ impl Dag {
         if let Some(rule) = rules::check_content(event, self.log, &self.parameters) {
             return Ok(Step::Refused(rule));
         }
-        let follows_end = self.follows_end(head);
+        // What is kept aside may follow a feed end, too.
+        let follows_end = self.follows_end(head) && !self.quarantined.contains(&event.id);
         if !follows_end {
             if self.is_held(&event.id, history)? {
                 return Ok(Step::Known);
@@ -209,9 +213,12 @@ impl Dag {
         }
         if structural {
             applied.reconsider |= self.authority.learn(history, event)? == Learned::Reconsider;
-            applied.erase = self.erasure(event, role, history)?;
+            applied.erase = self.learn_erasure(event, role, history)?;
         }
         self.take(event, follows_end);
+        if self.erasures.contains_key(&event.id) {
+            self.settle_erasure(&event.id, head, history)?;
+        }
         Ok(Step::Applied(applied))
     }
 
@@ -327,8 +334,8 @@ impl Dag {
         Ok(forked)
     }
 
-    /// What an erasure event erases: only its own author, or an admin, may erase a payload.
-    fn erasure<H: History>(
+    /// Takes note of an erasure. Answers whose payload goes, if that event is here already.
+    fn learn_erasure<H: History>(
         &mut self,
         event: &Event,
         role: Option<Role>,
@@ -337,14 +344,38 @@ impl Dag {
         let Some(Decision::Erase { target, .. }) = Decision::of_event(event) else {
             return Ok(None);
         };
+        let at = Target::of(event.id, &event.header.head);
+        self.erasures.entry(target).or_default().push(at);
         let Some(ordinal) = history.find(self.log, &target)? else { return Ok(None) };
         let head = history.place(self.log, ordinal)?.head;
-        let entitled = role == Some(Role::Admin) || head.author == event.header.author;
-        if !entitled || kind::is_structural(&head.kind) {
-            return Ok(None);
+        if erases(role, &at.author, &head) {
+            self.erased.insert(target);
         }
-        self.erased.insert(target);
-        Ok(Some(target))
+        Ok(self.erased.contains(&target).then_some(target))
+    }
+
+    /// Decides whether the payload of an event is erased: its own author or an admin must have
+    /// asked for it, in an event that counts.
+    fn settle_erasure<H: History>(
+        &mut self,
+        target: &EventId,
+        head: &Head,
+        history: &H,
+    ) -> Result<(), H::Error> {
+        let mut erased = false;
+        for at in self.erasures.get(target).into_iter().flatten() {
+            if self.quarantined.contains(&at.id) {
+                continue;
+            }
+            // An erasure is structural, so it was appended before anything that came later.
+            let Some(ordinal) = history.find(self.log, &at.id)? else { continue };
+            let by = history.place(self.log, ordinal)?.head;
+            erased |= erases(self.authority.role_at(history, at, &by)?, &at.author, head);
+        }
+        if erased {
+            self.erased.insert(*target);
+        }
+        Ok(())
     }
 
     /// Says that everything applied so far was appended.
@@ -489,15 +520,14 @@ impl Dag {
         &self.erased
     }
 
-    /// The authors that wrote two histories, with the proof.
+    /// The authors that wrote two histories, with the proof: events in the log, so that all
+    /// machines that hold the same flag the same.
     pub fn equivocations(&self) -> Vec<Equivocation> {
-        let list = self.equivocations.iter();
-        list.map(|((author, seq), ids)| Equivocation {
-            author: *author,
-            seq: *seq,
-            ids: ids.iter().copied().collect(),
-        })
-        .collect()
+        let list = self.equivocations.iter().map(|((author, seq), ids)| {
+            let ids = ids.iter().filter(|id| !self.is_quarantined(id)).copied().collect();
+            Equivocation { author: *author, seq: *seq, ids }
+        });
+        list.filter(|fork| fork.ids.len() > 1).collect()
     }
 
     /// Whether an author wrote two histories.
@@ -534,6 +564,12 @@ impl Dag {
     pub fn clock(&self) -> LogSeq {
         self.clock
     }
+}
+
+/// Whether somebody with that role may erase an event's payload.
+fn erases(role: Option<Role>, by: &NodeKey, head: &Head) -> bool {
+    (role == Some(Role::Admin) || (role == Some(Role::Writer) && *by == head.author))
+        && !kind::is_structural(&head.kind)
 }
 
 /// Hashed before the ids of the feed ends.

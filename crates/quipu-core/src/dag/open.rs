@@ -28,27 +28,37 @@ impl Dag {
             let event = history.event(self.log, *ordinal)?;
             if event.header.kind.as_ref() != kind::DOMAIN_CREATE {
                 self.authority.learn(history, &event)?;
-                self.relearn_erasure(&event, history)?;
+                self.relearn_erasure(&event);
             }
         }
-        if self.authority.has_exceptions() {
+        self.find_forks(&outline.feed_ends, history)?;
+        if self.authority.has_exceptions() || self.has_mass_forks() {
             self.reconsider(history)?;
         } else {
             self.set_ends(&outline.feed_ends, outline.leaves);
+            self.settle_erasures(history)?;
         }
-        self.find_forks(history)
+        Ok(())
     }
 
-    fn relearn_erasure<H: History>(
-        &mut self,
-        event: &crate::event::Event,
-        history: &H,
-    ) -> Result<(), H::Error> {
-        if matches!(Decision::of_event(event), Some(Decision::Erase { .. })) {
+    fn has_mass_forks(&self) -> bool {
+        self.equivocations.values().any(|siblings| siblings.len() > FORK_SIBLINGS_MAX)
+    }
+
+    fn relearn_erasure(&mut self, event: &crate::event::Event) {
+        if let Some(Decision::Erase { target, .. }) = Decision::of_event(event) {
             let at = Target::of(event.id, &event.header.head);
-            let role = self.authority.role_at(history, &at, &event.header.head)?;
-            if role >= Some(Role::Writer) {
-                self.erasure(event, role, history)?;
+            self.erasures.entry(target).or_default().push(at);
+        }
+    }
+
+    /// Decides anew which payloads are erased: what counts may have changed.
+    fn settle_erasures<H: History>(&mut self, history: &H) -> Result<(), H::Error> {
+        self.erased.clear();
+        for target in self.erasures.keys().copied().collect::<Vec<_>>() {
+            if let Some(ordinal) = history.find(self.log, &target)? {
+                let head = history.place(self.log, ordinal)?.head;
+                self.settle_erasure(&target, &head, history)?;
             }
         }
         Ok(())
@@ -69,10 +79,11 @@ impl Dag {
         self.digest = None;
     }
 
-    /// After a start: the places where authors forked, from feeds with several ends.
-    fn find_forks<H: History>(&mut self, history: &H) -> Result<(), H::Error> {
-        let forked = self.feeds.iter().filter(|(_, feed)| feed.ends.len() > 1);
-        for author in forked.map(|(author, _)| *author).collect::<BTreeSet<_>>() {
+    /// At a start: the places where authors forked, from feeds with several ends (sorted), those
+    /// kept aside included.
+    fn find_forks<H: History>(&mut self, ends: &[FeedEnd], history: &H) -> Result<(), H::Error> {
+        let forked = ends.windows(2).filter(|pair| pair[0].author == pair[1].author);
+        for author in forked.map(|pair| pair[0].author).collect::<BTreeSet<_>>() {
             let mut by_place: IdMap<u64, Vec<Place>> = IdMap::default();
             for (seq, ordinal) in history.feed(self.log, &author, 1..u64::MAX)? {
                 by_place.entry(seq).or_default().push(history.place(self.log, ordinal)?);
@@ -127,24 +138,16 @@ impl Dag {
         self.dirty.extend(before.into_iter().filter(|author| !self.feeds.contains_key(author)));
         self.dirty.sort_unstable();
         self.quarantined = aside.into_iter().collect();
-        Ok(())
+        self.settle_erasures(history)
     }
 
     /// Events whose author was not entitled, and branches of mass forks.
     fn ineffective<H: History>(&mut self, history: &H) -> Result<IdSet<EventId>, H::Error> {
-        let mut excess: IdSet<EventId> = IdSet::default();
-        for siblings in self.equivocations.values() {
-            excess.extend(siblings.iter().skip(FORK_SIBLINGS_MAX));
-        }
         let mut ineffective: IdSet<EventId> = IdSet::default();
         scan(self.log, history, |_, place| {
             let head = &place.head;
             if head.is_root() {
                 return Ok(());
-            }
-            let follows_excess = head.prev.is_some_and(|prev| excess.contains(&prev));
-            if follows_excess {
-                excess.insert(place.id);
             }
             let at = Target::of(place.id, head);
             let entitled = self.authority.is_plain(&head.author, head.seq)
@@ -152,11 +155,26 @@ impl Dag {
             if entitled && !self.is_forked(&head.author) {
                 self.authority.note_entitled(&at);
             }
-            if !entitled || excess.contains(&place.id) {
+            if !entitled {
                 ineffective.insert(place.id);
             }
             Ok(())
         })?;
+        let mut excess: IdSet<EventId> = IdSet::default();
+        for siblings in self.equivocations.values() {
+            // Only those that count otherwise: these are the same on all machines.
+            let counted = siblings.iter().filter(|id| !ineffective.contains(*id));
+            excess.extend(counted.skip(FORK_SIBLINGS_MAX));
+        }
+        if !excess.is_empty() {
+            scan(self.log, history, |_, place| {
+                if place.head.prev.is_some_and(|prev| excess.contains(&prev)) {
+                    excess.insert(place.id);
+                }
+                Ok(())
+            })?;
+            ineffective.extend(excess);
+        }
         Ok(ineffective)
     }
 

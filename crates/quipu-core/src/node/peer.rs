@@ -12,7 +12,8 @@ use crate::id::{DomainId, LogDigest, NodeKey};
 use crate::limits::{ANSWER_MS, ATTEMPTS_MAX, COMPARE_MS, ENDS_LISTED_MAX, SYMBOLS_FIRST};
 use crate::sketch::{Decoder, Item, decode_symbols, encode_symbols};
 use crate::sync::message::{
-    InviteProof, Message, PROTOCOL_VERSION, Refusal, View, Wanted, invite_message,
+    ENDS_MAX, InviteProof, Message, PROTOCOL_VERSION, RANGES_MAX, Refusal, View, Wanted,
+    invite_message,
 };
 use crate::sync::plan::{Cargo, Difference, outlook};
 use crate::sync::session::{PeerHas, Session, SessionInput, SessionState};
@@ -89,11 +90,11 @@ impl Node {
         history: &H,
         out: &mut Vec<Effect>,
     ) -> Result<Flow, H::Error> {
-        let Some(session) = self.sessions.get_mut(&link) else { return Ok(Flow::Done) };
         // Answers read the history, which must show what was applied.
         if !self.staged.is_empty() || self.reconsider {
             return Ok(Flow::Blocked);
         }
+        let Some(session) = self.sessions.get_mut(&link) else { return Ok(Flow::Done) };
         session.traffic.bytes_received += bytes.len() as u64;
         let message = match Message::decode(bytes) {
             Ok(message) => message,
@@ -310,8 +311,8 @@ impl Node {
         if session.state != SessionState::ExpectWelcome {
             session.step(SessionInput::CompareSent);
         }
-        let met = self.met.get(&session.peer).filter(|_| session.attempt == 0);
-        let met = met.map(|met| met_prefix(&met.digest));
+        session.met = self.met.get(&session.peer).filter(|_| session.attempt == 0).copied();
+        let met = session.met.map(|met| met_prefix(&met.digest));
         let (round, attempt) = (session.round, session.attempt);
         let message = Message::Compare { round, attempt, digest, count, met };
         out.push(Effect::Send { link, bytes: session.encode(&message) });
@@ -354,7 +355,7 @@ impl Node {
     }
 
     fn on_same(&mut self, now: u64, link: LinkId, round: u32, out: &mut Vec<Effect>) {
-        let Some(session) = self.sessions.get_mut(&link).filter(|s| s.round == round) else {
+        let Some(session) = self.sessions.get_mut(&link).filter(|s| s.expects_view(round)) else {
             return;
         };
         session.step(SessionInput::Same);
@@ -376,7 +377,7 @@ impl Node {
         out: &mut Vec<Effect>,
     ) -> Result<(), H::Error> {
         let held = self.dag.as_ref().map_or(0, Dag::held);
-        let Some(session) = self.sessions.get_mut(&link).filter(|s| s.round == round) else {
+        let Some(session) = self.sessions.get_mut(&link).filter(|s| s.expects_view(round)) else {
             return Ok(());
         };
         session.view_at = held;
@@ -393,7 +394,7 @@ impl Node {
         let difference = match view {
             View::All(items) => Difference::of(&items, &self.frontier.all(), None),
             View::Changed(items) => {
-                let since = self.met.get(&session.peer).map(|met| met.ordinal);
+                let since = session.met.map(|met| met.ordinal);
                 let changed = changed_since(dag, &self.frontier, since.unwrap_or(0));
                 Difference::of(&items, &changed, since)
             }
@@ -481,7 +482,8 @@ impl Node {
         let (Some(session), Some(dag)) = (self.sessions.get(&link), &self.dag) else {
             return Ok(());
         };
-        let outlook = outlook(dag, &self.frontier, history, difference, session.attempt)?;
+        let mut outlook = outlook(dag, &self.frontier, history, difference, session.attempt)?;
+        outlook.wants.truncate(RANGES_MAX);
         let cargo = Cargo::of_feeds(dag, history, outlook.sends)?;
         let wanted = Wanted::Ranges(outlook.wants);
         self.exchange(now, link, wanted, Some((cargo, outlook.peer_has)), history, out)
@@ -607,7 +609,8 @@ impl Node {
         let Some(session) = self.sessions.get_mut(&link).filter(|s| s.round == round) else {
             return;
         };
-        if own == digest {
+        let expected = matches!(session.state, SessionState::Exchanging | SessionState::Level);
+        if own == digest && expected {
             session.step(SessionInput::LevelReached);
             self.become_level(link, digest, out);
         }
@@ -691,12 +694,16 @@ fn met_prefix(digest: &LogDigest) -> [u8; 8] {
 
 /// How to show one's feed ends to a peer, at the least cost.
 fn view_of(dag: &Dag, frontier: &Frontier, met: Option<&Met>, count: u64, attempt: u8) -> View {
+    let feeds = frontier.feed_count();
+    let listed = feeds <= ENDS_LISTED_MAX || (attempt >= ATTEMPT_LISTED && feeds <= ENDS_MAX);
     match met {
         _ if count == 0 => View::All(Vec::new()),
-        Some(met) => View::Changed(changed_since(dag, frontier, met.ordinal)),
-        None if frontier.feed_count() <= ENDS_LISTED_MAX || attempt >= ATTEMPT_LISTED => {
-            View::All(frontier.all())
+        Some(met) => {
+            let mut changed = changed_since(dag, frontier, met.ordinal);
+            changed.truncate(ENDS_MAX);
+            View::Changed(changed)
         }
+        None if listed => View::All(frontier.all()),
         None => {
             let symbols = frontier.symbols(0..SYMBOLS_FIRST);
             View::Symbols(encode_symbols(&symbols, 0, frontier.sketch().set_size()))

@@ -1,5 +1,6 @@
 //! Streaming events: what was asked for first, then new ones as they come.
 
+use std::cell::Cell;
 use std::ops::Range;
 
 use super::peer::LOG;
@@ -12,11 +13,14 @@ use crate::id::{EventId, NodeKey};
 use crate::limits::{FRAME_EVENTS_MAX, FRAME_PAYLOAD_BYTES, GRAFT_MS, SEND_WINDOW_BYTES, TIPS_MS};
 use crate::sketch::Item;
 use crate::sync::frontier::{EndItem, Frontier};
-use crate::sync::message::{Message, Range as WantRange, Refusal, Wanted};
+use crate::sync::message::{ENDS_MAX, Message, Range as WantRange, Refusal, Wanted};
 use crate::sync::session::{PeerHas, SessionState};
 
 /// Duplicates among live events after which a peer is asked to stop pushing them.
 const PRUNE_AFTER: u64 = 8;
+/// How often a session may send wrong signatures over references before it counts as a lie. Every
+/// time the events are asked for again with ids in full.
+const SPOILT_MAX: u8 = 4;
 
 /// What the writer of a batch may refer to: events that the peer holds.
 struct Known<'a, H> {
@@ -64,10 +68,13 @@ struct Here<'a, H> {
     dag: Option<&'a Dag>,
     frontier: &'a Frontier,
     history: &'a H,
+    /// Whether anything was resolved.
+    referred: Cell<bool>,
 }
 
 impl<H: History> Resolve for Here<'_, H> {
     fn id_at(&self, author: &NodeKey, seq: u64) -> Option<EventId> {
+        self.referred.set(true);
         let dag = self.dag?;
         let mut found = None;
         for (_, ordinal) in self.history.feed(LOG, author, seq..seq.checked_add(1)?).ok()? {
@@ -80,6 +87,7 @@ impl<H: History> Resolve for Here<'_, H> {
     }
 
     fn author_with_prefix(&self, prefix: &[u8]) -> Option<NodeKey> {
+        self.referred.set(true);
         self.frontier.author_with_prefix(prefix)
     }
 
@@ -175,9 +183,15 @@ impl Node {
             return Ok(false);
         };
         if session.outgoing.eager {
+            session.prune_received(from);
+            if let Some(past) = session.received_up_to(from) {
+                // It all came from there.
+                session.outgoing.live_from = Some(past.min(held));
+                session.has.below = session.has.below.max(past.min(held));
+                return Ok(true);
+            }
             let stretch = from..held.min(from + FRAME_EVENTS_MAX as u64);
             session.outgoing.live_from = Some(stretch.end);
-            session.prune_received(from);
             self.send_events(link, stretch, true, history, out)?;
             return Ok(true);
         }
@@ -282,31 +296,50 @@ impl Node {
         session.incoming.broken = false;
         if restart {
             session.incoming.context = Context::reader();
-        }
-        let here = Here { dag: self.dag.as_ref(), frontier: &self.frontier, history };
-        let context = &mut session.incoming.context;
-        match pack::decode(packed, context, &here, &self.domain) {
-            Ok(events) => self.take_events(link, events, out),
-            Err(PackError::Unresolved(_)) => {
-                session.incoming.broken = true;
-                session.plain = true;
-                self.poke(now, link, true, out);
+            if !live {
+                // All that is lacking comes again, with what waited for signatures.
+                session.incoming.unsigned = Default::default();
+                session.incoming.referred = false;
             }
+        }
+        let referred = Cell::new(session.incoming.referred);
+        let here = Here { dag: self.dag.as_ref(), frontier: &self.frontier, history, referred };
+        let context = &mut session.incoming.context;
+        let events = pack::decode(packed, context, &here, &self.domain);
+        session.incoming.referred = here.referred.get();
+        match events {
+            Ok(events) => self.take_events(now, link, events, out),
+            Err(PackError::Unresolved(_)) => self.ask_plain(now, link, out),
             Err(error) => self.refuse(link, Refusal::Misbehaved, error.to_string(), out),
         }
     }
 
-    fn take_events(&mut self, link: LinkId, events: Vec<Event>, out: &mut Vec<Effect>) {
+    fn take_events(&mut self, now: u64, link: LinkId, events: Vec<Event>, out: &mut Vec<Effect>) {
         let Some(session) = self.sessions.get_mut(&link) else { return };
         for event in events {
             if let Err(error) = session.incoming.unsigned.push(event) {
-                self.refuse(link, Refusal::Misbehaved, error.to_string(), out);
+                if session.incoming.referred && session.incoming.spoilt < SPOILT_MAX {
+                    // Where an author forked, a reference may mean another event here than there.
+                    session.incoming.spoilt += 1;
+                    self.ask_plain(now, link, out);
+                } else {
+                    self.refuse(link, Refusal::Misbehaved, error.to_string(), out);
+                }
                 return;
             }
         }
         while let Some(event) = session.incoming.unsigned.pop() {
             self.inbox.push_back((Some(link), event));
         }
+        session.incoming.referred &= !session.incoming.unsigned.is_empty();
+    }
+
+    /// References could not be resolved: the events are to come again with ids in full.
+    fn ask_plain(&mut self, now: u64, link: LinkId, out: &mut Vec<Effect>) {
+        let Some(session) = self.sessions.get_mut(&link) else { return };
+        session.incoming.broken = true;
+        session.plain = true;
+        self.poke(now, link, true, out);
     }
 
     /// Something was lost or could not be read: the initiator is to compare again.
@@ -333,10 +366,15 @@ impl Node {
         if duplicates + fresh < PRUNE_AFTER {
             return;
         }
-        (session.duplicates_seen, session.fresh_seen) =
-            (traffic.duplicate_events, traffic.received_events);
-        if duplicates > fresh && others > 1 {
+        let prune = duplicates >= fresh && others > 1;
+        if prune {
             out.push(Effect::Send { link, bytes: session.encode(&Message::Prune) });
+        }
+        // One at a time: what the others bring is judged again without this one.
+        let judged = self.sessions.iter_mut().filter(|(id, _)| prune || **id == link);
+        for (_, session) in judged {
+            (session.duplicates_seen, session.fresh_seen) =
+                (session.traffic.duplicate_events, session.traffic.received_events);
         }
     }
 
@@ -350,7 +388,11 @@ impl Node {
     pub(super) fn on_tips(&mut self, now: u64, link: LinkId, items: Vec<Item>) {
         let Some(session) = self.sessions.get_mut(&link) else { return };
         match &mut session.incoming.graft {
-            Some((_, waiting)) => waiting.extend(items),
+            Some((_, waiting)) => {
+                // What does not fit is found by the next comparison.
+                let room = ENDS_MAX.saturating_sub(waiting.len());
+                waiting.extend(items.into_iter().take(room));
+            }
             None => session.incoming.graft = Some((now + GRAFT_MS, items)),
         }
     }
@@ -412,11 +454,15 @@ fn lacking_above<H: History>(
     Ok(above)
 }
 
+/// What a link takes at most.
+const LINK_BYTES: usize = 32;
+
 /// How many of the events fit into one frame.
 fn fitting(events: &[Event]) -> usize {
     let mut bytes = 0;
     let fits = events.iter().take_while(|event| {
-        bytes += event.payload.as_ref().map_or(0, bytes::Bytes::len);
+        let links = event.header.parents.len() * LINK_BYTES;
+        bytes += links + event.payload.as_ref().map_or(0, bytes::Bytes::len);
         bytes <= FRAME_PAYLOAD_BYTES
     });
     fits.count().max(1).min(events.len())

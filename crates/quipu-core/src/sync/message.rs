@@ -9,10 +9,10 @@ use crate::sketch::{ITEM_BYTES, Item};
 pub const PROTOCOL_VERSION: u8 = 1;
 /// The longest text in a message, in bytes.
 pub const TEXT_BYTES_MAX: usize = 512;
-/// The most feed ends in one message.
-pub const ENDS_MAX: usize = 1 << 17;
+/// The most feed ends in one message: 640 KiB, below the largest frame.
+pub const ENDS_MAX: usize = 1 << 16;
 /// The most ranges in one message.
-pub const RANGES_MAX: usize = 1 << 17;
+pub const RANGES_MAX: usize = 1 << 16;
 /// Bytes of a keyed author tag.
 pub const TAG_BYTES: usize = 5;
 

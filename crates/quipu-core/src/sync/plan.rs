@@ -212,6 +212,10 @@ impl Cargo {
 
     /// Joins other events to those still to be sent.
     pub fn add(&mut self, other: Cargo) {
+        if self.is_empty() {
+            *self = other;
+            return;
+        }
         let (mut mine, theirs) = match (std::mem::replace(self, Cargo::List(Vec::new(), 0)), other)
         {
             (Cargo::Stretch(a), Cargo::Stretch(b)) => {

@@ -139,6 +139,10 @@ pub(crate) struct Incoming {
     /// A batch was lost or could not be read: nothing counts until the next restart.
     pub(crate) broken: bool,
     pub(crate) unsigned: Unsigned,
+    /// What waits for signatures was read with references to events that both sides hold.
+    pub(crate) referred: bool,
+    /// How often such references led astray.
+    pub(crate) spoilt: u8,
     /// Ordinals of events that came over this link, so that they are not sent back.
     pub(crate) ordinals: Vec<Range<Ordinal>>,
     /// The peer's end of the round came.
@@ -159,6 +163,8 @@ pub(crate) struct Session {
     pub(crate) request: Option<u64>,
     pub(crate) round: u32,
     pub(crate) attempt: u8,
+    /// Where both were level when the round began.
+    pub(crate) met: Option<crate::node::Met>,
     /// Digest at which the round started here.
     pub(crate) decoder: Option<(Decoder, LogDigest)>,
     /// Ordinal at which the round's view was taken.
@@ -190,6 +196,7 @@ impl Session {
             request: None,
             round: 0,
             attempt: 0,
+            met: None,
             decoder: None,
             view_at: 0,
             has: PeerHas::default(),
@@ -209,6 +216,8 @@ impl Session {
                 index: 0,
                 broken: false,
                 unsigned: Unsigned::default(),
+                referred: false,
+                spoilt: 0,
                 ordinals: Vec::new(),
                 end: None,
                 graft: None,
@@ -231,8 +240,16 @@ impl Session {
                 self.state = next;
                 true
             }
-            None => false,
+            None => {
+                debug_assert!(false, "no arrow from {:?} on {input:?}", self.state);
+                false
+            }
         }
+    }
+
+    /// Whether the responder's view is awaited, for this round.
+    pub(crate) fn expects_view(&self, round: u32) -> bool {
+        self.state == SessionState::ExpectView && self.round == round
     }
 
     pub(crate) fn is_open(&self) -> bool {
@@ -245,8 +262,11 @@ impl Session {
         )
     }
 
-    /// Notes that an event with this ordinal came over this link.
+    /// Notes that an event with this ordinal came over this link, if it could be sent back.
     pub(crate) fn note_received(&mut self, ordinal: Ordinal) {
+        if self.outgoing.live_from.is_none() {
+            return;
+        }
         match self.incoming.ordinals.last_mut() {
             Some(last) if last.end == ordinal => last.end += 1,
             _ => self.incoming.ordinals.push(ordinal..ordinal + 1),
@@ -255,9 +275,14 @@ impl Session {
 
     /// Whether an event came over this link.
     pub(crate) fn came_from_peer(&self, ordinal: Ordinal) -> bool {
+        self.received_up_to(ordinal).is_some()
+    }
+
+    /// If an event came over this link: the ordinal after it and those that came with it.
+    pub(crate) fn received_up_to(&self, ordinal: Ordinal) -> Option<Ordinal> {
         let list = &self.incoming.ordinals;
         let after = list.partition_point(|range| range.end <= ordinal);
-        list.get(after).is_some_and(|range| range.contains(&ordinal))
+        list.get(after).filter(|range| range.contains(&ordinal)).map(|range| range.end)
     }
 
     /// Forgets notes about events that are behind the live position.

@@ -33,8 +33,8 @@ pub struct Unsigned {
     queue: VecDeque<Waiting>,
     /// Number of the event at the front of the queue.
     first: u64,
-    /// Open runs by the id of their last event: numbers of their events.
-    runs: IdMap<EventId, Vec<u64>>,
+    /// Events that no signature covers yet: their numbers, and how long the run is up to them.
+    open: IdMap<EventId, (u64, u64)>,
     bytes: usize,
 }
 
@@ -51,35 +51,42 @@ impl Unsigned {
     /// # Errors
     /// Why the stream cannot be trusted any further.
     pub fn push(&mut self, event: Event) -> Result<(), UnsignedError> {
-        let number = self.first + self.queue.len() as u64;
-        let mut run =
-            event.header.prev.and_then(|prev| self.runs.remove(&prev)).unwrap_or_default();
-        let authentic = match &event.signature {
-            Some(signature) => {
-                verify_signature(&event.header.author, &event.id, signature)?;
-                for earlier in run.drain(..) {
-                    let index = earlier.wrapping_sub(self.first) as usize;
-                    if let Some(waiting) = self.queue.get_mut(index) {
-                        waiting.authentic = true;
-                    }
-                }
-                true
+        let authentic = event.signature.is_some();
+        let waits = self.open.contains_key(&event.id);
+        if let Some(signature) = &event.signature {
+            verify_signature(&event.header.author, &event.id, signature)?;
+            self.vouch(if waits { Some(event.id) } else { event.header.prev });
+        }
+        if waits {
+            // It came twice.
+            return Ok(());
+        }
+        if !authentic {
+            let before = event.header.prev.and_then(|prev| self.open.get(&prev));
+            let length = before.map_or(0, |(_, length)| *length) + 1;
+            if length > SIGNATURE_INTERVAL {
+                return Err(UnsignedError::RunTooLong(event.id));
             }
-            None => {
-                if run.len() as u64 >= SIGNATURE_INTERVAL {
-                    return Err(UnsignedError::RunTooLong(event.id));
-                }
-                run.push(number);
-                self.runs.insert(event.id, run);
-                false
-            }
-        };
+            self.open.insert(event.id, (self.first + self.queue.len() as u64, length));
+        }
         self.bytes += weight(&event);
         if self.bytes > UNSIGNED_BYTES_MAX {
             return Err(UnsignedError::TooMuch);
         }
         self.queue.push_back(Waiting { event, authentic });
         Ok(())
+    }
+
+    /// A signature vouches for this event and all before it in its feed.
+    fn vouch(&mut self, last: Option<EventId>) {
+        let mut next = last;
+        while let Some((number, _)) = next.and_then(|id| self.open.remove(&id)) {
+            let waiting = self.queue.get_mut(number.wrapping_sub(self.first) as usize);
+            next = waiting.and_then(|waiting| {
+                waiting.authentic = true;
+                waiting.event.header.prev
+            });
+        }
     }
 
     /// The next event of the stream, if it is authentic.
