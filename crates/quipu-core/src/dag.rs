@@ -367,7 +367,6 @@ impl Dag {
             if self.quarantined.contains(&at.id) {
                 continue;
             }
-            // An erasure is structural, so it was appended before anything that came later.
             let Some(ordinal) = history.find(self.log, &at.id)? else { continue };
             let by = history.place(self.log, ordinal)?.head;
             erased |= erases(self.authority.role_at(history, at, &by)?, &at.author, head);

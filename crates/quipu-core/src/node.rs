@@ -306,7 +306,13 @@ impl Node {
         {
             dag.flushed();
             if std::mem::take(&mut self.reconsider) {
+                let before = dag.erased().clone();
                 dag.reconsider(history)?;
+                for id in dag.erased().difference(&before) {
+                    if let Some(ordinal) = history.find(Log::Internal, id)? {
+                        out.push(Effect::Erase { log: Log::Internal, ordinal });
+                    }
+                }
                 self.met.clear();
             }
         }
