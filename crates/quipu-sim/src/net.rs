@@ -31,6 +31,13 @@ pub(crate) struct Link {
     draining: [bool; 2],
 }
 
+impl Link {
+    /// When everything that was sent has arrived.
+    pub(crate) fn arrives_by(&self) -> Us {
+        self.last_arrival[0].max(self.last_arrival[1])
+    }
+}
+
 /// What was moved, over all links.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Moved {
@@ -215,7 +222,7 @@ impl World {
     /// One side closes a link: the other gets what was sent before.
     pub(crate) fn shut(&mut self, link: LinkId, reason: String) {
         let Some(on) = self.links.get(&link) else { return };
-        let at = on.last_arrival[0].max(on.last_arrival[1]);
+        let at = on.arrives_by();
         self.at(at, Happening::Shut { link, reason });
     }
 }

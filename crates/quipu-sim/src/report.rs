@@ -44,11 +44,13 @@ pub struct Options {
     pub threads: usize,
     /// What to break on purpose.
     pub sabotage: Option<Sabotage>,
+    /// Called with a line for everything worth knowing when a seed is looked at.
+    pub trace: Option<fn(&str)>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { threads: 1, sabotage: None }
+        Self { threads: 1, sabotage: None, trace: None }
     }
 }
 

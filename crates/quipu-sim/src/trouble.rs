@@ -253,6 +253,13 @@ impl World {
         for machine in hostile {
             self.cut_all(machine);
         }
+        // Frames that a stall holds back for hours would hold back all later ones.
+        let late = |link: &crate::net::Link| link.arrives_by() > self.now + 30 * SECOND;
+        let stalled: Vec<u64> =
+            self.links.iter().filter(|(_, link)| late(link)).map(|(id, _)| *id).collect();
+        for link in stalled {
+            self.cut(link, "no answer", SECOND);
+        }
         self.link_honest();
         for edge in 0..self.edges.len() {
             let at = self.now + self.rng.below(SECOND);

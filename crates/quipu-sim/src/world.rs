@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BinaryHeap};
 
 use quipu_core::domain::Parameters;
 use quipu_core::id::DomainId;
-use quipu_core::node::{Input, LinkId};
+use quipu_core::node::{Input, LinkId, Reply};
+use quipu_core::sync::message::Message;
 use quipu_store::StoreOptions;
 
 use crate::ledger::Ledger;
@@ -204,6 +205,9 @@ impl World {
     }
 
     fn happen(&mut self, happening: Happening) -> Result<(), Finding> {
+        if let Happening::Act(_) | Happening::Trouble(_) | Happening::Restart { .. } = happening {
+            self.trace(|| format!("{happening:?}"));
+        }
         match happening {
             Happening::Deliver { machine, link, bytes } => self.deliver(machine, link, bytes),
             Happening::Drained { machine, link, side } => self.drained(machine, link, side),
@@ -277,6 +281,9 @@ impl World {
     /// Carries out what a turn brought.
     fn take(&mut self, turn: Turn) -> Result<(), Finding> {
         self.note(&turn);
+        if self.options.trace.is_some() {
+            self.trace_turn(&turn);
+        }
         let Turn { machine, outs, outcome, stopped, traffic, wake, waiting } = turn;
         if waiting > quipu_core::limits::WAITING_EVENTS_MAX {
             let text = format!("machine {machine}: {waiting} events wait");
@@ -317,6 +324,41 @@ impl World {
     /// Whether a machine's word counts for nothing.
     pub(crate) fn is_hostile(&self, machine: usize) -> bool {
         self.machines[machine].part != Part::Honest
+    }
+
+    /// Tells whoever looks at a seed.
+    pub(crate) fn trace(&self, text: impl FnOnce() -> String) {
+        if let Some(trace) = self.options.trace {
+            trace(&format!("{:>10.3} {}", self.now as f64 / SECOND as f64, text()));
+        }
+    }
+
+    fn trace_turn(&self, turn: &Turn) {
+        let machine = turn.machine;
+        for notice in &turn.outcome.notices {
+            self.trace(|| format!("{machine}: {notice:?}"));
+        }
+        for (request, reply) in &turn.outcome.replies {
+            match reply {
+                Ok(Reply::Emitted(list)) => self.trace(|| {
+                    let list: Vec<_> = list.iter().map(|e| (e.id, e.seq)).collect();
+                    format!("{machine}: request {request}: emitted {list:?}")
+                }),
+                other => self.trace(|| format!("{machine}: request {request}: {other:?}")),
+            }
+        }
+        for out in &turn.outs {
+            match out {
+                Out::Send { link, bytes } => self.trace(|| {
+                    let text = Message::decode(bytes).map(|message| format!("{message:?}"));
+                    let text = text.unwrap_or_default().chars().take(200).collect::<String>();
+                    format!("{machine}: on {link}: {text}")
+                }),
+                Out::Close { link, reason } => {
+                    self.trace(|| format!("{machine}: closes {link}: {reason}"));
+                }
+            }
+        }
     }
 
     /// Adds a turn's effects to the log of effects.
