@@ -16,6 +16,8 @@ pub const HOME_DIR: &str = ".quipu";
 const KEY_FILE: &str = "node.key";
 const CONFIG_FILE: &str = "config.json";
 const BOOK_FILE: &str = "peers.json";
+const PORT_FILE: &str = "port.json";
+const INVITATION_FILE: &str = "invitation.json";
 const SOCKET_FILE: &str = "control.sock";
 /// Longer paths do not fit into a socket address on Linux (108 bytes with the final zero).
 const SOCKET_PATH_BYTES_MAX: usize = 100;
@@ -54,6 +56,12 @@ pub struct Config {
     pub domain: String,
 }
 
+#[derive(Deserialize)]
+struct Invitation {
+    seed: String,
+    expires_ms: u64,
+}
+
 /// A machine's directory.
 #[derive(Debug, Clone)]
 pub struct Home {
@@ -78,8 +86,8 @@ impl Home {
         }
     }
 
-    /// Makes the directory of a new machine, with a key. It is no machine before
-    /// [`Self::set_domain`].
+    /// Makes the directory of a new machine, with a key (an interrupted attempt keeps its key). It
+    /// is no machine before [`Self::set_domain`].
     ///
     /// # Errors
     /// If there is a machine already, or the disk refuses.
@@ -90,6 +98,10 @@ impl Home {
         }
         fs::create_dir_all(&home.dir).map_err(io_error(&home.dir))?;
         let path = home.dir.join(KEY_FILE);
+        if path.exists() {
+            // An interrupted join: its key may be a member already, so it goes on with that one.
+            return Ok(home);
+        }
         let text = format!("{}\n", data_encoding::HEXLOWER.encode(&key.to_bytes()));
         write_secret(&path, text.as_bytes()).map_err(io_error(&path))?;
         Ok(home)
@@ -136,6 +148,38 @@ impl Home {
         let config: Config = self.read(CONFIG_FILE)?;
         let detail = format!("{:?} is no domain id", config.domain);
         config.domain.parse().map_err(|_| HomeError::Damaged { path, detail })
+    }
+
+    /// The port that the daemon had last, so that others find it again.
+    pub fn port(&self) -> Option<u16> {
+        self.read(PORT_FILE).ok()
+    }
+
+    /// Remembers the daemon's port.
+    ///
+    /// # Errors
+    /// If the disk refuses.
+    pub fn set_port(&self, port: u16) -> Result<(), HomeError> {
+        if self.port() == Some(port) { Ok(()) } else { self.replace(PORT_FILE, &port) }
+    }
+
+    /// The seed of the daemon's standing invitation, if it is valid for at least another day.
+    pub fn invitation(&self, now_ms: u64) -> Option<[u8; 32]> {
+        let kept: Invitation = self.read(INVITATION_FILE).ok()?;
+        let day_ms = 86_400_000;
+        let bytes = data_encoding::HEXLOWER.decode(kept.seed.as_bytes()).ok()?;
+        (kept.expires_ms > now_ms + day_ms).then_some(bytes.try_into().ok()?)
+    }
+
+    /// Keeps the seed of the daemon's standing invitation.
+    ///
+    /// # Errors
+    /// If the disk refuses.
+    pub fn set_invitation(&self, seed: &[u8; 32], expires_ms: u64) -> Result<(), HomeError> {
+        let seed = data_encoding::HEXLOWER.encode(seed);
+        let text = serde_json::json!({ "seed": seed, "expires_ms": expires_ms }).to_string();
+        let path = self.dir.join(INVITATION_FILE);
+        write_secret(&path, text.as_bytes()).map_err(io_error(&path))
     }
 
     /// The address book. An unreadable one counts as empty: it is only a convenience.

@@ -4,10 +4,12 @@
 //! [`Driver`] is a plain state machine without threads or clock of its own: production runs it in
 //! one thread (see [`service`]), the simulator runs many of them in one thread.
 
+pub mod api;
 pub mod driver;
 mod held;
 pub mod home;
 pub mod service;
+pub mod view;
 
 pub use driver::{Clock, Driver, DriverError, Links, Outcome};
 pub use held::Held;

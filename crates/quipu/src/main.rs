@@ -1,1 +1,55 @@
-fn main() {}
+//! `quipu`: a federated, deterministic, append-only store. The command line.
+
+mod car;
+mod cli;
+mod client;
+mod commands;
+mod daemon;
+mod demo;
+mod network;
+mod output;
+mod socket;
+mod start;
+
+use clap::Parser;
+use quipu_node::api::ExitCode;
+
+fn main() -> std::process::ExitCode {
+    reset_broken_pipe();
+    let cli = match cli::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            drop(error.print());
+            let code = if error.use_stderr() { ExitCode::Usage } else { ExitCode::Done };
+            return std::process::ExitCode::from(u8::from(code));
+        }
+    };
+    start::logging(cli.global.verbose, cli.global.quiet);
+    let json = cli.global.json;
+    let code = match commands::run(cli) {
+        Ok(code) => code,
+        Err(error) => {
+            output::error(&error, json);
+            error.code
+        }
+    };
+    std::process::ExitCode::from(u8::from(code))
+}
+
+/// A closed pipe (`quipu log | head`) ends the program quietly, as people expect of a filter.
+fn reset_broken_pipe() {
+    std::panic::set_hook(Box::new(|info| {
+        let text = info.to_string();
+        if text.contains("Broken pipe") {
+            std::process::exit(0);
+        }
+        eprintln_bug(&text);
+        std::process::exit(i32::from(u8::from(ExitCode::Bug)));
+    }));
+}
+
+#[expect(clippy::print_stderr, reason = "the last words of the program")]
+fn eprintln_bug(text: &str) {
+    eprintln!("error: a bug in quipu: {text}");
+    eprintln!("hint: what was acknowledged is safe; please report this with the command you ran");
+}

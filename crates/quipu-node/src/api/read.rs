@@ -1,0 +1,360 @@
+//! Requests that only read.
+
+use std::collections::BTreeMap;
+
+use quipu_core::codec::v1;
+use quipu_core::dag::{Dag, digest_of};
+use quipu_core::event::{Event, Log, LogSeq};
+use quipu_core::history::{History, Ordinal};
+use quipu_core::id::{EventId, NodeKey};
+use serde_json::{Value, json};
+
+use super::{Api, ApiError, ExitCode, Sink};
+use crate::service::Machine;
+use crate::view;
+
+/// Events read in one visit to the machine's loop.
+const CHUNK_EVENTS: usize = 512;
+/// Places read at once when the whole log is looked through.
+const SCAN_EVENTS: u64 = 4096;
+/// The fewest characters of an id that may stand for it.
+const PREFIX_CHARS_MIN: usize = 8;
+
+/// What `log` shows.
+#[derive(Debug, Clone)]
+pub(super) struct LogQuery {
+    pub(super) kind: Option<String>,
+    pub(super) author: Option<String>,
+    pub(super) limit: Option<u64>,
+    pub(super) reverse: bool,
+    pub(super) proof: bool,
+}
+
+impl Api {
+    pub(super) fn id(&self, sink: Sink<'_>) -> Result<(), ApiError> {
+        let value = self.handle.call(|machine| {
+            let node = machine.driver.node();
+            json!({
+                "node": node.key().to_string(),
+                "domain": node.domain().to_string(),
+                "name": node.dag().map(|dag| dag.parameters().name.clone()),
+                "role": node.dag().and_then(|dag| dag.authority().role(&node.key())).map(|r| r.name()),
+                "addrs": machine.listen(),
+            })
+        })?;
+        Ok(sink(value)?)
+    }
+
+    pub(super) fn members(&self, sink: Sink<'_>) -> Result<(), ApiError> {
+        let members = self.read(|machine| Ok(dag(machine)?.members()))?;
+        for member in members {
+            sink(json!({
+                "node": member.node.to_string(),
+                "role": member.role.name(),
+                "since": member.since.to_string(),
+                "since_ms": member.since.ms(),
+            }))?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn status(&self, sink: Sink<'_>) -> Result<(), ApiError> {
+        Ok(sink(self.read(status)?)?)
+    }
+
+    pub(super) fn frontier(&self, sink: Sink<'_>) -> Result<(), ApiError> {
+        let ends = self.read(|machine| Ok(dag(machine)?.ends()))?;
+        let tip = |end: &quipu_core::history::FeedEnd| {
+            json!({ "author": end.author.to_string(), "seq": end.seq, "id": end.id.to_string() })
+        };
+        Ok(sink(json!({ "tips": ends.iter().map(tip).collect::<Vec<_>>() }))?)
+    }
+
+    pub(super) fn show(&self, id: &str, sink: Sink<'_>) -> Result<(), ApiError> {
+        let id = id.to_owned();
+        let value = self.read(move |machine| {
+            let ordinal = find_event(machine, &id)?;
+            let held = machine.driver.held();
+            let event = held.event(Log::Internal, ordinal)?;
+            let domain = machine.driver.node().domain();
+            let mut object = view::event(held, &domain, &event, true)?;
+            let quarantined = dag(machine)?.is_quarantined(&event.id);
+            if quarantined {
+                object["quarantined"] = true.into();
+            }
+            Ok(object)
+        })?;
+        Ok(sink(value)?)
+    }
+
+    pub(super) fn log(&self, query: LogQuery, sink: Sink<'_>) -> Result<(), ApiError> {
+        let wanted = query.clone();
+        let ordinals = self.read(move |machine| replay_order(machine, &wanted))?;
+        for chunk in ordinals.chunks(CHUNK_EVENTS) {
+            let chunk = chunk.to_vec();
+            let objects = self.read(move |machine| {
+                let held = machine.driver.held();
+                let domain = machine.driver.node().domain();
+                let mut objects = Vec::with_capacity(chunk.len());
+                for event in read_events(machine, &chunk)? {
+                    objects.push(view::event(held, &domain, &event, query.proof)?);
+                }
+                Ok(objects)
+            })?;
+            for object in objects {
+                sink(object)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn verify(&self, sink: Sink<'_>) -> Result<(), ApiError> {
+        let value = self.read(|machine| {
+            let store = machine.driver.held().store().ok_or_else(nothing_held)?;
+            let report = store.verify(&mut |_, _| ());
+            let problems: Vec<Value> = report
+                .problems
+                .iter()
+                .map(|p| json!({ "what": p.what, "object": p.object, "detail": p.detail }))
+                .collect();
+            Ok(json!({ "events": report.events, "artifacts": 0, "problems": problems }))
+        })?;
+        Ok(sink(value)?)
+    }
+
+    pub(super) fn doctor(&self, sink: Sink<'_>) -> Result<(), ApiError> {
+        Ok(sink(self.read(|machine| doctor(machine))?)?)
+    }
+
+    /// Asks a question on the machine's loop.
+    pub(super) fn read<R: Send + 'static>(
+        &self,
+        question: impl FnOnce(&mut Machine) -> Result<R, ApiError> + Send + 'static,
+    ) -> Result<R, ApiError> {
+        self.handle.call(question)?
+    }
+}
+
+pub(super) fn nothing_held() -> ApiError {
+    ApiError::not_found("this machine holds nothing of its domain yet").hint("quipu join TICKET")
+}
+
+pub(super) fn dag(machine: &Machine) -> Result<&Dag, ApiError> {
+    machine.driver.node().dag().ok_or_else(nothing_held)
+}
+
+fn status(machine: &mut Machine) -> Result<Value, ApiError> {
+    let digest = machine.driver.node_mut().digest();
+    let node = machine.driver.node();
+    let dag = dag(machine)?;
+    let stats = machine.driver.held().store().map(|store| store.stats()).unwrap_or_default();
+    let equivocations: Vec<Value> = dag
+        .equivocations()
+        .iter()
+        .map(|fork| {
+            let ids: Vec<String> = fork.ids.iter().map(EventId::to_string).collect();
+            json!({ "author": fork.author.to_string(), "seq": fork.seq, "ids": ids })
+        })
+        .collect();
+    let peers: Vec<Value> = node
+        .peers()
+        .iter()
+        .map(|(peer, state, traffic)| {
+            json!({
+                "node": peer.to_string(),
+                "state": format!("{state:?}").to_lowercase(),
+                "sent_events": traffic.sent_events,
+                "received_events": traffic.received_events,
+                "bytes_sent": traffic.bytes_sent,
+                "bytes_received": traffic.bytes_received,
+            })
+        })
+        .collect();
+    Ok(json!({
+        "domain": node.domain().to_string(),
+        "name": dag.parameters().name,
+        "node": node.key().to_string(),
+        "role": dag.authority().role(&node.key()).map(|role| role.name()),
+        "events": dag.event_count(),
+        "authors": dag.author_count(),
+        "leaves": dag.leaves().iter().map(EventId::to_string).collect::<Vec<_>>(),
+        "digest": digest.to_string(),
+        "published_digest": digest_of(&[]).to_string(),
+        "waiting": node.waiting(),
+        "quarantined": dag.quarantined().len(),
+        "equivocations": equivocations,
+        "peers": peers,
+        "blocks": stats.blocks,
+        "disk_bytes": stats.disk_bytes,
+    }))
+}
+
+/// How far in the future a clock may be before `doctor` names its author.
+const CLOCK_AHEAD_MS: u64 = 10 * 60 * 1000;
+
+fn doctor(machine: &Machine) -> Result<Value, ApiError> {
+    use crate::driver::Clock;
+    let dag = dag(machine)?;
+    let now = machine.driver.clock().now_ms();
+    let mut findings = Vec::new();
+    let mut find = |what: &str, object: String, detail: String, hint: &str| {
+        findings.push(json!({ "what": what, "object": object, "detail": detail, "hint": hint }));
+    };
+    for end in dag.ends() {
+        let ahead = end.logseq.ms().saturating_sub(now);
+        if ahead > CLOCK_AHEAD_MS {
+            let detail = format!("its last event is {} s ahead of this machine", ahead / 1000);
+            find("clock", end.author.to_string(), detail, "set that machine's clock");
+        }
+    }
+    for fork in dag.equivocations() {
+        let detail = format!("{} events at place {} of its feed", fork.ids.len(), fork.seq);
+        let hint = "a restored backup, a cloned disk or a stolen key: quipu member remove KEY";
+        find("fork", fork.author.to_string(), detail, hint);
+    }
+    if !dag.quarantined().is_empty() {
+        let detail = "events by removed members that nobody had seen in time".to_owned();
+        find("quarantine", dag.quarantined().len().to_string(), detail, "nothing to do");
+    }
+    let waiting = machine.driver.node().waiting();
+    if waiting > 0 {
+        let detail = "events whose links have not arrived".to_owned();
+        find("gap", waiting.to_string(), detail, "quipu sync");
+    }
+    if dag.authority().role(&machine.driver.node().key()).is_none() {
+        let detail = "this machine is no longer a member".to_owned();
+        find("membership", machine.driver.node().key().to_string(), detail, "ask an admin");
+    }
+    for notice in machine.notices() {
+        find("notice", String::new(), format!("{notice:?}"), "see the daemon's log");
+    }
+    Ok(json!({ "findings": findings }))
+}
+
+/// The ordinals of the events that a query wants, in replay order.
+fn replay_order(machine: &mut Machine, query: &LogQuery) -> Result<Vec<Ordinal>, ApiError> {
+    let author = match &query.author {
+        Some(text) => Some(find_node(machine, text)?),
+        None => None,
+    };
+    let dag = dag(machine)?;
+    let held = machine.driver.held();
+    let mut order: Vec<(LogSeq, EventId, Ordinal)> = Vec::new();
+    let count = held.count(Log::Internal);
+    let mut next = 0;
+    while next < count {
+        let end = count.min(next + SCAN_EVENTS);
+        for (place, ordinal) in held.places(Log::Internal, next..end)?.into_iter().zip(next..) {
+            let head = &place.head;
+            let wanted = query.kind.as_ref().is_none_or(|kind| **kind == *head.kind)
+                && author.is_none_or(|author| author == head.author);
+            if wanted && !dag.is_quarantined(&place.id) {
+                order.push((head.logseq, place.id, ordinal));
+            }
+        }
+        next = end;
+    }
+    order.sort_unstable();
+    if query.reverse {
+        order.reverse();
+    }
+    let limit = query.limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
+    Ok(order.into_iter().take(limit).map(|(.., ordinal)| ordinal).collect())
+}
+
+/// Reads events, in runs where ordinals are consecutive.
+fn read_events(machine: &Machine, ordinals: &[Ordinal]) -> Result<Vec<Event>, ApiError> {
+    let held = machine.driver.held();
+    let mut events: BTreeMap<Ordinal, Event> = BTreeMap::new();
+    let mut sorted = ordinals.to_vec();
+    sorted.sort_unstable();
+    let mut at = 0;
+    while at < sorted.len() {
+        let first = sorted[at];
+        let run = sorted[at..].iter().zip(first..).take_while(|(a, b)| **a == *b).count();
+        let mut next = first;
+        while next < first + run as u64 {
+            let read = held.events(Log::Internal, next..first + run as u64)?;
+            for event in read {
+                events.insert(next, event);
+                next += 1;
+            }
+        }
+        at += run;
+    }
+    Ok(ordinals.iter().filter_map(|ordinal| events.remove(ordinal)).collect())
+}
+
+/// The event with that id, or the only one whose id begins like that.
+pub(super) fn find_event(machine: &Machine, text: &str) -> Result<Ordinal, ApiError> {
+    let held = machine.driver.held();
+    let missing = || {
+        ApiError::not_found(format!("no event {text} here")).hint("quipu sync, or quipu log")
+    };
+    if let Ok(id) = text.parse::<EventId>() {
+        return held.find(Log::Internal, &id)?.ok_or_else(missing);
+    }
+    if text.len() < PREFIX_CHARS_MIN || !text.starts_with('b') {
+        return Err(ApiError::misuse(format!(
+            "{text:?} is no event id, nor the first {PREFIX_CHARS_MIN} characters or more of one"
+        )));
+    }
+    let mut found = Vec::new();
+    let count = held.count(Log::Internal);
+    let mut next = 0;
+    while next < count && found.len() < 2 {
+        let end = count.min(next + SCAN_EVENTS);
+        for (place, ordinal) in held.places(Log::Internal, next..end)?.into_iter().zip(next..) {
+            if place.id.to_string().starts_with(text) {
+                found.push(ordinal);
+            }
+        }
+        next = end;
+    }
+    match found[..] {
+        [] => Err(missing()),
+        [only] => Ok(only),
+        _ => Err(ApiError::misuse(format!("{text} is the start of several event ids"))
+            .hint("give more characters")),
+    }
+}
+
+/// The node with that key, or the only known one whose key begins like that.
+pub(super) fn find_node(machine: &Machine, text: &str) -> Result<NodeKey, ApiError> {
+    if let Ok(key) = text.parse::<NodeKey>() {
+        return Ok(key);
+    }
+    if text.len() < PREFIX_CHARS_MIN || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return Err(ApiError::misuse(format!(
+            "{text:?} is no node key, nor the first {PREFIX_CHARS_MIN} digits or more of one"
+        )));
+    }
+    let dag = dag(machine)?;
+    let mut known: Vec<NodeKey> = dag.authors();
+    known.extend(dag.members().iter().map(|member| member.node));
+    known.extend(machine.book().peers.keys().filter_map(|key| key.parse::<NodeKey>().ok()));
+    known.retain(|key| key.to_string().starts_with(text));
+    known.sort_unstable();
+    known.dedup();
+    match known[..] {
+        [] => Err(ApiError::not_found(format!("no node {text} known here")).hint("quipu members")),
+        [only] => Ok(only),
+        _ => Err(ApiError::new(ExitCode::Usage, format!("{text} is the start of several keys"))
+            .hint("give more digits")),
+    }
+}
+
+/// Whether bytes are a payload value: used before anything is sent to the loop.
+pub(super) fn value_of_json(text: &str) -> Result<Vec<u8>, ApiError> {
+    let value = quipu_core::value::from_json(text)
+        .map_err(|error| ApiError::refused(format!("payload: {error}")))?;
+    let mut bytes = Vec::new();
+    quipu_core::value::encode(&value, &mut bytes);
+    let block = v1::payload_block(&[0; 32], &bytes);
+    if block.len() > quipu_core::limits::PAYLOAD_BYTES_MAX {
+        let max = quipu_core::limits::PAYLOAD_BYTES_MAX;
+        let message = format!("payload of {} bytes, at most {max} fit into an event", block.len());
+        return Err(ApiError::refused(message).hint("larger things are artifacts: quipu put FILE"));
+    }
+    Ok(bytes)
+}

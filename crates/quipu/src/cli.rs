@@ -1,0 +1,298 @@
+//! The arguments, as typed. Their doc comments are the help texts.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// A federated, deterministic, append-only store.
+///
+/// Every machine holds a DAG of signed, hash-linked events. Machines write offline, merge later, and
+/// end up identical to the byte.
+#[derive(Debug, Parser)]
+#[command(name = "quipu", version, after_help = EXAMPLES)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  quipu demo                                see it all work, in a temporary directory
+  quipu init --domain field-team            start a domain here
+  quipu emit app.note '{\"text\":\"hello\"}'     append an event
+  quipu log                                 all events, in the order that all machines agree on
+  quipu serve                               let other machines in; prints a ticket
+  quipu join TICKET other-dir               become a member, from another directory or machine
+
+Exit codes: 0 done, 1 a check found a problem, 2 wrong usage, 3 refused input, 4 not found,
+5 peer unreachable or access refused, 6 storage, 70 a bug.";
+
+/// Options of every command.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Global {
+    /// Directory of the machine. Default: the nearest parent that holds `.quipu`, else the user's
+    /// data directory.
+    #[arg(long, global = true, env = "QUIPU_DIR", value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+    /// Print JSON: one object, or one per line for lists.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Say less on stderr.
+    #[arg(short, long, global = true)]
+    pub(crate) quiet: bool,
+    /// Say more on stderr; twice for still more.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start a domain: a node key, the root event, an empty store.
+    #[command(after_help = "Example:\n  quipu init --domain field-team\n  quipu init notes --domain notes")]
+    Init {
+        /// Where; default: --dir, else here.
+        target: Option<PathBuf>,
+        /// What people call the domain.
+        #[arg(long, value_name = "NAME")]
+        domain: Option<String>,
+        /// The most parents an event may name (2 to 128).
+        #[arg(long, value_name = "N", default_value_t = 128)]
+        parents_max: usize,
+        /// Bytes of salt in payload blocks (0 to 32).
+        #[arg(long, value_name = "N", default_value_t = 8)]
+        salt_bytes: usize,
+    },
+    /// Show this node: its key, its domain, where it listens.
+    Id,
+    /// Make a ticket that lets one new machine in.
+    #[command(after_help = "Example:\n  quipu invite --role reader --expires 2h")]
+    Invite {
+        /// What the new machine may do.
+        #[arg(long, default_value = "writer")]
+        role: RoleArg,
+        /// How long the ticket is valid: a number and s, m, h or d.
+        #[arg(long, default_value = "7d", value_parser = duration_ms)]
+        expires: u64,
+        /// How many machines may use it.
+        #[arg(long, default_value_t = 1, value_name = "N")]
+        uses: u64,
+    },
+    /// Become a member with a ticket, and fetch everything.
+    #[command(after_help = "Example:\n  quipu join quipu1... field-laptop")]
+    Join {
+        /// What `quipu serve` or `quipu invite` printed on the other machine.
+        ticket: String,
+        /// Where; default: --dir, else here.
+        target: Option<PathBuf>,
+    },
+    /// Change who is a member.
+    #[command(subcommand)]
+    Member(Member),
+    /// List the members.
+    Members,
+    /// Append an event, or many. They are durable before this prints their ids.
+    #[command(after_help = EMIT_EXAMPLES)]
+    Emit {
+        /// What it says, as a dotted name.
+        #[arg(required_unless_present = "batch")]
+        kind: Option<String>,
+        /// JSON, @FILE, or - for standard input.
+        #[arg(conflicts_with = "batch")]
+        payload: Option<String>,
+        /// A file (or -) with a line {"kind":..,"payload":..} for each event.
+        #[arg(long, value_name = "FILE", conflicts_with = "kind")]
+        batch: Option<PathBuf>,
+    },
+    /// Show one event, with all that is needed to check it elsewhere.
+    Show {
+        /// Its id, or the first 8 characters or more.
+        id: String,
+    },
+    /// List events in replay order, the same on every machine.
+    #[command(after_help = "Example:\n  quipu log --kind app.note --limit 20 --reverse")]
+    Log {
+        /// Only of this kind.
+        #[arg(long)]
+        kind: Option<String>,
+        /// Only by this author: its key, or the first 8 digits or more.
+        #[arg(long, value_name = "KEY")]
+        author: Option<String>,
+        /// At most so many.
+        #[arg(long, value_name = "N")]
+        limit: Option<u64>,
+        /// Latest first.
+        #[arg(long)]
+        reverse: bool,
+    },
+    /// Where this node stands: events, leaves, digest, peers.
+    Status,
+    /// The ends of all feeds.
+    Frontier,
+    /// Run the daemon: sync with peers, answer on a control socket. Prints one JSON line when ready.
+    #[command(after_help = "Example:\n  quipu serve --listen 0.0.0.0:7400   # also for other machines")]
+    Serve {
+        /// Where to listen for peers (UDP). Default: loopback, the port of the last time.
+        #[arg(long, value_name = "ADDR:PORT")]
+        listen: Vec<SocketAddr>,
+        /// Where to put the control socket. Default: in the machine's directory.
+        #[arg(long, value_name = "PATH")]
+        socket: Option<PathBuf>,
+    },
+    /// Exchange with a peer once, then stop. Default: with all known peers.
+    Sync {
+        /// A ticket, or the key of a known node.
+        peer: Option<String>,
+    },
+    /// Carry events by file, where there is no network.
+    #[command(subcommand)]
+    Bundle(Bundle),
+    /// Check every hash, signature and index entry.
+    Verify {
+        /// Write all indexes anew from the events, and say what could not be saved.
+        #[arg(long)]
+        rebuild: bool,
+    },
+    /// Write events out for other programs.
+    #[command(after_help = "Example:\n  quipu export --format car backup.car")]
+    Export {
+        /// The format.
+        #[arg(long)]
+        format: ExportFormat,
+        /// Where; default: standard output.
+        file: Option<PathBuf>,
+    },
+    /// Read events in.
+    #[command(after_help = "Example:\n  quipu load --format git ~/src/project")]
+    Load {
+        /// The format.
+        #[arg(long, default_value = "ndjson")]
+        format: LoadFormat,
+        /// The file (- for standard input), or the git repository.
+        file: PathBuf,
+    },
+    /// Print the flow chart of the state machine, from its transition table.
+    Flowchart {
+        /// The format.
+        #[arg(long, default_value = "mermaid")]
+        format: ChartFormat,
+    },
+    /// Three machines write together, apart, and merge: real processes, real sockets.
+    Demo {
+        /// Keep the directory.
+        #[arg(long)]
+        keep: bool,
+    },
+    /// Clocks, forks, gaps, peers: what is wrong, and what to do.
+    Doctor,
+    /// Erase the payload of an event on every machine. The event itself stays.
+    Erase {
+        /// The event: its id, or the first 8 characters or more.
+        id: String,
+        /// Why.
+        #[arg(long)]
+        reason: String,
+    },
+    /// Write the shell completions.
+    #[command(hide = true)]
+    Reference,
+}
+
+const EMIT_EXAMPLES: &str = "\
+Examples:
+  quipu emit app.note '{\"text\":\"hello\"}'
+  quipu emit photo.meta @photo.json
+  quipu emit --batch events.ndjson";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Member {
+    /// Make a machine a member, or change its role.
+    Add {
+        /// Its key.
+        key: String,
+        /// What it may do.
+        #[arg(long)]
+        role: RoleArg,
+    },
+    /// End a machine's membership. What it writes from now on, or hid until now, counts nowhere.
+    Remove {
+        /// Its key, or the first 8 digits or more.
+        key: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Bundle {
+    /// Write a file with what another machine lacks.
+    Export {
+        /// The bundle.
+        file: PathBuf,
+        /// What `quipu frontier --json` printed on the other machine. Default: it has nothing.
+        #[arg(long = "for", value_name = "TIPS.json")]
+        tips: Option<PathBuf>,
+    },
+    /// Read a bundle in.
+    Import {
+        /// The bundle.
+        file: PathBuf,
+    },
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum RoleArg {
+    Admin,
+    Writer,
+    Reader,
+}
+
+impl RoleArg {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            RoleArg::Admin => "admin",
+            RoleArg::Writer => "writer",
+            RoleArg::Reader => "reader",
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ExportFormat {
+    /// One event a line, with proofs.
+    Ndjson,
+    /// CARv1 with all blocks, for IPLD tools.
+    Car,
+    /// The DAG for Graphviz.
+    Dot,
+    /// The DAG for Mermaid.
+    Mermaid,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LoadFormat {
+    /// What `export --format ndjson` wrote.
+    Ndjson,
+    /// What `export --format car` wrote.
+    Car,
+    /// A repository's history: one event for each commit.
+    Git,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum ChartFormat {
+    Mermaid,
+    Dot,
+}
+
+fn duration_ms(text: &str) -> Result<u64, String> {
+    let unit = match text.chars().last() {
+        Some('s') => 1_000,
+        Some('m') => 60_000,
+        Some('h') => 3_600_000,
+        Some('d') => 86_400_000,
+        _ => return Err("a number and s, m, h or d, such as 7d".to_owned()),
+    };
+    let number: u64 = text[..text.len() - 1].parse().map_err(|_| "a number first".to_owned())?;
+    number.checked_mul(unit).ok_or_else(|| "too long".to_owned())
+}

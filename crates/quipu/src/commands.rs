@@ -1,0 +1,61 @@
+//! One function for each command.
+
+mod carry;
+mod export;
+mod found;
+mod git;
+mod load;
+mod simple;
+
+use quipu_core::lifecycle::Stage;
+use quipu_core::machine::{dot, mermaid};
+use quipu_core::sync::session::SessionState;
+use quipu_node::api::{ApiError, ExitCode, Request};
+
+use crate::cli::{ChartFormat, Cli, Command};
+use crate::{daemon, demo, output, start};
+
+/// Runs a command.
+pub(crate) fn run(cli: Cli) -> Result<ExitCode, ApiError> {
+    let global = &cli.global;
+    match cli.command {
+        Command::Init { target, domain, parents_max, salt_bytes } => {
+            found::init(global, target, domain, parents_max, salt_bytes)
+        }
+        Command::Join { ticket, target } => found::join(global, &ticket, target),
+        Command::Flowchart { format } => flowchart(format),
+        Command::Demo { keep } => demo::run(keep, global.quiet),
+        Command::Reference => simple::reference(),
+        Command::Serve { listen, socket } => {
+            daemon::serve(&start::find_home(global)?, listen, socket, global.quiet)
+        }
+        Command::Invite { role, expires, uses } => found::invite(global, role, expires, uses),
+        Command::Verify { rebuild } => simple::verify(global, rebuild),
+        Command::Bundle(bundle) => carry::bundle(global, bundle),
+        Command::Export { format, file } => export::export(global, format, file),
+        Command::Load { format, file } => load::load(global, format, &file),
+        Command::Emit { kind, payload, batch } => simple::emit(global, kind, payload, batch),
+        Command::Sync { peer } => simple::sync(global, peer),
+        Command::Log { kind, author, limit, reverse } => {
+            let request = Request::Log { kind, author, limit, reverse, proof: global.json };
+            simple::log(global, request)
+        }
+        Command::Id => simple::one(global, Request::Id),
+        Command::Status => simple::one(global, Request::Status),
+        Command::Show { id } => simple::show(global, id),
+        Command::Frontier => simple::frontier(global),
+        Command::Doctor => simple::doctor(global),
+        Command::Members => simple::members(global),
+        Command::Member(member) => simple::member(global, member),
+        Command::Erase { id, reason } => simple::one(global, Request::Erase { id, reason }),
+    }
+}
+
+fn flowchart(format: ChartFormat) -> Result<ExitCode, ApiError> {
+    let charts = match format {
+        ChartFormat::Mermaid => [mermaid::<Stage>(), mermaid::<SessionState>()],
+        ChartFormat::Dot => [dot::<Stage>(), dot::<SessionState>()],
+    };
+    output::line(charts.join("\n").trim_end())?;
+    Ok(ExitCode::Done)
+}

@@ -1,0 +1,185 @@
+//! `quipu serve`.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::mpsc::{Sender, channel};
+use std::time::Duration;
+
+use quipu_core::id::DomainId;
+use quipu_net::Ticket;
+use quipu_node::api::{Api, ApiError, ExitCode, Request};
+use quipu_node::home::Home;
+use quipu_node::service::{Handle, Mailbox, Service};
+use serde_json::{Value, json};
+
+use crate::network::Quic;
+use crate::{output, socket, start};
+
+/// How many machines may join with the ticket that the daemon prints.
+const SERVE_TICKET_USES: u64 = 1_000;
+/// How long that ticket is valid, in milliseconds.
+const SERVE_TICKET_MS: u64 = 7 * 86_400_000;
+/// How often the daemon looks whether its loop ended by itself.
+const WATCH: Duration = Duration::from_millis(200);
+
+/// Runs the daemon until it is told to stop.
+pub(crate) fn serve(
+    home: &Home,
+    listen: Vec<SocketAddr>,
+    socket_path: Option<PathBuf>,
+    quiet: bool,
+) -> Result<ExitCode, ApiError> {
+    let path = socket_path.unwrap_or_else(|| home.socket());
+    let listener = socket::listen(&path)?;
+    let (service, quic) = match start_all(home, &listen) {
+        Ok(started) => started,
+        Err(error) => {
+            drop(std::fs::remove_file(&path));
+            return Err(error);
+        }
+    };
+    let (stop, stopped) = channel();
+    watch_signals(stop.clone())?;
+    let handle = service.handle();
+    let for_socket = handle.clone();
+    let on_shutdown = move || let _gone = stop.send(());
+    std::thread::spawn(move || socket::serve(&listener, &for_socket, on_shutdown));
+    let ready = ready_line(home, &handle, &quic, &path)?;
+    output::json(&ready)?;
+    output::note(quiet, "ready: let other machines in with `quipu join TICKET`; stop with Ctrl-C");
+    while stopped.recv_timeout(WATCH) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+        if service.has_ended() {
+            break;
+        }
+    }
+    drop(std::fs::remove_file(&path));
+    let result = service.stop();
+    quic.shutdown();
+    result?;
+    Ok(ExitCode::Done)
+}
+
+fn start_all(home: &Home, listen: &[SocketAddr]) -> Result<(Service, Quic), ApiError> {
+    let mailbox = Mailbox::default();
+    let key = home.key()?;
+    let quic = bind(home, key.to_bytes(), listen, &mailbox)?;
+    let driver = start::driver(home, home.domain()?, key, quic.network())?;
+    let service = Service::start(home.clone(), driver, mailbox, true);
+    let addrs = quic.addrs();
+    if let Some(addr) = addrs.first() {
+        home.set_port(addr.port())?;
+    }
+    service.handle().call(move |machine| machine.set_listen(addrs))?;
+    Ok((service, quic))
+}
+
+/// Binds where it was told to; else on loopback, at the port of the last time if it is free.
+fn bind(
+    home: &Home,
+    seed: [u8; 32],
+    listen: &[SocketAddr],
+    mailbox: &Mailbox,
+) -> Result<Quic, ApiError> {
+    if !listen.is_empty() {
+        return Quic::bind(seed, listen.to_vec(), true, mailbox);
+    }
+    let loopback = |port| vec![SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)];
+    let last = home.port().map(|port| Quic::bind(seed, loopback(port), true, mailbox));
+    match last {
+        Some(Ok(quic)) => Ok(quic),
+        _ => Quic::bind(seed, loopback(0), true, mailbox),
+    }
+}
+
+/// Ctrl-C and the polite kill end the daemon in good order; a second one at once.
+fn watch_signals(stop: Sender<()>) -> Result<(), ApiError> {
+    use signal_hook::consts::{SIGINT, SIGTERM};
+    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
+    std::thread::spawn(move || {
+        for (count, _) in signals.forever().enumerate() {
+            if count > 0 {
+                std::process::exit(i32::from(u8::from(ExitCode::Problem)));
+            }
+            let _gone = stop.send(());
+        }
+    });
+    Ok(())
+}
+
+fn ready_line(
+    home: &Home,
+    handle: &Handle,
+    quic: &Quic,
+    path: &std::path::Path,
+) -> Result<Value, ApiError> {
+    let mut api = Api::new(handle.clone())?;
+    let addrs = quic.addrs();
+    let ticket = serve_ticket(home, &mut api, addrs.clone())?;
+    Ok(json!({
+        "ready": true,
+        "node": node_of(home)?.to_string(),
+        "domain": home.domain()?.to_string(),
+        "ticket": ticket.to_string(),
+        "listen": addrs,
+        "http": Value::Null,
+        "socket": path,
+    }))
+}
+
+fn node_of(home: &Home) -> Result<quipu_core::id::NodeKey, ApiError> {
+    Ok(quipu_core::id::NodeKey(home.key()?.verifying_key().to_bytes()))
+}
+
+/// The ticket that the daemon prints: with an invitation if this machine is an admin's, else only
+/// with its address, for machines that are members already.
+fn serve_ticket(home: &Home, api: &mut Api, addrs: Vec<SocketAddr>) -> Result<Ticket, ApiError> {
+    let request = Request::Invite {
+        role: "writer".to_owned(),
+        expires_ms: SERVE_TICKET_MS,
+        uses_max: SERVE_TICKET_USES,
+    };
+    let invite = match invitation(home, api, request) {
+        Ok(seed) => Some(seed),
+        Err(error) if error.code == ExitCode::Refused => None,
+        Err(error) => return Err(error),
+    };
+    ticket(home, home.domain()?, addrs, invite)
+}
+
+/// The seed of the daemon's standing invitation, made once and kept for as long as it is valid.
+fn invitation(home: &Home, api: &mut Api, request: Request) -> Result<[u8; 32], ApiError> {
+    if let Some(seed) = home.invitation(now_ms()) {
+        return Ok(seed);
+    }
+    let mut seed = None;
+    let mut expires = 0;
+    api.answer(request, &mut |item| {
+        seed = seed_of(&item);
+        expires = item["expires_ms"].as_u64().unwrap_or(0);
+        Ok(())
+    })?;
+    let seed = seed.ok_or_else(|| ApiError::new(ExitCode::Bug, "an invitation without a seed"))?;
+    home.set_invitation(&seed, expires)?;
+    Ok(seed)
+}
+
+fn now_ms() -> u64 {
+    use quipu_node::Clock;
+    quipu_node::service::SystemClock.now_ms()
+}
+
+/// The seed in the answer to an invitation request.
+pub(crate) fn seed_of(item: &Value) -> Option<[u8; 32]> {
+    let bytes = data_encoding::HEXLOWER.decode(item["seed"].as_str()?.as_bytes()).ok()?;
+    bytes.try_into().ok()
+}
+
+/// A ticket to this machine.
+pub(crate) fn ticket(
+    home: &Home,
+    domain: DomainId,
+    addrs: Vec<SocketAddr>,
+    invite: Option<[u8; 32]>,
+) -> Result<Ticket, ApiError> {
+    Ok(Ticket { domain: domain.0, node: node_of(home)?.0, addrs, invite })
+}

@@ -1,0 +1,126 @@
+//! The control socket: requests and answers as lines of JSON. See `docs/formats/control-socket.md`.
+
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use quipu_node::api::{Api, ApiError, ExitCode, Request};
+use quipu_node::service::Handle;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// The longest request line, in bytes.
+pub(crate) const REQUEST_BYTES_MAX: u64 = 32 << 20;
+/// The most clients at once.
+const CLIENTS_MAX: usize = 256;
+
+/// One line to the daemon.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct RequestLine {
+    /// Comes back in every answer.
+    #[serde(default)]
+    pub(crate) id: u64,
+    #[serde(flatten)]
+    pub(crate) request: Request,
+}
+
+/// One line from the daemon.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct AnswerLine {
+    pub(crate) id: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) item: Option<Value>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) error: Option<ApiError>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) done: bool,
+}
+
+/// Binds the socket, after clearing away one that nobody answers on.
+pub(crate) fn listen(path: &Path) -> Result<UnixListener, ApiError> {
+    if UnixStream::connect(path).is_ok() {
+        let message = format!("a daemon already answers on {}", path.display());
+        return Err(ApiError::new(ExitCode::Storage, message).hint("stop it first"));
+    }
+    drop(std::fs::remove_file(path));
+    UnixListener::bind(path).map_err(|error| {
+        let message = format!("cannot put the control socket at {}: {error}", path.display());
+        ApiError::new(ExitCode::Storage, message).hint("quipu serve --socket PATH")
+    })
+}
+
+/// Serves clients until the listener fails; each has a thread of its own.
+pub(crate) fn serve(
+    listener: &UnixListener,
+    handle: &Handle,
+    shutdown: impl Fn() + Clone + Send + 'static,
+) {
+    let clients = Arc::new(AtomicUsize::new(0));
+    for stream in listener.incoming().flatten() {
+        if clients.fetch_add(1, Ordering::SeqCst) >= CLIENTS_MAX {
+            clients.fetch_sub(1, Ordering::SeqCst);
+            drop(answer_busy(&stream));
+            continue;
+        }
+        let (handle, clients, shutdown) = (handle.clone(), clients.clone(), shutdown.clone());
+        std::thread::spawn(move || {
+            drop(client(&stream, handle, &shutdown));
+            clients.fetch_sub(1, Ordering::SeqCst);
+        });
+    }
+}
+
+fn answer_busy(mut stream: &UnixStream) -> io::Result<()> {
+    let message = format!("more than {CLIENTS_MAX} clients at once");
+    let error = Some(ApiError::new(ExitCode::Peer, message).hint("try again later"));
+    write_line(&mut stream, &AnswerLine { id: 0, item: None, error, done: false })
+}
+
+fn write_line(out: &mut impl Write, line: &AnswerLine) -> io::Result<()> {
+    let mut bytes = serde_json::to_vec(line)?;
+    bytes.push(b'\n');
+    out.write_all(&bytes)
+}
+
+/// Answers one client's requests, in order, until it goes.
+fn client(stream: &UnixStream, handle: Handle, shutdown: &impl Fn()) -> io::Result<()> {
+    let mut reader = BufReader::with_capacity(64 << 10, stream);
+    let mut writer = BufWriter::with_capacity(64 << 10, stream);
+    let Ok(mut api) = Api::new(handle) else { return Ok(()) };
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        let read = (&mut reader).take(REQUEST_BYTES_MAX).read_until(b'\n', &mut line)?;
+        if read == 0 {
+            return Ok(());
+        }
+        if line.last() != Some(&b'\n') && read as u64 == REQUEST_BYTES_MAX {
+            let error = ApiError::refused(format!("a request has at most {REQUEST_BYTES_MAX} bytes"));
+            let answer = AnswerLine { id: 0, item: None, error: Some(error), done: false };
+            write_line(&mut writer, &answer)?;
+            return writer.flush();
+        }
+        let parsed: Result<RequestLine, _> = serde_json::from_slice(&line);
+        let (id, result) = match parsed {
+            Err(error) => (0, Err(ApiError::refused(format!("not a request: {error}")))),
+            Ok(RequestLine { id, request: Request::Shutdown }) => {
+                write_line(&mut writer, &AnswerLine { id, item: None, error: None, done: true })?;
+                writer.flush()?;
+                shutdown();
+                return Ok(());
+            }
+            Ok(RequestLine { id, request }) => {
+                let mut sink = |item| {
+                    let line = AnswerLine { id, item: Some(item), error: None, done: false };
+                    write_line(&mut writer, &line)
+                };
+                (id, api.answer(request, &mut sink))
+            }
+        };
+        let done = result.is_ok();
+        write_line(&mut writer, &AnswerLine { id, item: None, error: result.err(), done })?;
+        writer.flush()?;
+    }
+}
