@@ -98,8 +98,7 @@ pub(crate) fn store_files(data: &[u8]) {
     }
 }
 
-/// Reads may fail, but show nothing that was not appended. With checksums switched off (see
-/// `fuzz/README.md`) that cannot be promised of a store which was not rebuilt.
+/// Every read there is. Any may fail, none may panic.
 fn read_all(store: &Store<FaultyDisk>, ids: &BTreeSet<EventId>) {
     for log in Log::ALL {
         for ordinal in 0..store.count(log) {
