@@ -436,8 +436,10 @@ fn had_seen<H: History>(history: &H, removal: &Removal, at: &Target) -> Result<b
     if removal.seen.iter().all(|(seq, _)| *seq < at.seq) {
         return Ok(false);
     }
-    if history.feed(Log::Internal, &at.author, at.seq..at.seq + 1)?.len() <= 1 {
-        return Ok(true);
+    // What the remover had seen is held. The event in question may not be, yet.
+    let siblings = history.feed(Log::Internal, &at.author, at.seq..at.seq + 1)?;
+    if let [] | [_] = siblings[..] {
+        return Ok(history.find(Log::Internal, &at.id)?.is_some());
     }
     for (_, id) in removal.seen.iter().filter(|(seq, _)| *seq >= at.seq) {
         let mut cursor = Some(*id);
