@@ -1,6 +1,6 @@
 //! Checkers: what must hold at any time, and what must hold once all trouble is over.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use quipu_core::event::{Log, LogSeq};
 use quipu_core::history::History;
@@ -115,7 +115,7 @@ impl World {
     }
 
     fn must_hold(&self, machine: usize, id: &EventId) -> Result<(), Finding> {
-        if self.holds(machine, id) == Some(false) && !self.ledger.forgiven.contains(id) {
+        if self.holds(machine, id) == Some(false) && !self.ledger.at_risk.contains_key(id) {
             let text = format!("machine {machine} acknowledged {id} and does not hold it");
             return Err(Finding::new("an acknowledged event is lost", text));
         }
@@ -242,7 +242,8 @@ impl World {
             let opened = reopen(machine, self.domain)?;
             let mut driver = opened;
             if let Some(what) = state.difference(&State::of(&mut driver, false)?) {
-                let text = format!("{what}: machine {member} before and after a start");
+                let aside = aside(machine.driver.as_ref(), Some(&driver));
+                let text = format!("{what}: machine {member} before and after a start; {aside}");
                 return Err(Finding::new("a start changes what a machine knows", text));
             }
         }
@@ -255,7 +256,8 @@ impl World {
         let disturbed = self.ledger.all_disturbed();
         for one in &self.ledger.acknowledged {
             let author = self.machines[one.machine].node;
-            if self.ledger.forgiven.contains(&one.id) {
+            let holders = self.ledger.at_risk.get(&one.id);
+            if holders.is_some_and(|holders| !holders.iter().any(|m| members.contains(m))) {
                 continue;
             }
             let counts = |member: usize| {
@@ -361,6 +363,29 @@ impl World {
         }
         self.converge()
     }
+}
+
+/// In what two machines differ as to what is kept aside.
+fn aside(a: Option<&SimDriver>, b: Option<&SimDriver>) -> String {
+    let (Some(a), Some(b)) = (a, b) else { return String::new() };
+    let (Some(one), Some(other)) = (a.node().dag(), b.node().dag()) else { return String::new() };
+    let (one, other) = (one.quarantined(), other.quarantined());
+    let place = |id: &EventId| match a.held().find(LOG, id).ok().flatten() {
+        Some(ordinal) => a.held().place(LOG, ordinal).ok().map(|place| {
+            format!("{id:?} of {} seq {} #{ordinal}", place.head.author.short(), place.head.seq)
+        }),
+        None => None,
+    };
+    let list = |from: &BTreeSet<EventId>, without: &BTreeSet<EventId>| -> Vec<String> {
+        from.difference(without).filter_map(place).take(5).collect()
+    };
+    format!(
+        "{} and {} kept aside, only first {:?}, only second {:?}",
+        one.len(),
+        other.len(),
+        list(one, other),
+        list(other, one)
+    )
 }
 
 fn problem_of(_store: &quipu_store::Store<quipu_store::FaultyDisk>) -> Option<String> {

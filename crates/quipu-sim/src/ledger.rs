@@ -46,9 +46,9 @@ pub(crate) struct Ledger {
     pub(crate) pending: BTreeMap<(usize, u64), Pending>,
     pub(crate) acknowledged: Vec<Acknowledged>,
     pub(crate) erasures: Vec<Erasure>,
-    /// Events that only a machine had which was put back to an earlier image: nobody can bring
-    /// them back.
-    pub(crate) forgiven: BTreeSet<EventId>,
+    /// Events that a machine lost when it was put back to an earlier image, with the machines that
+    /// can bring them back: if none of these is a member in the end, nobody is to blame.
+    pub(crate) at_risk: BTreeMap<EventId, BTreeSet<usize>>,
     /// Authors about whose membership something was decided after they came.
     disturbed: BTreeSet<NodeKey>,
     /// Who made whom a member.

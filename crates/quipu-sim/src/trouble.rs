@@ -202,14 +202,13 @@ impl World {
         self.at(self.now + SECOND, Happening::Restart { machine, life });
         self.ledger.restored.insert(machine);
         for id in before {
-            let held = |m: &crate::machine::Machine| {
+            let held = |m: &&crate::machine::Machine| {
                 m.index != machine
                     && m.part == Part::Honest
                     && self.holds(m.index, &id) == Some(true)
             };
-            if !self.machines.iter().any(held) {
-                self.ledger.forgiven.insert(id);
-            }
+            let holders = self.machines.iter().filter(held).map(|m| m.index).collect();
+            self.ledger.at_risk.insert(id, holders);
         }
     }
 
