@@ -12,7 +12,7 @@ use crate::domain::{Decision, Invitation, Role};
 use crate::event::{Event, Head, Log, LogSeq};
 use crate::history::History;
 use crate::id::{EventId, NodeKey};
-use crate::past::{self, Target};
+use crate::past::{self, Memory, Target};
 
 /// A `member.add` that was read.
 #[derive(Debug, Clone)]
@@ -74,8 +74,11 @@ pub struct Authority {
     grants: BTreeMap<NodeKey, Vec<Grant>>,
     removals: BTreeMap<NodeKey, Vec<Removal>>,
     invites: BTreeMap<NodeKey, Vec<Invite>>,
-    admissions: BTreeMap<NodeKey, BTreeSet<(EventId, NodeKey)>>,
+    /// By invitation: who was admitted, and with which of its grants.
+    admissions: BTreeMap<NodeKey, BTreeMap<EventId, (NodeKey, usize)>>,
     standings: BTreeMap<NodeKey, Standing>,
+    /// Events that are known to have grants by the founder in their past.
+    memory: Memory,
 }
 
 /// What a new structural event means for events that are held already.
@@ -100,6 +103,7 @@ impl Authority {
             invites: BTreeMap::new(),
             admissions: BTreeMap::new(),
             standings,
+            memory: Memory::new(founder),
         }
     }
 
@@ -122,13 +126,22 @@ impl Authority {
             Some(Decision::Remove { node }) => {
                 let seen = past::known_ends(history, Log::Internal, &head, &node)?;
                 self.removals.entry(node).or_default().push(Removal { at, head, seen });
-                self.settle(history)?;
+                if self.is_admin_matter(&node) {
+                    self.settle(history)?;
+                } else {
+                    self.settle_member(history, node)?;
+                }
                 Ok(Learned::Reconsider)
             }
             Some(Decision::Invite(invitation)) => {
                 let invite = Invite { at, head, invitation };
-                self.invites.entry(invite.invitation.key).or_default().push(invite);
-                Ok(Learned::Nothing)
+                let key = invite.invitation.key;
+                self.invites.entry(key).or_default().push(invite);
+                if !self.admissions.contains_key(&key) {
+                    return Ok(Learned::Nothing);
+                }
+                self.settle(history)?;
+                Ok(Learned::Reconsider)
             }
             Some(Decision::Erase { .. }) | None => Ok(Learned::Nothing),
         }
@@ -141,48 +154,89 @@ impl Authority {
         grant: Grant,
     ) -> Result<Learned, H::Error> {
         let first = !self.grants.contains_key(&node) && node != self.founder;
-        let plain = first && grant.role != Role::Admin && grant.invite.is_none();
-        if let Some(invite) = grant.invite {
-            self.admissions.entry(invite).or_default().insert((grant.at.id, node));
+        let (id, invite) = (grant.at.id, grant.invite);
+        let grants = self.grants.entry(node).or_default();
+        grants.push(grant);
+        let index = grants.len() - 1;
+        let mut contested = false;
+        if let Some(invite) = invite {
+            self.admissions.entry(invite).or_default().insert(id, (node, index));
+            contested = self.is_contested(history, &invite)?;
         }
-        let by_founder = grant.at.author == self.founder;
-        self.grants.entry(node).or_default().push(grant);
-        if plain && by_founder {
-            // The common case, settled without looking at anybody else.
-            let standing = Standing { grants: vec![0], ..Standing::default() };
-            self.standings.insert(node, standing);
-            return Ok(Learned::Nothing);
+        if contested || self.is_admin_matter(&node) {
+            self.settle(history)?;
+        } else {
+            // The common case: it is nobody else's matter.
+            self.settle_member(history, node)?;
         }
-        self.settle(history)?;
-        let contested = self.grants[&node].iter().any(|grant| {
-            grant.invite.is_some_and(|invite| {
-                let uses = self.uses_max(&invite);
-                self.admissions[&invite].len() as u64 > uses
-            })
-        });
         Ok(if first && !contested { Learned::Nothing } else { Learned::Reconsider })
     }
 
-    fn uses_max(&self, invite: &NodeKey) -> u64 {
-        let uses = self.invites.get(invite).into_iter().flatten().map(|i| i.invitation.uses_max);
-        uses.max().unwrap_or(0)
+    /// Whether a change in a machine's standing can change that of others.
+    fn is_admin_matter(&self, node: &NodeKey) -> bool {
+        *node == self.founder
+            || self.grants.get(node).into_iter().flatten().any(|grant| grant.role == Role::Admin)
     }
 
-    /// Whether an admission is among those that the invitation allows: the ones with the smallest
-    /// ids, of different machines.
-    fn admitted(&self, invite: &NodeKey, grant: &EventId, node: &NodeKey) -> bool {
-        let Some(admissions) = self.admissions.get(invite) else { return false };
-        let mut nodes = BTreeSet::new();
-        for (id, admitted) in admissions {
-            if !nodes.contains(admitted) && nodes.len() as u64 >= self.uses_max(invite) {
-                continue;
-            }
-            nodes.insert(*admitted);
-            if id == grant && admitted == node {
-                return true;
+    /// How often an invitation may be used, and whether it makes admins. Only admins invite.
+    fn terms<H: History>(
+        &self,
+        history: &H,
+        invite: &NodeKey,
+    ) -> Result<Option<(u64, Role)>, H::Error> {
+        let mut terms: Option<(u64, Role)> = None;
+        for invite in self.invites.get(invite).into_iter().flatten() {
+            if self.role_at(history, &invite.at, &invite.head)? == Some(Role::Admin) {
+                let (uses, role) = (invite.invitation.uses_max, invite.invitation.role);
+                let known = terms.unwrap_or((0, Role::Reader));
+                terms = Some((known.0.max(uses), known.1.max(role)));
             }
         }
-        false
+        Ok(terms)
+    }
+
+    /// Whether more admissions claim an invitation than it allows.
+    fn is_contested<H: History>(&self, history: &H, invite: &NodeKey) -> Result<bool, H::Error> {
+        let claims = self.admissions.get(invite).map_or(0, BTreeMap::len) as u64;
+        Ok(claims > self.terms(history, invite)?.map_or(0, |(uses, _)| uses))
+    }
+
+    /// Whether an admission is among those that the invitation allows: of those by admins, the ones
+    /// with the smallest ids, of different machines. Where admins are made, the level of whoever
+    /// admits comes first, so that nobody's standing depends on somebody's below.
+    fn admitted<H: History>(
+        &self,
+        history: &H,
+        invite: &NodeKey,
+        grant: &EventId,
+        node: &NodeKey,
+    ) -> Result<bool, H::Error> {
+        let Some(admissions) = self.admissions.get(invite) else { return Ok(false) };
+        let Some((uses_max, role)) = self.terms(history, invite)? else { return Ok(false) };
+        if admissions.len() as u64 <= uses_max {
+            return Ok(true);
+        }
+        let mut claims = Vec::new();
+        for (id, (node, index)) in admissions {
+            let claim = &self.grants[node][*index];
+            if self.role_at(history, &claim.at, &claim.head)? == Some(Role::Admin) {
+                let giver = self.standings.get(&claim.at.author);
+                let level = giver.and_then(|giver| giver.level).filter(|_| role == Role::Admin);
+                claims.push((level, *id, *node));
+            }
+        }
+        claims.sort_unstable();
+        let mut nodes = BTreeSet::new();
+        for (_, id, admitted) in claims {
+            if !nodes.contains(&admitted) && nodes.len() as u64 >= uses_max {
+                continue;
+            }
+            nodes.insert(admitted);
+            if id == *grant && admitted == *node {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Works out every machine's standing, level by level from the founder down.
@@ -242,18 +296,23 @@ impl Authority {
     fn settle_others<H: History>(&mut self, history: &H) -> Result<(), H::Error> {
         let nodes: Vec<NodeKey> = self.grants.keys().copied().collect();
         for node in nodes {
-            if self.standings.contains_key(&node) {
-                continue;
+            if !self.standings.contains_key(&node) {
+                self.settle_member(history, node)?;
             }
-            let mut standing = Standing::default();
-            for (index, grant) in self.grants[&node].iter().enumerate() {
-                if self.grant_counts(history, &node, grant)? {
-                    standing.grants.push(index);
-                }
-            }
-            self.finish(history, node, standing, |_| true)?;
         }
         Ok(())
+    }
+
+    /// Works out the standing of a machine that never was an admin. Those of all admins stand.
+    fn settle_member<H: History>(&mut self, history: &H, node: NodeKey) -> Result<(), H::Error> {
+        let Some(grants) = self.grants.get(&node) else { return Ok(()) };
+        let mut standing = Standing::default();
+        for (index, grant) in grants.iter().enumerate() {
+            if self.grant_counts(history, &node, grant)? {
+                standing.grants.push(index);
+            }
+        }
+        self.finish(history, node, standing, |_| true)
     }
 
     /// Adds the removals that count and stores the standing.
@@ -274,7 +333,8 @@ impl Authority {
             }
             let mut knew = BTreeSet::new();
             for grant in &standing.grants {
-                if past::contains(history, Log::Internal, &grants[*grant].head, &removal.at)? {
+                let head = &grants[*grant].head;
+                if past::contains(history, Log::Internal, head, &removal.at, &self.memory)? {
                     knew.insert(*grant);
                 }
             }
@@ -291,7 +351,7 @@ impl Authority {
         grant: &Grant,
     ) -> Result<bool, H::Error> {
         if let Some(invite) = &grant.invite
-            && !self.admitted(invite, &grant.at.id, node)
+            && !self.admitted(history, invite, &grant.at.id, node)?
         {
             return Ok(false);
         }
@@ -318,7 +378,8 @@ impl Authority {
         for index in &standing.grants {
             let certain =
                 standing.grants.len() == 1 && standing.since.is_some_and(|since| at.seq >= since);
-            if certain || past::contains(history, Log::Internal, head, &grants[*index].at)? {
+            let target = &grants[*index].at;
+            if certain || past::contains(history, Log::Internal, head, target, &self.memory)? {
                 held.push(*index);
             }
         }
@@ -338,6 +399,7 @@ impl Authority {
             && standing.since.is_none_or(|since| at.seq < since)
         {
             standing.since = Some(at.seq);
+            self.memory.note(at.id, &self.grants[&at.author][standing.grants[0]].at);
         }
     }
 
@@ -365,12 +427,15 @@ impl Authority {
         *author != self.founder && !self.grants.contains_key(author)
     }
 
-    /// Whether some events held may be ineffective.
-    pub fn has_exceptions(&self) -> bool {
-        !self.removals.is_empty()
-            || self.grants.values().any(|grants| grants.len() > 1)
-            || self.grants.values().flatten().any(|grant| grant.role == Role::Reader)
-            || self.admissions.iter().any(|(key, list)| list.len() as u64 > self.uses_max(key))
+    /// Whether all of a member's feed counts if its first event does: it has one grant that lets it
+    /// write, and nobody removed it.
+    pub fn is_simple(&self, author: &NodeKey) -> bool {
+        *author == self.founder
+            || self.standings.get(author).is_some_and(|standing| {
+                standing.removals.is_empty()
+                    && standing.grants.len() == 1
+                    && self.grants[author][standing.grants[0]].role >= Role::Writer
+            })
     }
 
     /// The role of a machine now.
@@ -420,7 +485,7 @@ impl Authority {
         key: &NodeKey,
     ) -> Result<Option<Invitation>, H::Error> {
         for invite in self.invites.get(key).into_iter().flatten() {
-            let used = self.admissions.get(key).map_or(0, BTreeSet::len) as u64;
+            let used = self.admissions.get(key).map_or(0, BTreeMap::len) as u64;
             if used < invite.invitation.uses_max
                 && self.role_at(history, &invite.at, &invite.head)? == Some(Role::Admin)
             {
@@ -437,9 +502,8 @@ fn had_seen<H: History>(history: &H, removal: &Removal, at: &Target) -> Result<b
         return Ok(false);
     }
     // What the remover had seen is held. The event in question may not be, yet.
-    let siblings = history.feed(Log::Internal, &at.author, at.seq..at.seq + 1)?;
-    if let [] | [_] = siblings[..] {
-        return Ok(history.find(Log::Internal, &at.id)?.is_some());
+    if past::is_alone(history, Log::Internal, at)? {
+        return Ok(true);
     }
     for (_, id) in removal.seen.iter().filter(|(seq, _)| *seq >= at.seq) {
         let mut cursor = Some(*id);

@@ -79,6 +79,8 @@ pub struct Dag {
     recent: IdMap<EventId, LogSeq>,
     recent_order: VecDeque<EventId>,
     quarantined: BTreeSet<EventId>,
+    /// Authors of events that are kept aside.
+    aside: BTreeSet<NodeKey>,
     equivocations: BTreeMap<(NodeKey, u64), BTreeSet<EventId>>,
     /// Who asked for the payload of which event to be erased, by the event's id.
     erasures: BTreeMap<EventId, Vec<Target>>,
@@ -107,6 +109,7 @@ impl Dag {
             recent: IdMap::default(),
             recent_order: VecDeque::new(),
             quarantined: BTreeSet::new(),
+            aside: BTreeSet::new(),
             equivocations: BTreeMap::new(),
             erasures: BTreeMap::new(),
             erased: BTreeSet::new(),
@@ -167,7 +170,7 @@ impl Dag {
         if self.held > 0 {
             return Step::Known;
         }
-        self.take(event, true);
+        self.take(event);
         Step::Applied(Applied::default())
     }
 
@@ -180,50 +183,57 @@ impl Dag {
     ) -> Result<Step, H::Error> {
         let head = &event.header.head;
         let structural = kind::is_structural(&head.kind);
+        let follows_end = follows_end && !self.aside.contains(&head.author);
         let plain = self.authority.is_plain(&head.author, head.seq) && follows_end;
         if (structural || !plain) && self.appended < self.held {
             return Ok(Step::Flush);
         }
-        let at = Target::of(event.id, head);
-        let role = if plain && !structural {
-            Some(Role::Writer)
-        } else if self.authority.is_stranger(&head.author) {
+        if self.authority.is_stranger(&head.author) {
             return Ok(Step::Refused(Rule::NotMember { author: head.author }));
-        } else {
-            self.authority.role_at(history, &at, head)?
+        }
+        let forked = !follows_end && self.note_fork(event, history)?;
+        if forked {
+            self.authority.note_forked(&head.author);
+        }
+        let at = Target::of(event.id, head);
+        let role = match plain && !structural {
+            true => Some(Role::Writer),
+            false => self.authority.role_at(history, &at, head)?,
         };
+        let (mut learned, mut erase) = (Learned::Nothing, None);
+        if structural {
+            // Also from those who are not entitled: it may turn out that they were.
+            learned = self.authority.learn(history, event)?;
+            erase = self.learn_erasure(event, role, history)?;
+        }
         if role < Some(Role::Writer) {
-            self.quarantined.insert(event.id);
-            self.remember(event.id, head.logseq);
-            self.held += 1;
+            self.put_aside(event);
             return Ok(Step::Quarantined);
         }
         if !self.is_forked(&head.author) {
             self.authority.note_entitled(&at);
         }
-        let mut applied = Applied::default();
-        if !self.quarantined.is_empty() {
-            applied.reconsider |= head.links().any(|link| self.quarantined.contains(link));
-        }
-        if !follows_end && self.note_fork(event, history)? {
-            applied.forked = true;
-            self.authority.note_forked(&head.author);
-            let siblings = &self.equivocations[&(head.author, head.seq)];
-            applied.reconsider |= siblings.len() > FORK_SIBLINGS_MAX;
-        }
-        if structural {
-            applied.reconsider |= self.authority.learn(history, event)? == Learned::Reconsider;
-            applied.erase = self.learn_erasure(event, role, history)?;
-        }
-        self.take(event, follows_end);
+        let crowded =
+            forked && self.equivocations[&(head.author, head.seq)].len() > FORK_SIBLINGS_MAX;
+        let tainted = !self.quarantined.is_empty()
+            && head.links().any(|link| self.quarantined.contains(link));
+        let reconsider = crowded || tainted || learned == Learned::Reconsider;
+        self.take(event);
         if self.erasures.contains_key(&event.id) {
             self.settle_erasure(&event.id, head, history)?;
         }
-        Ok(Step::Applied(applied))
+        Ok(Step::Applied(Applied { forked, reconsider, erase }))
+    }
+
+    fn put_aside(&mut self, event: &VerifiedEvent) {
+        self.quarantined.insert(event.id);
+        self.aside.insert(event.header.author);
+        self.remember(event.id, event.header.logseq);
+        self.held += 1;
     }
 
     /// Updates leaves, feed ends and the rest for an event that is in.
-    fn take(&mut self, event: &VerifiedEvent, follows_end: bool) {
+    fn take(&mut self, event: &VerifiedEvent) {
         let head = &event.header.head;
         for link in head.links() {
             self.leaves.remove(link);
@@ -239,8 +249,8 @@ impl Dag {
         };
         let feed = self.feeds.entry(head.author).or_default();
         match feed.ends.iter_mut().find(|end| Some(end.id) == head.prev) {
-            Some(old) if follows_end => *old = end,
-            _ => feed.ends.push(end),
+            Some(old) => *old = end,
+            None => feed.ends.push(end),
         }
         if !feed.dirty {
             feed.dirty = true;

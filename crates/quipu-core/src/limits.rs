@@ -34,6 +34,8 @@ pub const FORK_SIBLINGS_MAX: usize = 16;
 pub const UNSIGNED_BYTES_MAX: usize = 384 << 20;
 /// The most events that wait for links, over all peers.
 pub const WAITING_EVENTS_MAX: usize = 16_384;
+/// The most bytes that they take.
+pub const WAITING_BYTES_MAX: usize = 64 << 20;
 /// Events in one frame. Bounds the work of one step.
 pub const FRAME_EVENTS_MAX: usize = 2_048;
 /// Payload bytes after which a frame is full.

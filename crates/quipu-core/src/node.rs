@@ -305,7 +305,9 @@ impl Node {
             && let Some(dag) = &mut self.dag
         {
             dag.flushed();
-            if std::mem::take(&mut self.reconsider) {
+            // Once for all that came together: what was decided in between is decided again.
+            if self.reconsider && self.inbox.is_empty() {
+                self.reconsider = false;
                 let before = dag.erased().clone();
                 dag.reconsider(history)?;
                 for id in dag.erased().difference(&before) {
@@ -314,6 +316,7 @@ impl Node {
                     }
                 }
                 self.met.clear();
+                self.check_access(out);
             }
         }
         match input {

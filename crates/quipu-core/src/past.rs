@@ -4,7 +4,7 @@ use std::collections::BinaryHeap;
 
 use crate::event::{Head, Log, LogSeq};
 use crate::history::{History, Place};
-use crate::id::{EventId, IdSet, NodeKey};
+use crate::id::{EventId, IdMap, IdSet, NodeKey};
 
 /// An event that is looked for in somebody's past.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,9 +62,36 @@ impl<'a, H: History> Walk<'a, H> {
     }
 }
 
+/// Events of which it is known that they have an event of one author, at this seq or a later one, in
+/// their past. It makes questions about the same author's events short.
+#[derive(Debug, Clone)]
+pub struct Memory {
+    author: NodeKey,
+    reached: IdMap<EventId, u64>,
+}
+
+impl Memory {
+    /// Nothing is known yet of an author's events.
+    pub fn new(author: NodeKey) -> Self {
+        Self { author, reached: IdMap::default() }
+    }
+
+    /// Notes that an event has one of the author's in its past.
+    pub fn note(&mut self, id: EventId, target: &Target) {
+        if target.author == self.author {
+            let seq = self.reached.entry(id).or_default();
+            *seq = target.seq.max(*seq);
+        }
+    }
+
+    fn reaches(&self, id: &EventId, target: &Target) -> bool {
+        self.author == target.author && self.reached.get(id).is_some_and(|seq| *seq >= target.seq)
+    }
+}
+
 /// Whether `target` is in the past of the event with this head. Clocks grow along links, so the
 /// walk never looks at events with a clock below the target's; a later event of the target's own
-/// feed answers at once, unless that feed forked.
+/// feed answers at once, unless that feed forked there.
 ///
 /// # Errors
 /// What the history could not read.
@@ -73,23 +100,36 @@ pub fn contains<H: History>(
     log: Log,
     head: &Head,
     target: &Target,
+    memory: &Memory,
 ) -> Result<bool, H::Error> {
-    let forked = history.feed(log, &target.author, target.seq..target.seq + 1)?.len() > 1;
-    let mut walk = Walk::new(history, log);
-    if head.author == target.author && head.seq > target.seq && !forked {
+    let alone = is_alone(history, log, target)?;
+    if alone && head.author == target.author && head.seq > target.seq {
         return Ok(true);
     }
+    let mut walk = Walk::new(history, log);
     walk.push_links(head, target.logseq)?;
     while let Some(place) = walk.next()? {
         if place.id == target.id {
             return Ok(true);
         }
-        if !forked && place.head.author == target.author && place.head.seq > target.seq {
+        let later = place.head.author == target.author && place.head.seq > target.seq;
+        if alone && (later || memory.reaches(&place.id, target)) {
             return Ok(true);
         }
         walk.push_links(&place.head, target.logseq)?;
     }
     Ok(false)
+}
+
+/// Whether an event is held, and is the only one of its author at its seq.
+///
+/// # Errors
+/// What the history could not read.
+pub fn is_alone<H: History>(history: &H, log: Log, at: &Target) -> Result<bool, H::Error> {
+    match history.feed(log, &at.author, at.seq..at.seq.saturating_add(1))?[..] {
+        [(_, ordinal)] => Ok(history.place(log, ordinal)?.id == at.id),
+        _ => Ok(false),
+    }
 }
 
 /// The ends of an author's feed as an event knew them: the latest events of each branch in its

@@ -1,13 +1,13 @@
 //! Rebuilding what the DAG holds in memory: when a machine starts, and when a removal changes what
 //! counts.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Dag, Feed};
 use crate::domain::{Decision, Role};
 use crate::event::{Log, LogSeq};
 use crate::history::{FeedEnd, History, Place};
-use crate::id::{EventId, IdMap, IdSet};
+use crate::id::{EventId, IdMap, IdSet, NodeKey};
 use crate::kind;
 use crate::limits::FORK_SIBLINGS_MAX;
 use crate::past::Target;
@@ -32,17 +32,40 @@ impl Dag {
             }
         }
         self.find_forks(&outline.feed_ends, history)?;
-        if self.authority.has_exceptions() || self.has_mass_forks() {
-            self.reconsider(history)?;
-        } else {
+        if self.all_count(&outline.feed_ends, history)? {
             self.set_ends(&outline.feed_ends, outline.leaves);
-            self.settle_erasures(history)?;
+            self.settle_erasures(history)
+        } else {
+            self.reconsider(history)
         }
-        Ok(())
     }
 
-    fn has_mass_forks(&self) -> bool {
-        self.equivocations.values().any(|siblings| siblings.len() > FORK_SIBLINGS_MAX)
+    /// Whether every event held is known to count without a look at all of them: no feed forks, and
+    /// of each the first event was written by somebody entitled whom nobody removed.
+    fn all_count<H: History>(&mut self, ends: &[FeedEnd], history: &H) -> Result<bool, H::Error> {
+        if !self.equivocations.is_empty() {
+            return Ok(false);
+        }
+        let mut firsts = Vec::with_capacity(ends.len());
+        for end in ends {
+            if end.author == self.authority.founder() {
+                continue;
+            }
+            if !self.authority.is_simple(&end.author) {
+                return Ok(false);
+            }
+            firsts.extend(history.feed(self.log, &end.author, 1..2)?.first().map(|(_, o)| *o));
+        }
+        firsts.sort_unstable();
+        for ordinal in firsts {
+            let place = history.place(self.log, ordinal)?;
+            let at = Target::of(place.id, &place.head);
+            if self.authority.role_at(history, &at, &place.head)? < Some(Role::Writer) {
+                return Ok(false);
+            }
+            self.authority.note_entitled(&at);
+        }
+        Ok(true)
     }
 
     fn relearn_erasure(&mut self, event: &crate::event::Event) {
@@ -113,10 +136,12 @@ impl Dag {
         self.flushed();
         let ineffective = self.ineffective(history)?;
         let aside = self.not_needed(ineffective, history)?;
+        let mut authors: BTreeSet<NodeKey> = BTreeSet::new();
         let mut leaves: IdMap<EventId, LogSeq> = IdMap::default();
         let mut ends: IdMap<EventId, FeedEnd> = IdMap::default();
         scan(self.log, history, |ordinal, place| {
             if aside.contains(&place.id) {
+                authors.insert(place.head.author);
                 return Ok(());
             }
             for link in place.head.links() {
@@ -138,44 +163,63 @@ impl Dag {
         self.dirty.extend(before.into_iter().filter(|author| !self.feeds.contains_key(author)));
         self.dirty.sort_unstable();
         self.quarantined = aside.into_iter().collect();
+        self.aside = authors;
         self.settle_erasures(history)
     }
 
     /// Events whose author was not entitled, and branches of mass forks.
     fn ineffective<H: History>(&mut self, history: &H) -> Result<IdSet<EventId>, H::Error> {
+        let mut excess = self.crowded_out(history)?;
         let mut ineffective: IdSet<EventId> = IdSet::default();
         scan(self.log, history, |_, place| {
             let head = &place.head;
             if head.is_root() {
                 return Ok(());
             }
+            if head.prev.is_some_and(|prev| excess.contains(&prev)) {
+                excess.insert(place.id);
+            }
             let at = Target::of(place.id, head);
-            let entitled = self.authority.is_plain(&head.author, head.seq)
-                || self.authority.role_at(history, &at, head)? >= Some(Role::Writer);
-            if entitled && !self.is_forked(&head.author) {
+            let role = if self.authority.is_plain(&head.author, head.seq) {
+                Some(Role::Writer)
+            } else {
+                self.authority.role_at(history, &at, head)?
+            };
+            if role >= Some(Role::Writer) && !self.is_forked(&head.author) {
                 self.authority.note_entitled(&at);
             }
-            if !entitled {
+            let decides = role == Some(Role::Admin) && kind::is_structural(&head.kind);
+            if role < Some(Role::Writer) || (excess.contains(&place.id) && !decides) {
                 ineffective.insert(place.id);
             }
             Ok(())
         })?;
-        let mut excess: IdSet<EventId> = IdSet::default();
-        for siblings in self.equivocations.values() {
-            // Only those that count otherwise: these are the same on all machines.
-            let counted = siblings.iter().filter(|id| !ineffective.contains(*id));
-            excess.extend(counted.skip(FORK_SIBLINGS_MAX));
-        }
-        if !excess.is_empty() {
-            scan(self.log, history, |_, place| {
-                if place.head.prev.is_some_and(|prev| excess.contains(&prev)) {
-                    excess.insert(place.id);
-                }
-                Ok(())
-            })?;
-            ineffective.extend(excess);
-        }
         Ok(ineffective)
+    }
+
+    /// Where an author put too many events after one: those beyond the allowed number, of those that
+    /// it was entitled to write. Decisions of admins count whatever their number: who is a member
+    /// must not depend on which events a machine dropped.
+    fn crowded_out<H: History>(&self, history: &H) -> Result<IdSet<EventId>, H::Error> {
+        let mut excess: IdSet<EventId> = IdSet::default();
+        for siblings in self.equivocations.values().filter(|ids| ids.len() > FORK_SIBLINGS_MAX) {
+            let mut by_prev: BTreeMap<Option<EventId>, usize> = BTreeMap::new();
+            for id in siblings {
+                let Some(ordinal) = history.find(self.log, id)? else { continue };
+                let head = history.place(self.log, ordinal)?.head;
+                let role = self.authority.role_at(history, &Target::of(*id, &head), &head)?;
+                let decides = role == Some(Role::Admin) && kind::is_structural(&head.kind);
+                if role < Some(Role::Writer) || decides {
+                    continue;
+                }
+                let place = by_prev.entry(head.prev).or_default();
+                *place += 1;
+                if *place > FORK_SIBLINGS_MAX {
+                    excess.insert(*id);
+                }
+            }
+        }
+        Ok(excess)
     }
 
     /// Of the ineffective events, those that no effective event has in its past.

@@ -7,7 +7,7 @@ use crate::dag::{Applied, Dag, Step};
 use crate::event::{Log, VerifiedEvent};
 use crate::history::History;
 use crate::id::EventId;
-use crate::limits::WAITING_EVENTS_MAX;
+use crate::limits::{WAITING_BYTES_MAX, WAITING_EVENTS_MAX};
 use crate::sync::message::Refusal;
 
 /// Events that wait for others that they link to.
@@ -15,6 +15,13 @@ use crate::sync::message::Refusal;
 pub(super) struct Waiting {
     by_missing: BTreeMap<EventId, Vec<(Option<LinkId>, VerifiedEvent)>>,
     count: usize,
+    bytes: usize,
+}
+
+/// What a waiting event takes, at least about.
+fn weight(event: &VerifiedEvent) -> usize {
+    let links = event.header.parents.len() * 32;
+    400 + links + event.payload.as_ref().map_or(0, bytes::Bytes::len)
 }
 
 impl Waiting {
@@ -27,9 +34,12 @@ impl Waiting {
     fn put(&mut self, missing: EventId, link: Option<LinkId>, event: VerifiedEvent) {
         let queue = self.by_missing.entry(missing).or_default();
         let known = queue.iter().any(|(_, held)| held.id == event.id);
-        if !known && self.count < WAITING_EVENTS_MAX {
-            queue.push((link, event));
+        let fits =
+            self.count < WAITING_EVENTS_MAX && self.bytes + weight(&event) <= WAITING_BYTES_MAX;
+        if !known && fits {
             self.count += 1;
+            self.bytes += weight(&event);
+            queue.push((link, event));
         }
         if self.by_missing.get(&missing).is_some_and(Vec::is_empty) {
             self.by_missing.remove(&missing);
@@ -42,7 +52,25 @@ impl Waiting {
         }
         let events = self.by_missing.remove(arrived).unwrap_or_default();
         self.count -= events.len();
+        self.bytes -= events.iter().map(|(_, event)| weight(event)).sum::<usize>();
         events
+    }
+
+    /// Drops what came over a link that is gone.
+    pub(super) fn forget(&mut self, gone: LinkId) {
+        let (mut count, mut bytes) = (0, 0);
+        self.by_missing.retain(|_, queue| {
+            queue.retain(|(link, event)| {
+                let keep = *link != Some(gone);
+                if keep {
+                    count += 1;
+                    bytes += weight(event);
+                }
+                keep
+            });
+            !queue.is_empty()
+        });
+        (self.count, self.bytes) = (count, bytes);
     }
 }
 
@@ -55,10 +83,6 @@ impl Node {
         out: &mut Vec<Effect>,
     ) -> Result<Flow, H::Error> {
         while let Some((link, event)) = self.inbox.pop_front() {
-            if self.reconsider {
-                self.inbox.push_front((link, event));
-                return Ok(Flow::Blocked);
-            }
             let step = match &mut self.dag {
                 Some(dag) => dag.insert(&event, history)?,
                 None => match self.found_dag(&event) {

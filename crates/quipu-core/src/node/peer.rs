@@ -52,6 +52,7 @@ impl Node {
         let Some(mut session) = self.sessions.remove(&link) else { return };
         session.step(SessionInput::Lost);
         self.frames.retain(|(of, _)| *of != link);
+        self.waiting.forget(link);
         if let Some(request) = session.request.take() {
             let reply = Err(CommandError::LinkLost(reason.to_owned()));
             out.push(Effect::Reply { request, reply });
@@ -69,6 +70,7 @@ impl Node {
         let Some(mut session) = self.sessions.remove(&link) else { return };
         session.step(SessionInput::Refused);
         self.frames.retain(|(of, _)| *of != link);
+        self.waiting.forget(link);
         let domain = (refusal == Refusal::OtherDomain).then_some(self.domain);
         let told: String = text.chars().take(160).collect();
         let message = Message::Refuse { refusal, text: told, domain };
@@ -80,6 +82,35 @@ impl Node {
             out.push(Effect::Reply { request, reply });
         }
         out.push(Effect::Notify(Notice::PeerRefused { peer, refusal, text }));
+    }
+
+    /// After a change of membership: whoever is no longer a member is turned away.
+    pub(super) fn check_access(&mut self, out: &mut Vec<Effect>) {
+        let Some(dag) = &self.dag else { return };
+        let gone = |session: &Session| {
+            let authority = dag.authority();
+            session.is_open()
+                && authority.role(&session.peer).is_none()
+                && !(session.initiator && authority.is_stranger(&session.peer))
+        };
+        let links: Vec<LinkId> =
+            self.sessions.iter().filter(|(_, s)| gone(s)).map(|(link, _)| *link).collect();
+        for link in links {
+            self.refuse_stranger(link, out);
+        }
+    }
+
+    /// Whether what this machine holds may be shown to the peer. A machine that holds nothing yet has
+    /// nothing to show.
+    fn peer_is_member(&self, link: LinkId) -> bool {
+        let (Some(session), Some(dag)) = (self.sessions.get(&link), &self.dag) else { return true };
+        dag.authority().role(&session.peer).is_some()
+    }
+
+    fn refuse_stranger(&mut self, link: LinkId, out: &mut Vec<Effect>) {
+        let Some(session) = self.sessions.get(&link) else { return };
+        let text = format!("{} is not a member of domain {}", session.peer, self.domain);
+        self.refuse(link, Refusal::NotMember, text, out);
     }
 
     pub(super) fn on_frame<H: History>(
@@ -499,6 +530,9 @@ impl Node {
         history: &H,
         out: &mut Vec<Effect>,
     ) -> Result<(), H::Error> {
+        // An initiator may not have heard yet that the peer is a member: then it takes first.
+        let cargo = cargo.filter(|_| self.peer_is_member(link));
+        let known = self.dag.is_none() || cargo.is_some();
         let Some(session) = self.sessions.get_mut(&link) else { return Ok(()) };
         session.step(SessionInput::Differs);
         session.traffic.round_trips += 1;
@@ -507,7 +541,8 @@ impl Node {
         let bytes = session.encode(&Message::Want { round, plain, wanted });
         out.push(Effect::Send { link, bytes });
         let below = session.view_at;
-        session.outgoing.live_from = session.live.then_some(below);
+        session.outgoing.live_from = (session.live && known).then_some(below);
+        session.outgoing.cargo = Cargo::default();
         session.outgoing.owes_end = true;
         session.outgoing.restart = true;
         let was_plain = session.has.plain;
@@ -533,6 +568,10 @@ impl Node {
         history: &H,
         out: &mut Vec<Effect>,
     ) -> Result<(), H::Error> {
+        if !self.peer_is_member(link) {
+            self.refuse_stranger(link, out);
+            return Ok(());
+        }
         let (Some(session), Some(dag)) = (self.sessions.get_mut(&link), &self.dag) else {
             return Ok(());
         };
@@ -573,6 +612,7 @@ impl Node {
     /// The initiator, once both ends are said: level, or another round?
     pub(super) fn conclude(&mut self, now: u64, link: LinkId, out: &mut Vec<Effect>) {
         let own = self.digest();
+        let member = self.peer_is_member(link);
         let Some(session) = self.sessions.get_mut(&link).filter(|s| s.initiator) else { return };
         let Some(theirs) = session.incoming.end else { return };
         if session.state != SessionState::Exchanging || session.outgoing.owes_end {
@@ -585,6 +625,11 @@ impl Node {
             let bytes = session.encode(&Message::Level { round, digest: own });
             out.push(Effect::Send { link, bytes });
             self.become_level(link, own, out);
+            return;
+        }
+        if !member && session.rounds_apart > 0 {
+            // It had its chance to show that it is one.
+            self.refuse_stranger(link, out);
             return;
         }
         session.incoming.end = None;
@@ -618,6 +663,10 @@ impl Node {
 
     /// Both sides hold the same.
     fn become_level(&mut self, link: LinkId, digest: LogDigest, out: &mut Vec<Effect>) {
+        if !self.peer_is_member(link) {
+            self.refuse_stranger(link, out);
+            return;
+        }
         let held = self.dag.as_ref().map_or(0, Dag::held);
         let Some(session) = self.sessions.get_mut(&link) else { return };
         session.attempt = 0;

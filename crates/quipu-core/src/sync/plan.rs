@@ -189,6 +189,12 @@ pub enum Cargo {
     List(Vec<Ordinal>, usize),
 }
 
+impl Default for Cargo {
+    fn default() -> Self {
+        Cargo::List(Vec::new(), 0)
+    }
+}
+
 impl Cargo {
     /// The events that some parts of feeds consist of.
     ///

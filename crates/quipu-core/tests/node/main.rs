@@ -1,0 +1,10 @@
+//! The rules as a whole: machines that write, part, meet and lie.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod basics;
+mod faults;
+mod forks;
+mod members;
+mod reconcile;
