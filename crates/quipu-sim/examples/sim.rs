@@ -10,7 +10,15 @@ fn main() {
     let (from, to) = (number(2).unwrap_or(1), number(3));
     let Some(scenario) = scenario(name) else { return eprintln!("no scenario {name}") };
     match to {
-        None => match run_seed(&scenario, from, Options { threads: 2, trace: std::env::var_os("TRACE").map(|_| print as fn(&str)), ..Options::default() }) {
+        None => match run_seed(
+            &scenario,
+            from,
+            Options {
+                threads: 2,
+                trace: std::env::var_os("TRACE").map(|_| print as fn(&str)),
+                ..Options::default()
+            },
+        ) {
             Ok(report) => println!("{}{report:#?}", table(&[report.clone()])),
             Err(failure) => println!("{failure}"),
         },

@@ -388,8 +388,10 @@ fn aside(a: Option<&SimDriver>, b: Option<&SimDriver>) -> String {
     )
 }
 
-fn problem_of(_store: &quipu_store::Store<quipu_store::FaultyDisk>) -> Option<String> {
-    None
+/// The first thing that a full check of a store finds.
+fn problem_of(store: &quipu_store::Store<quipu_store::FaultyDisk>) -> Option<String> {
+    let problem = store.verify(&mut |_, _| {}).problems.into_iter().next()?;
+    Some(format!("{}: {}: {}", problem.what, problem.object, problem.detail))
 }
 
 fn reopen(machine: &Machine, domain: quipu_core::id::DomainId) -> Result<SimDriver, Finding> {

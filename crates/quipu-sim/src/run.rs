@@ -45,6 +45,7 @@ fn run(world: &mut World) -> Result<u64, Finding> {
     world.sabotage()?;
     world.converge()?;
     let took = world.now - healed;
+    world.sabotage_late();
     world.check_all()?;
     world.check_writable()?;
     world.check_all()?;

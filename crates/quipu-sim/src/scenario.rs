@@ -226,6 +226,7 @@ const TEXTS: &[&str] = texts![
     "week-long-partition",
     "skewed-clocks",
     "crashes",
+    "erasures",
     "forked-backup",
     "removed-member-backdates",
     "hostile-peers",

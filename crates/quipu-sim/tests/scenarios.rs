@@ -1,0 +1,82 @@
+//! A few seeds of each scenario; the same seed twice; and rules broken on purpose, which the
+//! checkers must see.
+
+use quipu_sim::{
+    Failure, Options, Sabotage, Scenario, check_determinism, parse, run_many, run_seed, scenario,
+    scenarios,
+};
+
+fn named(name: &str) -> Scenario {
+    scenario(name).unwrap_or_else(|| panic!("no scenario {name}"))
+}
+
+fn run(name: &str, seed: u64, sabotage: Option<Sabotage>) -> Result<(), Failure> {
+    run_seed(&named(name), seed, Options { sabotage, ..Options::default() }).map(|_| ())
+}
+
+#[test]
+fn scenarios_are_well_formed_and_green() {
+    let all = scenarios();
+    let mut names: Vec<&str> = all.iter().map(|scenario| scenario.name.as_str()).collect();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), all.len());
+    for scenario in &all {
+        assert!(!scenario.about.is_empty());
+        for seed in &scenario.test_seeds {
+            if let Err(failure) = run_seed(scenario, *seed, Options::default()) {
+                panic!("{failure}");
+            }
+        }
+    }
+}
+
+#[test]
+fn unknown_fields_of_a_scenario_are_refused() {
+    let text = "name = \"x\"\nabout = \"y\"\nmachines = 2\nseconds = 1\nmachine = 3\n";
+    assert!(parse(text).is_err_and(|error| error.contains("machine")));
+    assert!(scenario("no such scenario").is_none());
+}
+
+#[test]
+fn the_same_seed_runs_the_same_way() {
+    for (name, seed) in [("random", 3), ("random", 11), ("hostile-peers", 2), ("crashes", 2)] {
+        if let Err(failure) = check_determinism(&named(name), seed, Options::default()) {
+            panic!("{failure}");
+        }
+    }
+    let one = run_seed(&named("random"), 3, Options::default()).expect("green");
+    let other = run_seed(&named("random"), 4, Options::default()).expect("green");
+    assert_ne!(one.effects_hash, other.effects_hash);
+}
+
+#[test]
+fn broken_rules_turn_the_checkers_red() {
+    let cases = [
+        (Sabotage::LyingDisk, "two-machines", "an acknowledged event is lost"),
+        (Sabotage::LoseEvent, "two-machines", "an acknowledged event is lost"),
+        (Sabotage::FoldByArrival, "line-of-three-relay", "replay orders differ"),
+        (Sabotage::SkipRemovals, "removed-member-backdates", "event counts differ"),
+        (Sabotage::LateClock, "two-machines", "no agreement in time"),
+        (Sabotage::KeepErased, "erasures", "an erased payload is still there"),
+    ];
+    for (sabotage, name, expected) in cases {
+        let seeds: Vec<u64> = (1..4).collect();
+        let found = seeds.into_iter().find_map(|seed| run(name, seed, Some(sabotage)).err());
+        let what = found.map(|failure| failure.finding.what);
+        assert_eq!(what.as_deref(), Some(expected), "{sabotage:?}");
+    }
+    let noise = Options { sabotage: Some(Sabotage::Noise), ..Options::default() };
+    let failure = check_determinism(&named("two-machines"), 1, noise).expect_err("noise");
+    assert_eq!(failure.finding.what, "the same seed ran in two ways");
+    assert_eq!(failure.command(), "quipu sim --scenario two-machines --seed 1");
+    assert!(failure.to_string().contains("seed 1"));
+}
+
+#[test]
+fn many_seeds_run_on_many_threads() {
+    let tally = run_many(&named("two-machines"), 1..5, 2, Options::default(), &|_, _| {});
+    assert_eq!((tally.reports.len(), tally.failures.len()), (4, 0));
+    let seeds: Vec<u64> = tally.reports.iter().map(|report| report.seed).collect();
+    assert_eq!(seeds, [1, 2, 3, 4]);
+}
