@@ -42,7 +42,9 @@ pub(crate) fn serve(
     watch_signals(stop.clone())?;
     let handle = service.handle();
     let for_socket = handle.clone();
-    let on_shutdown = move || let _gone = stop.send(());
+    let on_shutdown = move || {
+        let _gone = stop.send(());
+    };
     std::thread::spawn(move || socket::serve(&listener, &for_socket, on_shutdown));
     let ready = ready_line(home, &handle, &quic, &path)?;
     output::json(&ready)?;

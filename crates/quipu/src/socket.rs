@@ -6,10 +6,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use quipu_node::api::{Api, ApiError, ExitCode, Request};
+use quipu_node::api::{Api, ApiError, ExitCode, NewEvent, Request};
 use quipu_node::service::Handle;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 /// The longest request line, in bytes.
 pub(crate) const REQUEST_BYTES_MAX: u64 = 32 << 20;
@@ -17,13 +18,43 @@ pub(crate) const REQUEST_BYTES_MAX: u64 = 32 << 20;
 const CLIENTS_MAX: usize = 256;
 
 /// One line to the daemon.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize)]
 pub(crate) struct RequestLine {
     /// Comes back in every answer.
-    #[serde(default)]
     pub(crate) id: u64,
     #[serde(flatten)]
     pub(crate) request: Request,
+}
+
+/// The same as it is read: payloads must stay text until the strict reader sees them, and serde
+/// only keeps text where it knows the type from the start.
+#[derive(Debug, Deserialize)]
+struct RawLine<'a> {
+    #[serde(default)]
+    id: u64,
+    method: String,
+    #[serde(default, borrow)]
+    params: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct EmitParams {
+    events: Vec<NewEvent>,
+}
+
+impl RawLine<'_> {
+    fn request(&self) -> Result<Request, serde_json::Error> {
+        let params = self.params.map_or("null", RawValue::get);
+        if self.method == "emit" {
+            let EmitParams { events } = serde_json::from_str(params)?;
+            return Ok(Request::Emit { events });
+        }
+        let mut object = serde_json::json!({ "method": self.method });
+        if self.params.is_some() {
+            object["params"] = serde_json::from_str(params)?;
+        }
+        serde_json::from_value(object)
+    }
 }
 
 /// One line from the daemon.
@@ -102,16 +133,17 @@ fn client(stream: &UnixStream, handle: Handle, shutdown: &impl Fn()) -> io::Resu
             write_line(&mut writer, &answer)?;
             return writer.flush();
         }
-        let parsed: Result<RequestLine, _> = serde_json::from_slice(&line);
+        let parsed: Result<RawLine<'_>, _> = serde_json::from_slice(&line);
+        let parsed = parsed.and_then(|line| Ok((line.id, line.request()?)));
         let (id, result) = match parsed {
             Err(error) => (0, Err(ApiError::refused(format!("not a request: {error}")))),
-            Ok(RequestLine { id, request: Request::Shutdown }) => {
+            Ok((id, Request::Shutdown)) => {
                 write_line(&mut writer, &AnswerLine { id, item: None, error: None, done: true })?;
                 writer.flush()?;
                 shutdown();
                 return Ok(());
             }
-            Ok(RequestLine { id, request }) => {
+            Ok((id, request)) => {
                 let mut sink = |item| {
                     let line = AnswerLine { id, item: Some(item), error: None, done: false };
                     write_line(&mut writer, &line)
