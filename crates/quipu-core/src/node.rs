@@ -322,7 +322,12 @@ impl Node {
         match input {
             Input::Local { request, command } => self.on_command(request, command, out),
             Input::LinkUp { link, peer, role } => self.on_link_up(now_ms, link, peer, role, out),
-            Input::Frame { link, bytes } => self.frames.push_back((link, bytes)),
+            Input::Frame { link, bytes } => {
+                if let Some(session) = self.sessions.get_mut(&link) {
+                    session.traffic.bytes_received += bytes.len() as u64;
+                    self.frames.push_back((link, bytes));
+                }
+            }
             Input::Writable { link } => self.on_writable(now_ms, link, history, out)?,
             Input::LinkDown { link, reason } => self.on_link_down(link, &reason, out),
             Input::Tick => self.on_tick(now_ms, history, out)?,

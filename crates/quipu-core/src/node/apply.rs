@@ -98,10 +98,11 @@ impl Node {
                 Step::Known => self.count_duplicate(link),
                 Step::Applied(applied) => self.on_applied(link, event, &applied, history, out)?,
                 Step::Quarantined => {
-                    let author = event.header.author;
-                    out.push(Effect::Notify(Notice::Quarantined { author, id: event.id }));
+                    let (author, id) = (event.header.author, event.id);
+                    out.push(Effect::Notify(Notice::Quarantined { author, id }));
                     self.count_new(link);
                     self.staged.push(event);
+                    self.release(&id);
                 }
                 Step::Missing(links) => {
                     if let Some(missing) = links.first() {
@@ -155,10 +156,15 @@ impl Node {
         }
         let erased = self.dag.as_ref().is_some_and(|dag| dag.is_erased(&id));
         self.staged.push(if erased { event.without_payload() } else { event });
-        for (link, waiting) in self.waiting.take(&id).into_iter().rev() {
+        self.release(&id);
+        Ok(())
+    }
+
+    /// What waited for an event is looked at again.
+    fn release(&mut self, id: &EventId) {
+        for (link, waiting) in self.waiting.take(id).into_iter().rev() {
             self.inbox.push_front((link, waiting));
         }
-        Ok(())
     }
 
     fn count_new(&mut self, link: Option<LinkId>) {

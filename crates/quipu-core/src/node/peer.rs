@@ -125,8 +125,9 @@ impl Node {
         if !self.staged.is_empty() || self.reconsider {
             return Ok(Flow::Blocked);
         }
-        let Some(session) = self.sessions.get_mut(&link) else { return Ok(Flow::Done) };
-        session.traffic.bytes_received += bytes.len() as u64;
+        if !self.sessions.contains_key(&link) {
+            return Ok(Flow::Done);
+        }
         let message = match Message::decode(bytes) {
             Ok(message) => message,
             Err(error) => {
@@ -203,6 +204,10 @@ impl Node {
                 self.on_events(now, link, index, restart, live, &packed, history, out);
             }
             Message::End { round, digest } => {
+                if self.finish_stream(link, round) {
+                    // Look at it again when that is applied.
+                    return Ok(Flow::Blocked);
+                }
                 if let Some(session) = self.sessions.get_mut(&link)
                     && session.round == round
                 {

@@ -337,6 +337,18 @@ impl Node {
         session.incoming.referred &= !session.incoming.unsigned.is_empty();
     }
 
+    /// A peer has sent all of a round: what waits behind events that no signature came for is taken.
+    /// Answers whether there was anything.
+    pub(super) fn finish_stream(&mut self, link: LinkId, round: u32) -> bool {
+        let Some(session) = self.sessions.get_mut(&link).filter(|s| s.round == round) else {
+            return false;
+        };
+        let rest = session.incoming.unsigned.finish();
+        let some = !rest.is_empty();
+        self.inbox.extend(rest.into_iter().map(|event| (Some(link), event)));
+        some
+    }
+
     /// References could not be resolved: the events are to come again with ids in full.
     fn ask_plain(&mut self, now: u64, link: LinkId, out: &mut Vec<Effect>) {
         let Some(session) = self.sessions.get_mut(&link) else { return };

@@ -62,6 +62,7 @@ crate::machine! {
     ExpectWelcome --Lost--> Closed;
     ExpectCompare --Same--> Level;
     ExpectCompare --Differs--> Exchanging;
+    ExpectCompare --Refused--> Closed;
     ExpectCompare --Lost--> Closed;
     ExpectView --Same--> Level;
     ExpectView --Differs--> Exchanging;

@@ -100,6 +100,13 @@ impl Unsigned {
         Some(VerifiedEvent::vouched(event))
     }
 
+    /// All that is authentic, at the end of a stream. What no signature came for is dropped.
+    pub fn finish(&mut self) -> Vec<VerifiedEvent> {
+        let rest = std::mem::take(self).queue;
+        let authentic = rest.into_iter().filter(|waiting| waiting.authentic);
+        authentic.map(|waiting| VerifiedEvent::vouched(waiting.event)).collect()
+    }
+
     /// How many events wait.
     pub fn len(&self) -> usize {
         self.queue.len()

@@ -10,7 +10,7 @@ mod machine;
 mod world;
 
 pub use history::MemoryHistory;
-pub use machine::{Machine, Out, key};
+pub use machine::{Machine, key};
 pub use world::{LinkMode, World};
 
 use std::sync::Arc;

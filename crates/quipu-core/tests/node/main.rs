@@ -6,5 +6,8 @@ mod common;
 mod basics;
 mod faults;
 mod forks;
+mod hostile;
 mod members;
+mod random;
 mod reconcile;
+mod tables;
