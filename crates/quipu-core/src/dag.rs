@@ -281,6 +281,11 @@ impl Dag {
         }
     }
 
+    /// Whether an event is among the latest that came. Says nothing about earlier ones.
+    pub fn is_recent(&self, id: &EventId) -> bool {
+        self.recent.contains_key(id)
+    }
+
     /// Whether an event is in the log or kept aside.
     ///
     /// # Errors

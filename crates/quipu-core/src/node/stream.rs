@@ -320,6 +320,11 @@ impl Node {
     fn take_events(&mut self, now: u64, link: LinkId, events: Vec<Event>, out: &mut Vec<Effect>) {
         let Some(session) = self.sessions.get_mut(&link) else { return };
         for event in events {
+            // What is held was verified when it came. With it everything before it is held, too.
+            if self.dag.as_ref().is_some_and(|dag| dag.is_recent(&event.id)) {
+                session.traffic.duplicate_events += 1;
+                continue;
+            }
             if let Err(error) = session.incoming.unsigned.push(event) {
                 if session.incoming.referred && session.incoming.spoilt < SPOILT_MAX {
                     // Where an author forked, a reference may mean another event here than there.
