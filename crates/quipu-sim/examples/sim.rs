@@ -8,7 +8,10 @@ fn main() {
     let name = args.get(1).map_or("random", String::as_str);
     let number = |index: usize| args.get(index).and_then(|text| text.parse().ok());
     let (from, to) = (number(2).unwrap_or(1), number(3));
-    let Some(scenario) = scenario(name) else { return eprintln!("no scenario {name}") };
+    let file = std::fs::read_to_string(name).ok().and_then(|text| quipu_sim::parse(&text).ok());
+    let Some(scenario) = file.or_else(|| scenario(name)) else {
+        return eprintln!("no scenario {name}");
+    };
     match to {
         None => match run_seed(
             &scenario,

@@ -129,6 +129,17 @@ impl Tools<'_> {
                 event.payload = None;
                 vec![event]
             }
+            // A run whose only signature is on an event that breaks a rule.
+            13 => {
+                let mut run = self.run();
+                run.truncate(3);
+                if let Some(last) = run.last_mut() {
+                    last.header.head.logseq = LogSeq(1);
+                    *last = Event::new(last.header.clone(), last.payload.clone(), &self.domain);
+                    last.signature = Some(sign_id(&self.machine.key, &last.id));
+                }
+                run
+            }
             // More parents than the domain allows.
             _ => {
                 let many: Vec<EventId> =
@@ -167,15 +178,16 @@ impl World {
             return self.backdate(machine);
         }
         let links = self.links_of(machine);
-        let choice = self.machines[machine].rng.below(20);
+        let choice = self.machines[machine].rng.below(21);
         match choice {
-            14 => self.machines[machine].mood.withhold = 5,
-            15 => self.machines[machine].mood.damage = 2,
-            16 | 17 => {
+            13 if self.plan.faults.unprovable.low == 0 => {}
+            15 => self.machines[machine].mood.withhold = 5,
+            16 => self.machines[machine].mood.damage = 2,
+            17 | 18 => {
                 let bytes = noise(&mut self.machines[machine].rng);
                 self.say(machine, &links, &bytes);
             }
-            18 | 19 => {
+            19 | 20 => {
                 let message = nonsense(&mut self.machines[machine].rng);
                 self.say(machine, &links, &message.encode());
             }

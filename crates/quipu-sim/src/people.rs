@@ -51,7 +51,8 @@ impl World {
         }
         for machine in 1..self.machines.len() {
             if self.machines[machine].enrolled {
-                let admin = self.plan.machines < 20 && self.rng.permille(200);
+                let small = self.plan.machines < 20;
+                let admin = small && !self.is_hostile(machine) && self.rng.permille(200);
                 self.admit(machine, if admin { Role::Admin } else { Role::Writer });
             }
         }

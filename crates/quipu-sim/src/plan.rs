@@ -118,6 +118,7 @@ fn draw_faults(of: &Faults, rng: &mut Rng) -> Faults {
         lies: of.lies,
         backdaters: draw(of.backdaters),
         greatest_clock: draw(of.greatest_clock),
+        unprovable: draw(of.unprovable),
     }
 }
 

@@ -147,6 +147,8 @@ pub struct Faults {
     pub backdaters: Span,
     /// 1: a member emits an event with the greatest clock that is allowed.
     pub greatest_clock: Span,
+    /// 1: among the lies are runs whose only signature is on an event that breaks a rule.
+    pub unprovable: Span,
 }
 
 /// A kind of simulation.
@@ -230,6 +232,7 @@ const TEXTS: &[&str] = texts![
     "forked-backup",
     "removed-member-backdates",
     "hostile-peers",
+    "unprovable-run",
     "lossy-links",
     "many-leaves",
     "many-machines",

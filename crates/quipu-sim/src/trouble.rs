@@ -273,7 +273,11 @@ impl World {
         let mut group: Vec<usize> = (0..self.machines.len()).collect();
         for edge in &self.edges {
             let [a, b] = edge.ends;
-            if members.contains(&a) && members.contains(&b) && group[a] != group[b] {
+            if members.contains(&a)
+                && members.contains(&b)
+                && group[a] != group[b]
+                && self.would_talk(a, b)
+            {
                 let (from, to) = (group[a], group[b]);
                 group.iter_mut().filter(|g| **g == from).for_each(|g| *g = to);
             }
@@ -286,5 +290,14 @@ impl World {
                 self.add_edge([0, member]);
             }
         }
+    }
+
+    /// Whether two machines take each other for members, as far as they know.
+    fn would_talk(&self, a: usize, b: usize) -> bool {
+        let knows = |one: usize, other: usize| {
+            let dag = self.machines[one].driver.as_ref().and_then(|driver| driver.node().dag());
+            dag.is_none_or(|dag| dag.authority().role(&self.machines[other].node).is_some())
+        };
+        knows(a, b) && knows(b, a)
     }
 }
