@@ -185,7 +185,9 @@ impl Dag {
         let structural = kind::is_structural(&head.kind);
         let follows_end = follows_end && !self.aside.contains(&head.author);
         let plain = self.authority.is_plain(&head.author, head.seq) && follows_end;
-        if (structural || !plain) && self.appended < self.held {
+        // The erasure of its payload may be among what was not appended yet.
+        let erasable = self.erasures.contains_key(&event.id);
+        if (structural || !plain || erasable) && self.appended < self.held {
             return Ok(Step::Flush);
         }
         if self.authority.is_stranger(&head.author) {
@@ -219,7 +221,7 @@ impl Dag {
             && head.links().any(|link| self.quarantined.contains(link));
         let reconsider = crowded || tainted || learned == Learned::Reconsider;
         self.take(event);
-        if self.erasures.contains_key(&event.id) {
+        if erasable {
             self.settle_erasure(&event.id, head, history)?;
         }
         Ok(Step::Applied(Applied { forked, reconsider, erase }))
