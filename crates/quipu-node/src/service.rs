@@ -176,6 +176,8 @@ pub struct Machine {
     recovering_until: Option<u64>,
     listen: Vec<SocketAddr>,
     notices: Vec<Notice>,
+    /// Something was put to the driver after the last turn ended: the next one must not wait.
+    unfinished: bool,
 }
 
 /// Notices kept for `doctor`.
@@ -260,6 +262,7 @@ impl Service {
             recovering_until: None,
             listen: Vec::new(),
             notices: Vec::new(),
+            unfinished: false,
         };
         for (peer, met) in machine.book.met() {
             machine.driver.node_mut().recall(peer, met);
@@ -380,7 +383,10 @@ impl Machine {
         self.driver.clock().now_ms()
     }
 
-    fn wait(&self) -> Duration {
+    fn wait(&mut self) -> Duration {
+        if std::mem::take(&mut self.unfinished) {
+            return Duration::ZERO;
+        }
         let redial = self.wanted.values().filter(|w| w.link.is_none() && !w.dialing);
         let due = redial
             .map(|wanted| wanted.next_ms)
@@ -540,6 +546,7 @@ impl Machine {
     /// Own newer events are here, or nobody could be reached: writes may go on.
     fn end_recovery(&mut self) {
         self.recovering_until = None;
+        self.unfinished |= !self.delayed.is_empty();
         for (command, answer) in std::mem::take(&mut self.delayed) {
             self.start(command, answer);
         }

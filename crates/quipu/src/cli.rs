@@ -195,10 +195,36 @@ pub(crate) enum Command {
         #[arg(long)]
         reason: String,
     },
-    /// Write the shell completions.
+    /// Whole domains of simulated machines in one process: faulty links, disks, clocks and peers.
+    #[command(after_help = SIM_EXAMPLES)]
+    Sim {
+        /// The scenario; default: everything drawn from the seed. `list` lists them.
+        #[arg(long, default_value = "random", value_name = "NAME")]
+        scenario: String,
+        /// The first seed.
+        #[arg(long, default_value_t = 1, value_name = "N")]
+        seed: u64,
+        /// How many seeds.
+        #[arg(long, default_value_t = 1, value_name = "N")]
+        seeds: u64,
+        /// Run every seed twice and compare all effects.
+        #[arg(long)]
+        twice: bool,
+        /// Break this on purpose, to see the checkers find it.
+        #[arg(long, value_name = "WHAT")]
+        sabotage: Option<String>,
+    },
+    /// Write the command line reference.
     #[command(hide = true)]
     Reference,
 }
+
+const SIM_EXAMPLES: &str = "\
+Examples:
+  quipu sim --scenario list
+  quipu sim --seeds 100
+  quipu sim --scenario many-machines
+  quipu sim --scenario crashes --seed 7 --twice";
 
 const EMIT_EXAMPLES: &str = "\
 Examples:

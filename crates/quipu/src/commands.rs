@@ -5,6 +5,7 @@ mod export;
 mod found;
 mod git;
 mod load;
+mod sim;
 mod simple;
 
 use quipu_core::lifecycle::Stage;
@@ -25,6 +26,9 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, ApiError> {
         Command::Join { ticket, target } => found::join(global, &ticket, target),
         Command::Flowchart { format } => flowchart(format),
         Command::Demo { keep } => demo::run(keep, global.quiet),
+        Command::Sim { scenario, seed, seeds, twice, sabotage } => {
+            sim::run(global, &scenario, seed, seeds, twice, sabotage.as_deref())
+        }
         Command::Reference => simple::reference(),
         Command::Serve { listen, socket } => {
             daemon::serve(&start::find_home(global)?, listen, socket, global.quiet)
