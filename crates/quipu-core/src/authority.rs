@@ -393,14 +393,28 @@ impl Authority {
     }
 
     /// Remembers that an author's events from this one on have its only grant in their past.
-    pub fn note_entitled(&mut self, at: &Target) {
+    ///
+    /// # Errors
+    /// What the history could not read.
+    pub fn note_entitled<H: History>(
+        &mut self,
+        history: &H,
+        at: &Target,
+        head: &Head,
+    ) -> Result<(), H::Error> {
         if let Some(standing) = self.standings.get_mut(&at.author)
             && standing.grants.len() == 1
             && standing.since.is_none_or(|since| at.seq < since)
         {
             standing.since = Some(at.seq);
-            self.memory.note(at.id, &self.grants[&at.author][standing.grants[0]].at);
+            let grant = &self.grants[&at.author][standing.grants[0]].at;
+            if grant.author == self.founder
+                && let Some(seq) = past::reach(history, Log::Internal, head, grant, &self.memory)?
+            {
+                self.memory.note(at.id, seq);
+            }
         }
+        Ok(())
     }
 
     /// Forgets the shortcut of [`Self::note_entitled`] for an author that forked: a branch may

@@ -19,6 +19,7 @@ use crate::event::{Event, Head, Log, LogSeq, Parents, Position, VerifiedEvent};
 use crate::history::{FeedEnd, History};
 use crate::id::{DomainId, EventId, IdMap, LogDigest, NodeKey};
 use crate::kind;
+use crate::lifecycle::Verdict;
 use crate::limits::{FORK_SIBLINGS_MAX, RECENT_EVENTS};
 use crate::past::Target;
 
@@ -37,6 +38,20 @@ pub enum Step {
     Refused(Rule),
     /// Append what was applied so far, then ask again.
     Flush,
+}
+
+impl Step {
+    /// What this means for the life of the event; nothing if it is not decided yet.
+    pub fn verdict(&self) -> Option<Verdict> {
+        Some(match self {
+            Step::Applied(_) => Verdict::Effective,
+            Step::Quarantined => Verdict::Ineffective,
+            Step::Known => Verdict::AlreadyHeld,
+            Step::Missing(_) => Verdict::LinksMissing,
+            Step::Refused(_) => Verdict::RuleBroken,
+            Step::Flush => return None,
+        })
+    }
 }
 
 /// What else an applied event brings with it.
@@ -213,7 +228,7 @@ impl Dag {
             return Ok(Step::Quarantined);
         }
         if !self.is_forked(&head.author) {
-            self.authority.note_entitled(&at);
+            self.authority.note_entitled(history, &at, head)?;
         }
         let crowded =
             forked && self.equivocations[&(head.author, head.seq)].len() > FORK_SIBLINGS_MAX;

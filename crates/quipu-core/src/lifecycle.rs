@@ -61,3 +61,13 @@ crate::machine! {
     Applied --AuthorRemoved--> Quarantined;
     Quarantined --NeededOrReadmitted--> Applied;
 }
+
+impl Stage {
+    /// The stage that follows. Where the table has no arrow nothing good can follow: the event is
+    /// refused.
+    pub fn after(self, verdict: Verdict) -> Self {
+        let next = crate::machine::Machine::on(self, verdict);
+        debug_assert!(next.is_some(), "no arrow from {self:?} on {verdict:?}");
+        next.unwrap_or(Stage::Refused)
+    }
+}

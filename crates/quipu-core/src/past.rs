@@ -76,22 +76,55 @@ impl Memory {
         Self { author, reached: IdMap::default() }
     }
 
-    /// Notes that an event has one of the author's in its past.
-    pub fn note(&mut self, id: EventId, target: &Target) {
-        if target.author == self.author {
-            let seq = self.reached.entry(id).or_default();
-            *seq = target.seq.max(*seq);
-        }
+    /// Notes that an event has one of the author's, at that seq or a later one, in its past.
+    pub fn note(&mut self, id: EventId, seq: u64) {
+        let known = self.reached.entry(id).or_default();
+        *known = seq.max(*known);
     }
 
-    fn reaches(&self, id: &EventId, target: &Target) -> bool {
-        self.author == target.author && self.reached.get(id).is_some_and(|seq| *seq >= target.seq)
+    /// How far into the target's feed an event is known to reach, if that is as far as the target.
+    fn reach(&self, id: &EventId, target: &Target) -> Option<u64> {
+        let seq = self.reached.get(id).filter(|_| self.author == target.author)?;
+        Some(*seq).filter(|seq| *seq >= target.seq)
     }
 }
 
-/// Whether `target` is in the past of the event with this head. Clocks grow along links, so the
-/// walk never looks at events with a clock below the target's; a later event of the target's own
-/// feed answers at once, unless that feed forked there.
+/// Whether `target` is in the past of the event with this head, and up to which seq of the target's
+/// feed that past is known to reach. Clocks grow along links, so the walk never looks at events
+/// with a clock below the target's; a later event of the target's own feed answers at once, unless
+/// that feed forked there.
+///
+/// # Errors
+/// What the history could not read.
+pub fn reach<H: History>(
+    history: &H,
+    log: Log,
+    head: &Head,
+    target: &Target,
+    memory: &Memory,
+) -> Result<Option<u64>, H::Error> {
+    let alone = is_alone(history, log, target)?;
+    if alone && head.author == target.author && head.seq > target.seq {
+        return Ok(Some(head.seq - 1));
+    }
+    let mut walk = Walk::new(history, log);
+    walk.push_links(head, target.logseq)?;
+    while let Some(place) = walk.next()? {
+        if place.id == target.id {
+            return Ok(Some(target.seq));
+        }
+        if alone && place.head.author == target.author && place.head.seq > target.seq {
+            return Ok(Some(place.head.seq));
+        }
+        if alone && let Some(seq) = memory.reach(&place.id, target) {
+            return Ok(Some(seq));
+        }
+        walk.push_links(&place.head, target.logseq)?;
+    }
+    Ok(None)
+}
+
+/// Whether `target` is in the past of the event with this head; see [`reach`].
 ///
 /// # Errors
 /// What the history could not read.
@@ -102,23 +135,7 @@ pub fn contains<H: History>(
     target: &Target,
     memory: &Memory,
 ) -> Result<bool, H::Error> {
-    let alone = is_alone(history, log, target)?;
-    if alone && head.author == target.author && head.seq > target.seq {
-        return Ok(true);
-    }
-    let mut walk = Walk::new(history, log);
-    walk.push_links(head, target.logseq)?;
-    while let Some(place) = walk.next()? {
-        if place.id == target.id {
-            return Ok(true);
-        }
-        let later = place.head.author == target.author && place.head.seq > target.seq;
-        if alone && (later || memory.reaches(&place.id, target)) {
-            return Ok(true);
-        }
-        walk.push_links(&place.head, target.logseq)?;
-    }
-    Ok(false)
+    Ok(reach(history, log, head, target, memory)?.is_some())
 }
 
 /// Whether an event is held, and is the only one of its author at its seq.

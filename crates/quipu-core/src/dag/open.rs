@@ -63,7 +63,7 @@ impl Dag {
             if self.authority.role_at(history, &at, &place.head)? < Some(Role::Writer) {
                 return Ok(false);
             }
-            self.authority.note_entitled(&at);
+            self.authority.note_entitled(history, &at, &place.head)?;
         }
         Ok(true)
     }
@@ -186,7 +186,7 @@ impl Dag {
                 self.authority.role_at(history, &at, head)?
             };
             if role >= Some(Role::Writer) && !self.is_forked(&head.author) {
-                self.authority.note_entitled(&at);
+                self.authority.note_entitled(history, &at, head)?;
             }
             let decides = role == Some(Role::Admin) && kind::is_structural(&head.kind);
             if role < Some(Role::Writer) || (excess.contains(&place.id) && !decides) {

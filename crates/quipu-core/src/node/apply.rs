@@ -7,7 +7,9 @@ use crate::dag::{Applied, Dag, Step};
 use crate::event::{Log, VerifiedEvent};
 use crate::history::History;
 use crate::id::EventId;
+use crate::lifecycle::Stage;
 use crate::limits::{WAITING_BYTES_MAX, WAITING_EVENTS_MAX};
+use crate::machine::Machine;
 use crate::sync::message::Refusal;
 
 /// Events that wait for others that they link to.
@@ -90,6 +92,9 @@ impl Node {
                     None => continue,
                 },
             };
+            debug_assert!(
+                step.verdict().is_none_or(|verdict| Stage::Authentic.on(verdict).is_some())
+            );
             match step {
                 Step::Flush => {
                     self.inbox.push_front((link, event));
@@ -149,10 +154,10 @@ impl Node {
             out.push(Effect::Notify(Notice::Forked { author, id }));
         }
         self.reconsider |= applied.reconsider;
-        if let Some(target) = applied.erase {
-            if let Some(ordinal) = history.find(Log::Internal, &target)? {
-                out.push(Effect::Erase { log: Log::Internal, ordinal });
-            }
+        if let Some(target) = applied.erase
+            && let Some(ordinal) = history.find(Log::Internal, &target)?
+        {
+            out.push(Effect::Erase { log: Log::Internal, ordinal });
         }
         let erased = self.dag.as_ref().is_some_and(|dag| dag.is_erased(&id));
         self.staged.push(if erased { event.without_payload() } else { event });

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 
 use crate::event::{AuthenticityError, Event, VerifiedEvent, verify_signature};
 use crate::id::{EventId, IdMap};
+use crate::lifecycle::{Stage, Verdict};
 use crate::limits::{SIGNATURE_INTERVAL, UNSIGNED_BYTES_MAX};
 
 /// Why a stream cannot go on.
@@ -24,7 +25,7 @@ pub enum UnsignedError {
 #[derive(Debug)]
 struct Waiting {
     event: Event,
-    authentic: bool,
+    stage: Stage,
 }
 
 /// The waiting events of one stream.
@@ -51,17 +52,19 @@ impl Unsigned {
     /// # Errors
     /// Why the stream cannot be trusted any further.
     pub fn push(&mut self, event: Event) -> Result<(), UnsignedError> {
-        let authentic = event.signature.is_some();
+        let mut stage = Stage::Received;
         let waits = self.open.contains_key(&event.id);
         if let Some(signature) = &event.signature {
             verify_signature(&event.header.author, &event.id, signature)?;
+            stage = stage.after(Verdict::SignatureVerified);
             self.vouch(if waits { Some(event.id) } else { event.header.prev });
         }
         if waits {
             // It came twice.
             return Ok(());
         }
-        if !authentic {
+        if stage == Stage::Received {
+            stage = stage.after(Verdict::SignatureMissing);
             let before = event.header.prev.and_then(|prev| self.open.get(&prev));
             let length = before.map_or(0, |(_, length)| *length) + 1;
             if length > SIGNATURE_INTERVAL {
@@ -73,7 +76,7 @@ impl Unsigned {
         if self.bytes > UNSIGNED_BYTES_MAX {
             return Err(UnsignedError::TooMuch);
         }
-        self.queue.push_back(Waiting { event, authentic });
+        self.queue.push_back(Waiting { event, stage });
         Ok(())
     }
 
@@ -83,7 +86,7 @@ impl Unsigned {
         while let Some((number, _)) = next.and_then(|id| self.open.remove(&id)) {
             let waiting = self.queue.get_mut(number.wrapping_sub(self.first) as usize);
             next = waiting.and_then(|waiting| {
-                waiting.authentic = true;
+                waiting.stage = waiting.stage.after(Verdict::SignatureVerified);
                 waiting.event.header.prev
             });
         }
@@ -91,7 +94,7 @@ impl Unsigned {
 
     /// The next event of the stream, if it is authentic.
     pub fn pop(&mut self) -> Option<VerifiedEvent> {
-        if !self.queue.front()?.authentic {
+        if self.queue.front()?.stage != Stage::Authentic {
             return None;
         }
         let event = self.queue.pop_front()?.event;
@@ -103,7 +106,7 @@ impl Unsigned {
     /// All that is authentic, at the end of a stream. What no signature came for is dropped.
     pub fn finish(&mut self) -> Vec<VerifiedEvent> {
         let rest = std::mem::take(self).queue;
-        let authentic = rest.into_iter().filter(|waiting| waiting.authentic);
+        let authentic = rest.into_iter().filter(|waiting| waiting.stage == Stage::Authentic);
         authentic.map(|waiting| VerifiedEvent::vouched(waiting.event)).collect()
     }
 

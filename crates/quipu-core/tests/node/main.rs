@@ -1,4 +1,5 @@
 //! The rules as a whole: machines that write, part, meet and lie.
+#![allow(clippy::print_stdout, reason = "figures, for whoever runs the tests by hand")]
 
 #[path = "../common/mod.rs"]
 mod common;
