@@ -5,6 +5,7 @@ pub mod codec;
 pub mod dag;
 pub mod domain;
 pub mod event;
+pub mod fold;
 pub mod history;
 pub mod id;
 pub mod kind;

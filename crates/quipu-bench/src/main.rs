@@ -1,0 +1,55 @@
+//! Benchmarks of quipu on workload W (`docs/performance.md`). Every figure stands beside a limit
+//! that was measured in the same run.
+//!
+//! `cargo run --release -p quipu-bench -- [EVENTS] [all|limits|ingest|quic|diff|emit|store]`
+#![expect(clippy::print_stdout, reason = "it prints its figures")]
+
+mod emit;
+mod limits;
+mod pair;
+mod quic;
+mod stored;
+mod workload;
+
+/// What a benchmark may fail with.
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+fn main() -> Result<()> {
+    let mut arguments = std::env::args().skip(1);
+    let events: usize = arguments.next().map_or(Ok(1_000_000), |text| text.parse())?;
+    let which = arguments.next().unwrap_or_else(|| "all".to_owned());
+    let wants = |name: &str| which == "all" || which == name;
+    let dir = tempfile::Builder::new().prefix("quipu-bench-").tempdir_in(".")?;
+    let limits = limits::measure(dir.path())?;
+    if wants("ingest") {
+        for authors in [10, 1_000, 10_000] {
+            pair::ingest(dir.path(), events, authors, &limits)?;
+        }
+    }
+    if wants("quic") {
+        quic::join(dir.path(), events, 10)?;
+    }
+    if wants("diff") {
+        for (base, authors) in [(events / 10, 10), (events / 10, 1_000), (events, 10)] {
+            pair::difference(dir.path(), base, authors, 50)?;
+        }
+        pair::changed_feeds(dir.path(), events / 10, 100)?;
+    }
+    if wants("emit") {
+        emit::run(dir.path(), &limits)?;
+    }
+    if wants("store") {
+        stored::run(dir.path(), events)?;
+    }
+    Ok(())
+}
+
+/// Prints a figure.
+fn figure(what: &str, value: impl std::fmt::Display, note: &str) {
+    println!("{what:<58} {value:>16}  {note}");
+}
+
+/// Events a second, in thousands.
+fn rate(events: usize, seconds: f64) -> String {
+    format!("{:.0} k/s", events as f64 / seconds / 1e3)
+}
