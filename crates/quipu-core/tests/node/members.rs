@@ -101,11 +101,14 @@ fn only_somebody_up_the_chain_removes_an_admin() {
     assert!(w.decide(2, Decision::Remove { node: w.id(3) }).is_err());
     assert!(w.decide(1, Decision::Remove { node: w.id(0) }).is_err());
     // Written all the same, it has no effect.
-    let forged = forge(&w.machines[2], 2, &Decision::Remove { node: w.id(1) }, w.now);
-    for n in [0, 1, 2, 3, 4] {
-        let out = w.machines[n].import(w.now, vec![forged.clone()]);
-        w.dispatch(n, out);
-        assert_eq!(w.machines[n].role(&w.id(1)), Some(Role::Admin), "machine {n}");
+    for (by, node) in [(2, 1), (1, 2), (3, 1)] {
+        let forged =
+            forge(&w.machines[by], by as u64, &Decision::Remove { node: w.id(node) }, w.now);
+        for n in [0, 1, 2, 3, 4] {
+            let out = w.machines[n].import(w.now, vec![forged.clone()]);
+            w.dispatch(n, out);
+            assert_eq!(w.machines[n].role(&w.id(node)), Some(Role::Admin), "machine {n}");
+        }
     }
     w.assert_agree(&[0, 1, 2, 3, 4]);
     // Its own creator may.
@@ -225,6 +228,39 @@ fn an_erasure_reaches_all() {
     w.crash(late);
     w.assert_agree(&[0, late]);
     assert!(w.machines[late].node.dag().unwrap().is_erased(&secret));
+}
+
+#[test]
+fn a_decision_that_was_put_aside_counts_once_the_removal_falls() {
+    let mut w = World::new();
+    w.add_members(4, Role::Writer);
+    let admin =
+        |w: &World, n: usize| Decision::Add { node: w.id(n), role: Role::Admin, invite: None };
+    w.decide(0, admin(&w, 1)).unwrap();
+    mesh(&mut w, &[0, 1, 2, 3, 4]);
+    w.decide(1, admin(&w, 2)).unwrap();
+    mesh(&mut w, &[0, 1, 2, 3, 4]);
+    // 1 removes 2; 2 lets somebody in; 4 hears of the removal first.
+    w.decide(1, Decision::Remove { node: w.id(2) }).unwrap();
+    sync(&mut w, 1, 4);
+    let newcomer = w.add_stranger();
+    let node = w.id(newcomer);
+    let add = w.decide(2, Decision::Add { node, role: Role::Writer, invite: None }).unwrap();
+    sync(&mut w, 3, 2);
+    sync(&mut w, 3, 4);
+    assert!(w.machines[4].node.dag().unwrap().is_quarantined(&add));
+    // The founder removes 1, whose last decision it had not seen.
+    w.decide(0, Decision::Remove { node: w.id(1) }).unwrap();
+    mesh(&mut w, &[0, 3, 4]);
+    w.assert_agree(&[0, 3, 4]);
+    for n in [0, 3, 4] {
+        assert_eq!(w.machines[n].role(&w.id(2)), Some(Role::Admin), "machine {n}");
+        assert_eq!(w.machines[n].role(&node), Some(Role::Writer), "machine {n}");
+        let before = w.machines[n].node.digest();
+        w.crash(n);
+        assert_eq!(w.machines[n].node.digest(), before);
+        assert_eq!(w.machines[n].role(&node), Some(Role::Writer), "machine {n}");
+    }
 }
 
 #[test]
