@@ -1,11 +1,15 @@
 //! What machines and people see of events: plain JSON, with everything that is needed to check an
 //! event again with other people's tools (EVT-5).
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
 use data_encoding::BASE64;
 use quipu_core::codec::v1;
-use quipu_core::event::{Event, Log, signing_message};
+use quipu_core::event::{Event, EventSignature, Log, signing_message};
 use quipu_core::history::History;
-use quipu_core::id::{DomainId, EventId};
+use quipu_core::id::{DomainId, EventId, NodeKey};
+use quipu_core::limits::SIGNATURE_INTERVAL;
 use quipu_core::value;
 use serde_json::{Value, json};
 
@@ -17,7 +21,7 @@ pub fn event<H: History>(
     history: &H,
     domain: &DomainId,
     event: &Event,
-    with_proof: bool,
+    proofs: Option<&mut Proofs>,
 ) -> Result<Value, H::Error> {
     let header = &event.header;
     let mut body = Vec::new();
@@ -41,49 +45,87 @@ pub fn event<H: History>(
         "block": BASE64.encode(&body),
         "payload_block": event.payload.as_ref().map(|block| BASE64.encode(block)),
     });
-    if with_proof {
-        object["proof"] = proof(history, domain, event)?;
+    if let Some(proofs) = proofs {
+        object["proof"] = proofs.of(history, domain, event)?;
     }
     Ok(object)
 }
 
-/// The signature that vouches for an event: its own, or that of the next signed event of its feed,
-/// with the bodies in between, which chain to it by `prev`.
-fn proof<H: History>(history: &H, domain: &DomainId, event: &Event) -> Result<Value, H::Error> {
-    let mut bodies = Vec::new();
-    let mut current = event.clone();
-    loop {
-        if let Some(signature) = &current.signature {
-            return Ok(json!({
-                "signature": BASE64.encode(&signature.0),
-                "message": BASE64.encode(&signing_message(&current.id)),
-                "signed": current.id.to_string(),
-                "bodies": bodies,
-            }));
-        }
-        match next_of_feed(history, current.header.log, &current)? {
-            Some(next) => {
-                let mut body = Vec::new();
-                v1::encode_body(&next.header, domain, &mut body);
-                bodies.push(BASE64.encode(&body));
-                current = next;
-            }
-            None => return Ok(Value::Null),
-        }
-    }
+/// Stretches of feeds that are remembered, so that a list of events reads each about once.
+const STRETCHES_MAX: usize = 1024;
+
+/// Finds the signatures that vouch for events. One for each list of events.
+#[derive(Debug, Default)]
+pub struct Proofs {
+    stretches: BTreeMap<(Log, NodeKey, u64), Vec<Body>>,
 }
 
-fn next_of_feed<H: History>(
-    history: &H,
-    log: Log,
-    event: &Event,
-) -> Result<Option<Event>, H::Error> {
-    let seq = event.header.seq + 1;
-    for (_, ordinal) in history.feed(log, &event.header.author, seq..seq + 1)? {
-        let next = history.event(log, ordinal)?;
-        if next.header.prev == Some(event.id) {
-            return Ok(Some(next));
+/// An event of a feed, as far as proofs need it.
+#[derive(Debug)]
+struct Body {
+    id: EventId,
+    prev: Option<EventId>,
+    body: String,
+    signature: Option<EventSignature>,
+}
+
+impl Proofs {
+    /// The signature that vouches for an event: its own, or that of the next signed event of its
+    /// feed, with the bodies in between, which chain to it by `prev`.
+    fn of<H: History>(
+        &mut self,
+        history: &H,
+        domain: &DomainId,
+        event: &Event,
+    ) -> Result<Value, H::Error> {
+        let (mut signed, mut signature) = (event.id, event.signature);
+        let mut bodies = Vec::new();
+        if signature.is_none() {
+            let stretch = self.stretch(history, domain, event)?;
+            while signature.is_none() {
+                let Some(next) = stretch.iter().find(|next| next.prev == Some(signed)) else {
+                    return Ok(Value::Null);
+                };
+                bodies.push(next.body.clone());
+                (signed, signature) = (next.id, next.signature);
+            }
+        }
+        Ok(signature.map_or(Value::Null, |signature| {
+            json!({
+                "signature": BASE64.encode(&signature.0),
+                "message": BASE64.encode(&signing_message(&signed)),
+                "signed": signed.to_string(),
+                "bodies": bodies,
+            })
+        }))
+    }
+
+    /// The part of a feed up to the next place where a signature is kept, forks included.
+    fn stretch<H: History>(
+        &mut self,
+        history: &H,
+        domain: &DomainId,
+        event: &Event,
+    ) -> Result<&Vec<Body>, H::Error> {
+        let (log, author) = (event.header.log, event.header.author);
+        let number = event.header.seq / SIGNATURE_INTERVAL;
+        if self.stretches.len() >= STRETCHES_MAX {
+            self.stretches.clear();
+        }
+        match self.stretches.entry((log, author, number)) {
+            Entry::Occupied(entry) => Ok(entry.into_mut()),
+            Entry::Vacant(entry) => {
+                let first = number * SIGNATURE_INTERVAL + 1;
+                let mut bodies = Vec::new();
+                for (_, ordinal) in history.feed(log, &author, first..first + SIGNATURE_INTERVAL)? {
+                    let Event { id, header, signature, .. } = history.event(log, ordinal)?;
+                    let mut body = Vec::new();
+                    v1::encode_body(&header, domain, &mut body);
+                    let body = BASE64.encode(&body);
+                    bodies.push(Body { id, prev: header.prev, body, signature });
+                }
+                Ok(entry.insert(bodies))
+            }
         }
     }
-    Ok(None)
 }

@@ -2,7 +2,6 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
 
 use quipu_node::api::{Api, ApiError, ExitCode, Request, Sink};
 use quipu_node::home::Home;
@@ -12,11 +11,6 @@ use serde_json::Value;
 use crate::network::Quic;
 use crate::socket::{AnswerLine, RequestLine};
 use crate::start;
-
-/// How often a locked store is tried again: another command may be about to finish.
-const LOCK_TRIES: u32 = 50;
-/// Time between two tries.
-const LOCK_WAIT: Duration = Duration::from_millis(100);
 
 /// A machine to talk to.
 #[derive(Debug)]
@@ -35,19 +29,12 @@ impl Client {
 
     /// Opens a machine; with network if it has to reach peers.
     pub(crate) fn open_with(home: &Home, network: bool) -> Result<Self, ApiError> {
-        let mut tries = 0;
-        loop {
+        start::patiently(|| {
             if let Ok(stream) = UnixStream::connect(home.socket()) {
                 return Ok(Client::Daemon { stream: BufReader::new(stream), next_id: 1 });
             }
-            match Self::open_local(home, network) {
-                Err(error) if error.message.contains("in use by another") && tries < LOCK_TRIES => {
-                    tries += 1;
-                    std::thread::sleep(LOCK_WAIT);
-                }
-                result => return result,
-            }
-        }
+            Self::open_local(home, network)
+        })
     }
 
     fn open_local(home: &Home, network: bool) -> Result<Self, ApiError> {

@@ -30,11 +30,14 @@ pub(crate) fn serve(
     quiet: bool,
 ) -> Result<ExitCode, ApiError> {
     let path = socket_path.unwrap_or_else(|| home.socket());
-    let listener = socket::listen(&path)?;
-    let (service, quic) = match start_all(home, &listen) {
-        Ok(started) => started,
+    // The store before the socket: nobody may find a socket whose daemon then fails to start.
+    socket::check_free(&path)?;
+    let (service, quic) = start_all(home, &listen)?;
+    let listener = match socket::listen(&path) {
+        Ok(listener) => listener,
         Err(error) => {
-            drop(std::fs::remove_file(&path));
+            drop(service.stop());
+            quic.shutdown();
             return Err(error);
         }
     };
@@ -65,7 +68,16 @@ fn start_all(home: &Home, listen: &[SocketAddr]) -> Result<(Service, Quic), ApiE
     let mailbox = Mailbox::default();
     let key = home.key()?;
     let quic = bind(home, key.to_bytes(), listen, &mailbox)?;
-    let driver = start::driver(home, home.domain()?, key, quic.network())?;
+    let domain = home.domain()?;
+    // A command that found no daemon may be about to finish.
+    let driver = match start::patiently(|| start::driver(home, domain, key.clone(), quic.network()))
+    {
+        Ok(driver) => driver,
+        Err(error) => {
+            quic.shutdown();
+            return Err(error);
+        }
+    };
     let service = Service::start(home.clone(), driver, mailbox, true);
     let addrs = quic.addrs();
     if let Some(addr) = addrs.first() {

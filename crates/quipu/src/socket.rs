@@ -50,9 +50,12 @@ impl RawLine<'_> {
             return Ok(Request::Emit { events });
         }
         let mut object = serde_json::json!({ "method": self.method });
-        if self.params.is_some() {
-            object["params"] = serde_json::from_str(params)?;
+        let bare = self.params.is_none() || params.trim() == "{}";
+        // Without parameters, or with none in the braces: both ways of saying so are fine.
+        if bare && let Ok(request) = serde_json::from_value(object.clone()) {
+            return Ok(request);
         }
+        object["params"] = serde_json::from_str(if bare { "{}" } else { params })?;
         serde_json::from_value(object)
     }
 }
@@ -69,14 +72,26 @@ pub(crate) struct AnswerLine {
     pub(crate) done: bool,
 }
 
-/// Binds the socket, after clearing away one that nobody answers on.
-pub(crate) fn listen(path: &Path) -> Result<UnixListener, ApiError> {
+/// Says if a daemon answers there.
+pub(crate) fn check_free(path: &Path) -> Result<(), ApiError> {
     if UnixStream::connect(path).is_ok() {
         let message = format!("a daemon already answers on {}", path.display());
         return Err(ApiError::new(ExitCode::Storage, message).hint("stop it first"));
     }
+    Ok(())
+}
+
+/// Binds the socket, after clearing away one that nobody answers on.
+pub(crate) fn listen(path: &Path) -> Result<UnixListener, ApiError> {
+    check_free(path)?;
     drop(std::fs::remove_file(path));
-    UnixListener::bind(path).map_err(|error| {
+    let bound = UnixListener::bind(path).and_then(|listener| {
+        // Whoever may write to the socket may write to the log.
+        let only_owner = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(path, only_owner)?;
+        Ok(listener)
+    });
+    bound.map_err(|error| {
         let message = format!("cannot put the control socket at {}: {error}", path.display());
         ApiError::new(ExitCode::Storage, message).hint("quipu serve --socket PATH")
     })
@@ -128,15 +143,17 @@ fn client(stream: &UnixStream, handle: Handle, shutdown: &impl Fn()) -> io::Resu
             return Ok(());
         }
         if line.last() != Some(&b'\n') && read as u64 == REQUEST_BYTES_MAX {
-            let error = ApiError::refused(format!("a request has at most {REQUEST_BYTES_MAX} bytes"));
+            let error =
+                ApiError::refused(format!("a request has at most {REQUEST_BYTES_MAX} bytes"));
             let answer = AnswerLine { id: 0, item: None, error: Some(error), done: false };
             write_line(&mut writer, &answer)?;
             return writer.flush();
         }
         let parsed: Result<RawLine<'_>, _> = serde_json::from_slice(&line);
+        let id = parsed.as_ref().map_or(0, |line| line.id);
         let parsed = parsed.and_then(|line| Ok((line.id, line.request()?)));
         let (id, result) = match parsed {
-            Err(error) => (0, Err(ApiError::refused(format!("not a request: {error}")))),
+            Err(error) => (id, Err(ApiError::refused(format!("not a request: {error}")))),
             Ok((id, Request::Shutdown)) => {
                 write_line(&mut writer, &AnswerLine { id, item: None, error: None, done: true })?;
                 writer.flush()?;

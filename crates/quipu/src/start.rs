@@ -2,13 +2,14 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
 use quipu_core::id::DomainId;
+use quipu_node::Driver;
 use quipu_node::api::{ApiError, ExitCode};
 use quipu_node::home::{HOME_DIR, Home};
 use quipu_node::service::{Mailbox, Network, Offline, Service, SystemClock};
-use quipu_node::Driver;
 use quipu_store::{RealDisk, StoreOptions};
 
 use crate::cli::Global;
@@ -88,6 +89,25 @@ pub(crate) fn driver(
         tracing::warn!(file, bytes, "cut off an interrupted write: it was never acknowledged");
     }
     Ok(driver)
+}
+
+/// How often a locked store is tried again.
+const LOCK_TRIES: u32 = 50;
+/// Time between two tries.
+const LOCK_WAIT: Duration = Duration::from_millis(100);
+
+/// Tries to open a machine for as long as another command may need that has its store.
+pub(crate) fn patiently<T>(mut open: impl FnMut() -> Result<T, ApiError>) -> Result<T, ApiError> {
+    let mut tries = 0;
+    loop {
+        match open() {
+            Err(error) if error.message.contains("in use by another") && tries < LOCK_TRIES => {
+                tries += 1;
+                std::thread::sleep(LOCK_WAIT);
+            }
+            result => return result,
+        }
+    }
 }
 
 /// Starts a machine without network, for one command.

@@ -64,9 +64,7 @@ impl Api {
 
     pub(super) fn frontier(&self, sink: Sink<'_>) -> Result<(), ApiError> {
         let ends = self.read(|machine| Ok(dag(machine)?.ends()))?;
-        let tip = |end: &quipu_core::history::FeedEnd| {
-            json!({ "author": end.author.to_string(), "seq": end.seq, "id": end.id.to_string() })
-        };
+        let tip = |end: &quipu_core::history::FeedEnd| json!({ "author": end.author.to_string(), "seq": end.seq, "id": end.id.to_string() });
         Ok(sink(json!({ "tips": ends.iter().map(tip).collect::<Vec<_>>() }))?)
     }
 
@@ -77,7 +75,8 @@ impl Api {
             let held = machine.driver.held();
             let event = held.event(Log::Internal, ordinal)?;
             let domain = machine.driver.node().domain();
-            let mut object = view::event(held, &domain, &event, true)?;
+            let mut object =
+                view::event(held, &domain, &event, Some(&mut view::Proofs::default()))?;
             let quarantined = dag(machine)?.is_quarantined(&event.id);
             if quarantined {
                 object["quarantined"] = true.into();
@@ -90,16 +89,18 @@ impl Api {
     pub(super) fn log(&self, query: LogQuery, sink: Sink<'_>) -> Result<(), ApiError> {
         let wanted = query.clone();
         let ordinals = self.read(move |machine| replay_order(machine, &wanted))?;
+        let mut proofs = query.proof.then(view::Proofs::default);
         for chunk in ordinals.chunks(CHUNK_EVENTS) {
             let chunk = chunk.to_vec();
-            let objects = self.read(move |machine| {
+            let objects;
+            (objects, proofs) = self.read(move |machine| {
                 let held = machine.driver.held();
                 let domain = machine.driver.node().domain();
                 let mut objects = Vec::with_capacity(chunk.len());
                 for event in read_events(machine, &chunk)? {
-                    objects.push(view::event(held, &domain, &event, query.proof)?);
+                    objects.push(view::event(held, &domain, &event, proofs.as_mut())?);
                 }
-                Ok(objects)
+                Ok((objects, proofs))
             })?;
             for object in objects {
                 sink(object)?;
@@ -226,7 +227,21 @@ fn doctor(machine: &Machine) -> Result<Value, ApiError> {
         find("membership", machine.driver.node().key().to_string(), detail, "ask an admin");
     }
     for notice in machine.notices() {
-        find("notice", String::new(), format!("{notice:?}"), "see the daemon's log");
+        use quipu_core::node::Notice;
+        match notice {
+            Notice::PeerRefused { peer, text, .. } => {
+                find(
+                    "peer",
+                    peer.to_string(),
+                    text.clone(),
+                    "see the daemon's log: quipu -v serve",
+                );
+            }
+            Notice::EventRefused { id, rule, .. } => {
+                find("event", id.to_string(), rule.to_string(), "its author's program is at fault");
+            }
+            _ => {}
+        }
     }
     Ok(json!({ "findings": findings }))
 }
@@ -288,9 +303,8 @@ fn read_events(machine: &Machine, ordinals: &[Ordinal]) -> Result<Vec<Event>, Ap
 /// The event with that id, or the only one whose id begins like that.
 pub(super) fn find_event(machine: &Machine, text: &str) -> Result<Ordinal, ApiError> {
     let held = machine.driver.held();
-    let missing = || {
-        ApiError::not_found(format!("no event {text} here")).hint("quipu sync, or quipu log")
-    };
+    let missing =
+        || ApiError::not_found(format!("no event {text} here")).hint("quipu sync, or quipu log");
     if let Ok(id) = text.parse::<EventId>() {
         return held.find(Log::Internal, &id)?.ok_or_else(missing);
     }
