@@ -32,7 +32,10 @@ impl Links for Pipe {
     fn close(&mut self, _link: u64, _reason: &str) {}
 }
 
-type Sealing = (Sender<std::result::Result<Sealed, StoreError>>, Receiver<std::result::Result<Sealed, StoreError>>);
+type Sealing = (
+    Sender<std::result::Result<Sealed, StoreError>>,
+    Receiver<std::result::Result<Sealed, StoreError>>,
+);
 
 struct Machine {
     driver: Driver<RealDisk, SystemClock, Pipe>,

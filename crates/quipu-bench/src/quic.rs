@@ -82,7 +82,8 @@ pub(crate) fn join(dir: &Path, events: usize, authors: usize) -> Result<()> {
     let (from, to) = (dir.join("quic-from"), dir.join("quic-to"));
     store(&from.join(".quipu"), writer.domain, &list)?;
     drop(list);
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let member = SigningKey::from_bytes(blake3::hash(b"bench author 0").as_bytes());
     let (source, source_net) = start(&from, writer.domain, &founder(), &runtime)?;
     let (target, target_net) = start(&to, writer.domain, &member, &runtime)?;

@@ -37,7 +37,8 @@ pub(crate) fn run(dir: &Path, events: usize) -> Result<()> {
     let mut winners = Winners::default();
     let mut next = 0;
     while next < opened.count(Log::Internal) {
-        let read = opened.events(Log::Internal, next..opened.count(Log::Internal).min(next + 1024))?;
+        let read =
+            opened.events(Log::Internal, next..opened.count(Log::Internal).min(next + 1024))?;
         next += read.len() as u64;
         read.iter().for_each(|event| _ = winners.apply(event));
     }

@@ -157,9 +157,11 @@ impl Writer {
         who.seq += 1;
         who.last = Some((event.id, event.header.logseq));
         who.unsigned.push(event);
-        out.extend(sign_own(std::mem::take(&mut who.unsigned), &who.key).into_iter().map(|event| {
-            if event.header.seq % 64 == 0 { event } else { event.without_signature() }
-        }));
+        out.extend(sign_own(std::mem::take(&mut who.unsigned), &who.key).into_iter().map(
+            |event| {
+                if event.header.seq % 64 == 0 { event } else { event.without_signature() }
+            },
+        ));
     }
 
     /// An author looks at what another has written last.

@@ -161,6 +161,10 @@ pub enum Notice {
     PeerUp {
         /// The peer.
         peer: NodeKey,
+        /// The link.
+        link: LinkId,
+        /// Whether it stays for live events.
+        live: bool,
     },
     /// A newcomer was made a member.
     Admitted {

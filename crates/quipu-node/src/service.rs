@@ -3,7 +3,7 @@
 //! Everybody else (links, clients of the socket, the command line) talks to it through a
 //! [`Handle`]. What comes while a turn runs is handled in the next one, with one commit for all.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
@@ -170,6 +170,8 @@ pub struct Machine {
     dials: BTreeMap<u64, Dial>,
     wanted: BTreeMap<NodeKey, Wanted>,
     links: BTreeMap<LinkId, NodeKey>,
+    /// Where the peers are that opened a link to here.
+    callers: BTreeMap<LinkId, SocketAddr>,
     next_request: u64,
     delayed: Vec<(Command, Sender<Answer>)>,
     /// Until then writes wait for news of this machine's own feed (EVT-11).
@@ -257,6 +259,7 @@ impl Service {
             dials: BTreeMap::new(),
             wanted: BTreeMap::new(),
             links: BTreeMap::new(),
+            callers: BTreeMap::new(),
             next_request: 1,
             delayed: Vec::new(),
             recovering_until: None,
@@ -423,6 +426,7 @@ impl Machine {
             NetEvent::Writable { link } => self.driver.input(Input::Writable { link }),
             NetEvent::Down { link, reason } => {
                 tracing::debug!(link, reason, "link down");
+                self.callers.remove(&link);
                 if let Some(peer) = self.links.remove(&link) {
                     self.retry(peer, Some(link));
                 }
@@ -460,11 +464,15 @@ impl Machine {
                 if dial.live
                     && let Some(wanted) = self.wanted.get_mut(&peer)
                 {
-                    *wanted = Wanted { link: Some(link), wait_ms: REDIAL_MS.0, ..Wanted::default() };
+                    *wanted =
+                        Wanted { link: Some(link), wait_ms: REDIAL_MS.0, ..Wanted::default() };
                 }
                 LinkRole::Initiator { live: dial.live, request, invite: dial.invite }
             }
-            None => LinkRole::Responder,
+            None => {
+                self.callers.extend(addr.map(|addr| (link, addr)));
+                LinkRole::Responder
+            }
         };
         self.driver.input(Input::LinkUp { link, peer, role })
     }
@@ -534,7 +542,13 @@ impl Machine {
         }
         let due = self.wanted.iter().filter(|(_, w)| w.link.is_none() && !w.dialing);
         let due: Vec<NodeKey> = due.filter(|(_, w)| w.next_ms <= now).map(|(p, _)| *p).collect();
+        let linked: BTreeSet<NodeKey> = self.links.values().copied().collect();
         for peer in due {
+            if linked.contains(&peer) {
+                // It has called already; look again later.
+                self.retry(peer, None);
+                continue;
+            }
             if let Some(wanted) = self.wanted.get_mut(&peer) {
                 wanted.dialing = true;
             }
@@ -560,10 +574,20 @@ impl Machine {
         }
         for notice in outcome.notices {
             log_notice(&notice);
+            if let Notice::PeerUp { peer, link, live: true } = &notice
+                && let Some(addr) = self.callers.get(link)
+            {
+                // A member that stays can be called back at the address it called from.
+                self.book_changed |= self.book.note_addrs(peer, &[*addr]);
+            }
             if matches!(notice, Notice::Level { .. }) && self.recovering_until.is_some() {
                 self.end_recovery();
             }
-            if !matches!(notice, Notice::Level { .. } | Notice::PeerUp { .. }) {
+            let routine = matches!(
+                notice,
+                Notice::Level { .. } | Notice::PeerUp { .. } | Notice::Admitted { .. }
+            );
+            if !routine {
                 self.notices.push(notice);
                 let excess = self.notices.len().saturating_sub(NOTICES_KEPT);
                 self.notices.drain(..excess);
@@ -634,7 +658,7 @@ impl Machine {
 
 fn log_notice(notice: &Notice) {
     match notice {
-        Notice::PeerUp { peer } => tracing::info!(%peer, "peer linked"),
+        Notice::PeerUp { peer, .. } => tracing::info!(%peer, "peer linked"),
         Notice::Admitted { node } => tracing::info!(%node, "newcomer admitted"),
         Notice::Level { peer, traffic } => {
             let (sent, received) = (traffic.sent_events, traffic.received_events);
@@ -651,6 +675,3 @@ fn log_notice(notice: &Notice) {
         Notice::Quarantined { author, id } => tracing::warn!(%author, %id, "event quarantined"),
     }
 }
-
-
-

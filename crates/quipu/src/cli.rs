@@ -35,7 +35,7 @@ Exit codes: 0 done, 1 a check found a problem, 2 wrong usage, 3 refused input, 4
 pub(crate) struct Global {
     /// Directory of the machine. Default: the nearest parent that holds `.quipu`, else the user's
     /// data directory.
-    #[arg(long, global = true, env = "QUIPU_DIR", value_name = "DIR")]
+    #[arg(long, global = true, env = "QUIPU_DIR", hide_env_values = true, value_name = "DIR")]
     pub(crate) dir: Option<PathBuf>,
     /// Print JSON: one object, or one per line for lists.
     #[arg(long, global = true)]
@@ -51,7 +51,9 @@ pub(crate) struct Global {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Start a domain: a node key, the root event, an empty store.
-    #[command(after_help = "Example:\n  quipu init --domain field-team\n  quipu init notes --domain notes")]
+    #[command(
+        after_help = "Example:\n  quipu init --domain field-team\n  quipu init notes --domain notes"
+    )]
     Init {
         /// Where; default: --dir, else here.
         target: Option<PathBuf>,
@@ -132,7 +134,9 @@ pub(crate) enum Command {
     /// The ends of all feeds.
     Frontier,
     /// Run the daemon: sync with peers, answer on a control socket. Prints one JSON line when ready.
-    #[command(after_help = "Example:\n  quipu serve --listen 0.0.0.0:7400   # also for other machines")]
+    #[command(
+        after_help = "Example:\n  quipu serve --listen 0.0.0.0:7400   # also for other machines"
+    )]
     Serve {
         /// Where to listen for peers (UDP). Default: loopback, the port of the last time.
         #[arg(long, value_name = "ADDR:PORT")]

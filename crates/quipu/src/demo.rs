@@ -188,7 +188,10 @@ fn finale(actors: &[&Actor], digest: &str, quiet: bool) -> Result<(), ApiError> 
             return Err(failed(format!("{}: {problems} problems, {leaves} leaves", actor.name)));
         }
         let name = actor.name;
-        say(&format!("   {name}: {} events, 1 leaf, every hash and signature checked.", status["events"]))?;
+        say(&format!(
+            "   {name}: {} events, 1 leaf, every hash and signature checked.",
+            status["events"]
+        ))?;
     }
     output::note(quiet, "One digest on all three machines:");
     say(digest)

@@ -29,7 +29,9 @@ fn main() -> std::process::ExitCode {
     let code = match commands::run(cli) {
         Ok(code) => code,
         Err(error) => {
-            output::error(&error, json);
+            if error.code != ExitCode::Done {
+                output::error(&error, json);
+            }
             error.code
         }
     };

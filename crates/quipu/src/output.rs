@@ -101,10 +101,9 @@ pub(crate) fn progress(quiet: bool, total: Option<u64>, what: &str) -> indicatif
         return ProgressBar::hidden();
     }
     let (bar, template) = match total {
-        Some(total) => (
-            ProgressBar::new(total),
-            "{msg} {wide_bar} {human_pos}/{human_len} {per_sec} {eta}",
-        ),
+        Some(total) => {
+            (ProgressBar::new(total), "{msg} {wide_bar} {human_pos}/{human_len} {per_sec} {eta}")
+        }
         None => (ProgressBar::new_spinner(), "{spinner} {msg} {human_pos} {per_sec} {elapsed}"),
     };
     bar.set_draw_target(ProgressDrawTarget::stderr());

@@ -72,9 +72,8 @@ fn joining_under_load() {
     let mut b = Machine::new("b", temp.path());
     let mut c = Machine::new("c", temp.path());
     std::thread::scope(|scope| {
-        let writer = scope.spawn(|| {
-            (0..8).flat_map(|n| a.write(&format!("load{n}"), 500)).collect::<Vec<_>>()
-        });
+        let writer = scope
+            .spawn(|| (0..8).flat_map(|n| a.write(&format!("load{n}"), 500)).collect::<Vec<_>>());
         let joins = [&mut b, &mut c].map(|machine| {
             let ticket = &ticket;
             scope.spawn(move || {

@@ -178,7 +178,11 @@ impl Node {
             Message::Welcome => {
                 if let Some(session) = self.sessions.get_mut(&link) {
                     session.step(SessionInput::Welcomed);
-                    out.push(Effect::Notify(Notice::PeerUp { peer: session.peer }));
+                    out.push(Effect::Notify(Notice::PeerUp {
+                        peer: session.peer,
+                        link,
+                        live: session.live,
+                    }));
                 }
             }
             Message::Refuse { refusal, text, domain } => {
@@ -271,7 +275,7 @@ impl Node {
             session.live = live;
             session.step(SessionInput::HelloAccepted);
             out.push(Effect::Send { link, bytes: session.encode(&Message::Welcome) });
-            out.push(Effect::Notify(Notice::PeerUp { peer }));
+            out.push(Effect::Notify(Notice::PeerUp { peer, link, live }));
         }
         Ok(Flow::Done)
     }

@@ -13,7 +13,8 @@ use crate::event::{Event, is_signature_place, sign_id};
 use crate::history::{History, Ordinal};
 use crate::id::{EventId, NodeKey};
 use crate::limits::{
-    FRAME_EVENTS_MAX, FRAME_PAYLOAD_BYTES, GRAFT_MS, SEND_WINDOW_BYTES, SIGNATURE_INTERVAL, TIPS_MS,
+    FRAME_EVENTS_MAX, FRAME_PAYLOAD_BYTES, GRAFT_MS, SEND_WINDOW_BYTES, SIGNATURE_INTERVAL,
+    TIPS_MS, UNSIGNED_BYTES_MAX,
 };
 use crate::sketch::Item;
 use crate::sync::frontier::{EndItem, Frontier};
@@ -323,6 +324,7 @@ impl Node {
             // What is held was verified when it came. With it everything before it is held, too.
             if self.dag.as_ref().is_some_and(|dag| dag.is_recent(&event.id)) {
                 session.traffic.duplicate_events += 1;
+                session.incoming.unsigned.vouch(event.header.prev);
                 continue;
             }
             if let Err(error) = session.incoming.unsigned.push(event) {
@@ -340,6 +342,16 @@ impl Node {
             self.inbox.push_back((Some(link), event));
         }
         session.incoming.referred &= !session.incoming.unsigned.is_empty();
+        self.bound_unsigned(link, out);
+    }
+
+    /// However many peers there are, what waits for signatures stays below one limit.
+    fn bound_unsigned(&mut self, link: LinkId, out: &mut Vec<Effect>) {
+        let waiting = self.sessions.values().map(|s| s.incoming.unsigned.bytes()).sum::<usize>();
+        if waiting > UNSIGNED_BYTES_MAX {
+            let text = "too many events wait for signatures here".to_owned();
+            self.refuse(link, Refusal::Busy, text, out);
+        }
     }
 
     /// A peer has sent all of a round: what waits behind events that no signature came for is taken.

@@ -80,8 +80,9 @@ impl Unsigned {
         Ok(())
     }
 
-    /// A signature vouches for this event and all before it in its feed.
-    fn vouch(&mut self, last: Option<EventId>) {
+    /// A signature, or an event that is held already, vouches for this event and all before it in
+    /// its feed.
+    pub fn vouch(&mut self, last: Option<EventId>) {
         let mut next = last;
         while let Some((number, _)) = next.and_then(|id| self.open.remove(&id)) {
             let waiting = self.queue.get_mut(number.wrapping_sub(self.first) as usize);
@@ -108,6 +109,11 @@ impl Unsigned {
         let rest = std::mem::take(self).queue;
         let authentic = rest.into_iter().filter(|waiting| waiting.stage == Stage::Authentic);
         authentic.map(|waiting| VerifiedEvent::vouched(waiting.event)).collect()
+    }
+
+    /// How much memory the waiting events take, about.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// How many events wait.

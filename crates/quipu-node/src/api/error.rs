@@ -184,6 +184,10 @@ impl From<HomeError> for ApiError {
 
 impl From<std::io::Error> for ApiError {
     fn from(error: std::io::Error) -> Self {
+        if error.kind() == std::io::ErrorKind::BrokenPipe {
+            // Whoever read our output has seen enough.
+            return Self::new(ExitCode::Done, String::new());
+        }
         Self::new(ExitCode::Storage, error.to_string())
     }
 }

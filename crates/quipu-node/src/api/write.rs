@@ -103,9 +103,15 @@ impl Api {
         }))?)
     }
 
-    pub(super) fn member_add(&self, node: &str, role: &str, sink: Sink<'_>) -> Result<(), ApiError> {
+    pub(super) fn member_add(
+        &self,
+        node: &str,
+        role: &str,
+        sink: Sink<'_>,
+    ) -> Result<(), ApiError> {
         let role = role_of(role)?;
-        let node: NodeKey = node.parse().map_err(|error| ApiError::refused(format!("{error}")))?;
+        let text = node.to_owned();
+        let node: NodeKey = self.read(move |machine| find_node(machine, &text))?;
         let event = self.decide(Decision::Add { node, role, invite: None })?;
         Ok(sink(member_json(&node, Some(role), &event))?)
     }
@@ -161,7 +167,10 @@ impl Api {
                     return Err(ApiError::new(ExitCode::Bug, format!("unexpected {other:?}")));
                 }
                 Err(error) if single => return Err(error.into()),
-                Err(error) => failed = Some(error),
+                Err(error) => {
+                    sink(json!({ "node": peer.to_string(), "unreachable": error.to_string() }))?;
+                    failed = Some(error);
+                }
             }
         }
         match failed {

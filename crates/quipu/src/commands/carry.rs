@@ -26,7 +26,10 @@ struct Tips {
     tips: Vec<Tip>,
 }
 
-pub(crate) fn bundle(global: &Global, bundle: Bundle) -> Result<quipu_node::api::ExitCode, ApiError> {
+pub(crate) fn bundle(
+    global: &Global,
+    bundle: Bundle,
+) -> Result<quipu_node::api::ExitCode, ApiError> {
     let home = start::find_home(global)?;
     let domain = home.domain()?;
     let mut client = Client::open(&home)?;
@@ -37,7 +40,11 @@ pub(crate) fn bundle(global: &Global, bundle: Bundle) -> Result<quipu_node::api:
         }
         Bundle::Import { file } => import(global, &mut client, domain, &file)?,
     };
-    if global.json { output::json(&object)? } else { output::fields(&object)? }
+    if global.json {
+        output::json(&object)?
+    } else {
+        output::fields(&object)?
+    }
     Ok(quipu_node::api::ExitCode::Done)
 }
 

@@ -28,16 +28,19 @@ pub(crate) fn export(
         write(&mut client, format, global, &mut BufWriter::new(io::stdout().lock()))?;
         return Ok(ExitCode::Done);
     };
-    let storage = |error: io::Error| {
-        ApiError::new(ExitCode::Storage, format!("{}: {error}", path.display()))
-    };
+    let storage =
+        |error: io::Error| ApiError::new(ExitCode::Storage, format!("{}: {error}", path.display()));
     let aside = path.with_extension("part");
     let mut out = BufWriter::new(File::create(&aside).map_err(storage)?);
     let events = write(&mut client, format, global, &mut out)?;
     out.into_inner().map_err(|e| storage(e.into_error()))?.sync_all().map_err(storage)?;
     std::fs::rename(&aside, &path).map_err(storage)?;
     let object = json!({ "events": events, "file": path });
-    if global.json { output::json(&object)? } else { output::fields(&object)? }
+    if global.json {
+        output::json(&object)?
+    } else {
+        output::fields(&object)?
+    }
     Ok(ExitCode::Done)
 }
 

@@ -116,6 +116,7 @@ pub(crate) fn join(
     if start::is_home(&dir) {
         return Err(already_there(&dir, domain)?);
     }
+    let dir_existed = dir.exists();
     let fresh = !dir.join(quipu_node::home::HOME_DIR).exists();
     let home = Home::create(&dir, &SigningKey::from_bytes(&start::random_bytes()?))?;
     match join_into(global, &home, &ticket, domain) {
@@ -124,6 +125,9 @@ pub(crate) fn join(
             let stored = home.dir().join("internal").exists();
             if fresh && !stored {
                 home.discard();
+                if !dir_existed {
+                    drop(std::fs::remove_dir(&dir));
+                }
             }
             Err(error)
         }
@@ -179,7 +183,11 @@ fn join_into(
     home.set_domain(domain)?;
     let object =
         json!({ "domain": domain.to_string(), "node": node.to_string(), "events": events });
-    if global.json { output::json(&object)? } else { output::fields(&object)? }
+    if global.json {
+        output::json(&object)?
+    } else {
+        output::fields(&object)?
+    }
     Ok(())
 }
 

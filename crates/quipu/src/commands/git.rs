@@ -23,6 +23,9 @@ const MESSAGE_BYTES_MAX: usize = 32 << 10;
 const BATCH_EVENTS: usize = 500;
 
 pub(crate) fn load(global: &Global, client: &mut Client, repo: &Path) -> Result<Value, ApiError> {
+    if !repo.exists() {
+        return Err(ApiError::not_found(format!("{}: no such directory", repo.display())));
+    }
     let mut child = Command::new("git")
         .arg("-C")
         .arg(repo)

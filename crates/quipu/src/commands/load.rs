@@ -32,7 +32,11 @@ pub(crate) fn load(global: &Global, format: LoadFormat, file: &Path) -> Result<E
         LoadFormat::Ndjson => load_ndjson(global, &mut client, domain, file)?,
         LoadFormat::Car => load_car(global, &mut client, domain, file)?,
     };
-    if global.json { output::json(&object)? } else { output::fields(&object)? }
+    if global.json {
+        output::json(&object)?
+    } else {
+        output::fields(&object)?
+    }
     Ok(ExitCode::Done)
 }
 
@@ -156,9 +160,7 @@ fn load_car(
     domain: DomainId,
     file: &Path,
 ) -> Result<Value, ApiError> {
-    let refused = |error: std::io::Error| {
-        ApiError::refused(format!("{}: {error}", file.display()))
-    };
+    let refused = |error: std::io::Error| ApiError::refused(format!("{}: {error}", file.display()));
     let reader = BufReader::with_capacity(1 << 20, simple::open(file)?);
     let mut blocks = Blocks::open(reader).map_err(refused)?;
     let mut bodies: Vec<(EventId, Vec<u8>)> = Vec::new();

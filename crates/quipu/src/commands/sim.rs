@@ -43,11 +43,12 @@ pub(crate) fn run(
 }
 
 fn sabotage_of(name: &str) -> Result<Sabotage, ApiError> {
-    let known = || Sabotage::ALL.iter().map(|s| format!("{s:?}").to_lowercase()).collect::<Vec<_>>();
+    let known =
+        || Sabotage::ALL.iter().map(|s| format!("{s:?}").to_lowercase()).collect::<Vec<_>>();
     let found = Sabotage::ALL.iter().find(|s| format!("{s:?}").eq_ignore_ascii_case(name));
-    found.copied().ok_or_else(|| {
-        ApiError::misuse(format!("no sabotage {name:?}")).hint(known().join(", "))
-    })
+    found
+        .copied()
+        .ok_or_else(|| ApiError::misuse(format!("no sabotage {name:?}")).hint(known().join(", ")))
 }
 
 fn list(global: &Global) -> Result<ExitCode, ApiError> {
@@ -97,11 +98,7 @@ fn run_many(
     (tally.reports, tally.failures)
 }
 
-fn print(
-    global: &Global,
-    reports: &[Report],
-    failures: &[Failure],
-) -> Result<ExitCode, ApiError> {
+fn print(global: &Global, reports: &[Report], failures: &[Failure]) -> Result<ExitCode, ApiError> {
     if global.json {
         for report in reports {
             let value = serde_json::to_value(report)

@@ -28,7 +28,11 @@ fn client(global: &Global) -> Result<Client, ApiError> {
 /// A request with one object as its answer.
 pub(crate) fn one(global: &Global, request: Request) -> Result<ExitCode, ApiError> {
     let object = client(global)?.one(request)?;
-    if global.json { output::json(&object)? } else { output::fields(&object)? }
+    if global.json {
+        output::json(&object)?
+    } else {
+        output::fields(&object)?
+    }
     Ok(ExitCode::Done)
 }
 
@@ -227,7 +231,8 @@ fn emit_batch(global: &Global, client: &mut Client, path: &Path) -> Result<ExitC
             Err(error) => {
                 stored += send_batch(global, client, &mut events)?;
                 let ApiError { code, message, hint } = error;
-                let message = format!("line {number}: {message}; {stored} events before it are stored");
+                let message =
+                    format!("line {number}: {message}; {stored} events before it are stored");
                 return Err(ApiError { code, message, hint });
             }
         }
@@ -289,14 +294,23 @@ pub(crate) fn sync(global: &Global, peer: Option<String>) -> Result<ExitCode, Ap
         add_up(&mut total, &item);
         Ok(())
     })?;
-    if global.json { output::json(&total)? } else { output::fields(&total)? }
+    if global.json {
+        output::json(&total)?
+    } else {
+        output::fields(&total)?
+    }
     Ok(ExitCode::Done)
 }
 
 /// Adds the numbers of one exchange to those of the others.
 fn add_up(total: &mut Value, item: &Value) {
-    let fields =
-        ["sent_events", "received_events", "bytes_sent", "bytes_received", "round_trips"];
+    if !item["unreachable"].is_null() {
+        let mut list = total["unreachable"].as_array().cloned().unwrap_or_default();
+        list.push(item["node"].clone());
+        total["unreachable"] = list.into();
+        return;
+    }
+    let fields = ["sent_events", "received_events", "bytes_sent", "bytes_received", "round_trips"];
     for field in fields {
         let sum = total[field].as_u64().unwrap_or(0) + item[field].as_u64().unwrap_or(0);
         total[field] = sum.into();
@@ -338,7 +352,9 @@ pub(crate) fn verify(global: &Global, rebuild: bool) -> Result<ExitCode, ApiErro
 /// The command line reference, from the arguments themselves.
 pub(crate) fn reference() -> Result<ExitCode, ApiError> {
     use clap::CommandFactory;
-    let mut text = String::from("# Command line reference\n\n<!-- Made by `quipu reference`; a test compares. -->\n");
+    let mut text = String::from(
+        "# Command line reference\n\n<!-- Made by `quipu reference`; a test compares. -->\n",
+    );
     let mut root = crate::cli::Cli::command();
     root.build();
     describe(&mut root, &mut text, "quipu");
