@@ -235,6 +235,8 @@ pub struct Node {
     waiting: apply::Waiting,
     met: BTreeMap<NodeKey, Met>,
     salts: blake3::OutputReader,
+    /// What the clock showed last.
+    seen_ms: u64,
 }
 
 /// Whether a step could be finished.
@@ -265,6 +267,7 @@ impl Node {
             waiting: apply::Waiting::default(),
             met: BTreeMap::new(),
             salts: blake3::Hasher::new_keyed(&entropy).finalize_xof(),
+            seen_ms: 0,
         }
     }
 
@@ -305,6 +308,7 @@ impl Node {
         input: Input,
         out: &mut Vec<Effect>,
     ) -> Result<(), H::Error> {
+        self.follow_clock(now_ms);
         if std::mem::take(&mut self.appending)
             && let Some(dag) = &mut self.dag
         {
@@ -343,6 +347,23 @@ impl Node {
             Input::Committed => self.push_live(now_ms, history, out)?,
         }
         self.run(now_ms, history, out)
+    }
+
+    /// When the clock was set back, deadlines go back with it: nobody waits for ten years.
+    fn follow_clock(&mut self, now_ms: u64) {
+        let back = self.seen_ms.saturating_sub(now_ms);
+        self.seen_ms = now_ms;
+        if back == 0 {
+            return;
+        }
+        for session in self.sessions.values_mut() {
+            session.deadline = session.deadline.saturating_sub(back);
+            let tips = &mut session.outgoing.tips_not_before;
+            *tips = tips.saturating_sub(back);
+            if let Some((at, _)) = &mut session.incoming.graft {
+                *at = at.saturating_sub(back);
+            }
+        }
     }
 
     /// Works through what is queued, until it is done or must wait for an append.
