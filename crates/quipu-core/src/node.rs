@@ -5,9 +5,14 @@
 //! calls again, commits once a turn, and holds back sends and replies until the commit: so nothing
 //! is told to anybody before it is durable here.
 
+mod access;
 mod apply;
+mod compare;
+mod exchange;
 mod local;
 mod peer;
+mod proof;
+mod refs;
 mod stream;
 
 use std::collections::{BTreeMap, VecDeque};

@@ -3,103 +3,27 @@
 use std::cell::Cell;
 use std::ops::Range;
 
-use ed25519_dalek::SigningKey;
-
 use super::peer::LOG;
+use super::proof::with_proofs;
+use super::refs::{Here, Known};
 use super::{Effect, LinkId, Node};
-use crate::codec::pack::{self, AUTHOR_PREFIX_BYTES, Context, PackError, Resolve, Shared};
+use crate::codec::pack::{self, Context, PackError};
 use crate::dag::Dag;
-use crate::event::{Event, is_signature_place, sign_id};
+use crate::event::Event;
 use crate::history::{History, Ordinal};
-use crate::id::{EventId, NodeKey};
 use crate::limits::{
-    FRAME_EVENTS_MAX, FRAME_PAYLOAD_BYTES, GRAFT_MS, SEND_WINDOW_BYTES, SIGNATURE_INTERVAL,
-    TIPS_MS, UNSIGNED_BYTES_MAX,
+    FRAME_EVENTS_MAX, FRAME_PAYLOAD_BYTES, GRAFT_MS, SEND_WINDOW_BYTES, TIPS_MS, UNSIGNED_BYTES_MAX,
 };
 use crate::sketch::Item;
 use crate::sync::frontier::{EndItem, Frontier};
 use crate::sync::message::{ENDS_MAX, Message, Range as WantRange, Refusal, Wanted};
-use crate::sync::session::{PeerHas, SessionState};
+use crate::sync::session::SessionState;
 
 /// Duplicates among live events after which a peer is asked to stop pushing them.
 const PRUNE_AFTER: u64 = 8;
 /// How often a session may send wrong signatures over references before it counts as a lie. Every
 /// time the events are asked for again with ids in full.
 const SPOILT_MAX: u8 = 4;
-
-/// What the writer of a batch may refer to: events that the peer holds.
-struct Known<'a, H> {
-    dag: &'a Dag,
-    frontier: &'a Frontier,
-    history: &'a H,
-    has: &'a PeerHas,
-}
-
-impl<H: History> Known<'_, H> {
-    fn is_held(&self, author: &NodeKey, seq: u64, ordinal: Ordinal) -> bool {
-        !self.has.plain
-            && ordinal < self.has.below
-            && self.has.above.get(author).is_none_or(|above| seq <= *above)
-    }
-}
-
-impl<H: History> Shared for Known<'_, H> {
-    fn shared(&self, id: &EventId) -> Option<(NodeKey, u64)> {
-        if self.has.plain || self.has.below == 0 {
-            return None;
-        }
-        let ordinal = self.history.find(LOG, id).ok()??;
-        let head = self.history.place(LOG, ordinal).ok()?.head;
-        let sure = self.is_held(&head.author, head.seq, ordinal)
-            && !self.dag.is_forked(&head.author)
-            && !self.dag.is_quarantined(id);
-        sure.then_some((head.author, head.seq))
-    }
-
-    fn author_is_shared(&self, author: &NodeKey) -> bool {
-        let prefix = &author.0[..AUTHOR_PREFIX_BYTES];
-        if self.has.plain || self.frontier.author_with_prefix(prefix) != Some(*author) {
-            return false;
-        }
-        let first = self.history.feed(LOG, author, 1..2).ok();
-        first
-            .and_then(|list| list.first().copied())
-            .is_some_and(|(_, o)| self.is_held(author, 1, o))
-    }
-}
-
-/// How the reader of a batch finds what it refers to.
-struct Here<'a, H> {
-    dag: Option<&'a Dag>,
-    frontier: &'a Frontier,
-    history: &'a H,
-    /// Whether anything was resolved.
-    referred: Cell<bool>,
-}
-
-impl<H: History> Resolve for Here<'_, H> {
-    fn id_at(&self, author: &NodeKey, seq: u64) -> Option<EventId> {
-        self.referred.set(true);
-        let dag = self.dag?;
-        let mut found = None;
-        for (_, ordinal) in self.history.feed(LOG, author, seq..seq.checked_add(1)?).ok()? {
-            let id = self.history.place(LOG, ordinal).ok()?.id;
-            if !dag.is_quarantined(&id) && found.replace(id).is_some() {
-                return None;
-            }
-        }
-        found
-    }
-
-    fn author_with_prefix(&self, prefix: &[u8]) -> Option<NodeKey> {
-        self.referred.set(true);
-        self.frontier.author_with_prefix(prefix)
-    }
-
-    fn id_at_position(&self, _position: u64) -> Option<EventId> {
-        None
-    }
-}
 
 impl Node {
     pub(super) fn on_writable<H: History>(
@@ -498,72 +422,4 @@ fn fitting(events: &[Event]) -> usize {
         bytes <= FRAME_PAYLOAD_BYTES
     });
     fits.count().max(1).min(events.len())
-}
-
-/// Of the signatures, keeps those that the reader needs. Where a feed ends without one, because what
-/// follows was kept aside, that follows as its proof, up to a signature.
-fn with_proofs<H: History>(
-    events: Vec<Event>,
-    dag: &Dag,
-    key: &SigningKey,
-    history: &H,
-    live: bool,
-) -> Result<Vec<Event>, H::Error> {
-    let own = key.verifying_key().to_bytes();
-    let mut proven = Vec::with_capacity(events.len());
-    for mut event in events {
-        if is_signature_place(event.header.seq) && event.signature.is_some() {
-            proven.push(event);
-            continue;
-        }
-        if !is_end(dag, &event) {
-            event.signature = None;
-            proven.push(event);
-            continue;
-        }
-        if event.signature.is_none() && event.header.author.0 == own {
-            event.signature = Some(sign_id(key, &event.id));
-        }
-        let proof = match event.signature {
-            Some(_) => Some(Vec::new()),
-            None => proof_of(&event, history)?,
-        };
-        // What cannot be proven is of no use to anybody, unless the rest is on its way.
-        if live || proof.is_some() {
-            proven.push(event);
-            proven.extend(proof.unwrap_or_default());
-        }
-    }
-    Ok(proven)
-}
-
-/// Events that are looked at for a proof: forks may make the search wide.
-const PROOF_EVENTS_MAX: usize = 1024;
-
-/// The events after one in its feed, up to the first with a signature, if there is one near.
-fn proof_of<H: History>(event: &Event, history: &H) -> Result<Option<Vec<Event>>, H::Error> {
-    let head = &event.header.head;
-    let from = head.seq.saturating_add(1);
-    let nearby = history.feed(LOG, &head.author, from..from.saturating_add(SIGNATURE_INTERVAL))?;
-    let mut branches: Vec<Vec<Event>> = Vec::new();
-    for (_, ordinal) in nearby.into_iter().take(PROOF_EVENTS_MAX) {
-        let next = history.event(LOG, ordinal)?;
-        let follows = |last: &EventId| next.header.prev == Some(*last);
-        let mut branch = match branches.iter().find(|b| b.last().is_some_and(|e| follows(&e.id))) {
-            Some(branch) => branch.clone(),
-            None if follows(&event.id) => Vec::new(),
-            None => continue,
-        };
-        let signed = next.signature.is_some();
-        branch.push(next);
-        if signed {
-            return Ok(Some(branch));
-        }
-        branches.push(branch);
-    }
-    Ok(None)
-}
-
-fn is_end(dag: &Dag, event: &Event) -> bool {
-    dag.ends_of(&event.header.author).iter().any(|end| end.id == event.id)
 }

@@ -1,0 +1,78 @@
+//! Which signatures travel with events.
+
+use ed25519_dalek::SigningKey;
+
+use super::peer::LOG;
+use crate::dag::Dag;
+use crate::event::{Event, is_signature_place, sign_id};
+use crate::history::History;
+use crate::id::EventId;
+use crate::limits::SIGNATURE_INTERVAL;
+
+/// Of the signatures, keeps those that the reader needs. Where a feed ends without one, because what
+/// follows was kept aside, that follows as its proof, up to a signature.
+pub(super) fn with_proofs<H: History>(
+    events: Vec<Event>,
+    dag: &Dag,
+    key: &SigningKey,
+    history: &H,
+    live: bool,
+) -> Result<Vec<Event>, H::Error> {
+    let own = key.verifying_key().to_bytes();
+    let mut proven = Vec::with_capacity(events.len());
+    for mut event in events {
+        if is_signature_place(event.header.seq) && event.signature.is_some() {
+            proven.push(event);
+            continue;
+        }
+        if !is_end(dag, &event) {
+            event.signature = None;
+            proven.push(event);
+            continue;
+        }
+        if event.signature.is_none() && event.header.author.0 == own {
+            event.signature = Some(sign_id(key, &event.id));
+        }
+        let proof = match event.signature {
+            Some(_) => Some(Vec::new()),
+            None => proof_of(&event, history)?,
+        };
+        // What cannot be proven is of no use to anybody, unless the rest is on its way.
+        if live || proof.is_some() {
+            proven.push(event);
+            proven.extend(proof.unwrap_or_default());
+        }
+    }
+    Ok(proven)
+}
+
+/// Events that are looked at for a proof: forks may make the search wide.
+const PROOF_EVENTS_MAX: usize = 1024;
+
+/// The events after one in its feed, up to the first with a signature, if there is one near.
+fn proof_of<H: History>(event: &Event, history: &H) -> Result<Option<Vec<Event>>, H::Error> {
+    let head = &event.header.head;
+    let from = head.seq.saturating_add(1);
+    let nearby = history.feed(LOG, &head.author, from..from.saturating_add(SIGNATURE_INTERVAL))?;
+    let mut branches: Vec<Vec<Event>> = Vec::new();
+    for (_, ordinal) in nearby.into_iter().take(PROOF_EVENTS_MAX) {
+        let next = history.event(LOG, ordinal)?;
+        let follows = |last: &EventId| next.header.prev == Some(*last);
+        let mut branch = match branches.iter().find(|b| b.last().is_some_and(|e| follows(&e.id))) {
+            Some(branch) => branch.clone(),
+            None if follows(&event.id) => Vec::new(),
+            None => continue,
+        };
+        let signed = next.signature.is_some();
+        branch.push(next);
+        if signed {
+            return Ok(Some(branch));
+        }
+        branches.push(branch);
+    }
+    Ok(None)
+}
+
+fn is_end(dag: &Dag, event: &Event) -> bool {
+    dag.ends_of(&event.header.author).iter().any(|end| end.id == event.id)
+}

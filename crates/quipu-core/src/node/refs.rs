@@ -1,0 +1,85 @@
+//! What packed events may refer to: events that both sides hold.
+
+use std::cell::Cell;
+
+use super::peer::LOG;
+use crate::codec::pack::{AUTHOR_PREFIX_BYTES, Resolve, Shared};
+use crate::dag::Dag;
+use crate::history::{History, Ordinal};
+use crate::id::{EventId, NodeKey};
+use crate::sync::frontier::Frontier;
+use crate::sync::session::PeerHas;
+
+/// What the writer of a batch may refer to: events that the peer holds.
+pub(super) struct Known<'a, H> {
+    pub(super) dag: &'a Dag,
+    pub(super) frontier: &'a Frontier,
+    pub(super) history: &'a H,
+    pub(super) has: &'a PeerHas,
+}
+
+impl<H: History> Known<'_, H> {
+    fn is_held(&self, author: &NodeKey, seq: u64, ordinal: Ordinal) -> bool {
+        !self.has.plain
+            && ordinal < self.has.below
+            && self.has.above.get(author).is_none_or(|above| seq <= *above)
+    }
+}
+
+impl<H: History> Shared for Known<'_, H> {
+    fn shared(&self, id: &EventId) -> Option<(NodeKey, u64)> {
+        if self.has.plain || self.has.below == 0 {
+            return None;
+        }
+        let ordinal = self.history.find(LOG, id).ok()??;
+        let head = self.history.place(LOG, ordinal).ok()?.head;
+        let sure = self.is_held(&head.author, head.seq, ordinal)
+            && !self.dag.is_forked(&head.author)
+            && !self.dag.is_quarantined(id);
+        sure.then_some((head.author, head.seq))
+    }
+
+    fn author_is_shared(&self, author: &NodeKey) -> bool {
+        let prefix = &author.0[..AUTHOR_PREFIX_BYTES];
+        if self.has.plain || self.frontier.author_with_prefix(prefix) != Some(*author) {
+            return false;
+        }
+        let first = self.history.feed(LOG, author, 1..2).ok();
+        first
+            .and_then(|list| list.first().copied())
+            .is_some_and(|(_, o)| self.is_held(author, 1, o))
+    }
+}
+
+/// How the reader of a batch finds what it refers to.
+pub(super) struct Here<'a, H> {
+    pub(super) dag: Option<&'a Dag>,
+    pub(super) frontier: &'a Frontier,
+    pub(super) history: &'a H,
+    /// Whether anything was resolved.
+    pub(super) referred: Cell<bool>,
+}
+
+impl<H: History> Resolve for Here<'_, H> {
+    fn id_at(&self, author: &NodeKey, seq: u64) -> Option<EventId> {
+        self.referred.set(true);
+        let dag = self.dag?;
+        let mut found = None;
+        for (_, ordinal) in self.history.feed(LOG, author, seq..seq.checked_add(1)?).ok()? {
+            let id = self.history.place(LOG, ordinal).ok()?.id;
+            if !dag.is_quarantined(&id) && found.replace(id).is_some() {
+                return None;
+            }
+        }
+        found
+    }
+
+    fn author_with_prefix(&self, prefix: &[u8]) -> Option<NodeKey> {
+        self.referred.set(true);
+        self.frontier.author_with_prefix(prefix)
+    }
+
+    fn id_at_position(&self, _position: u64) -> Option<EventId> {
+        None
+    }
+}
