@@ -49,7 +49,7 @@ impl Dag {
         std::mem::take(&mut self.dirty)
     }
 
-    /// The digest of the log: BLAKE3, itself a Merkle tree, over [`DIGEST_CONTEXT`] and the sorted
+    /// The digest of the log: BLAKE3, itself a Merkle tree, over [`DIGEST_CONTEXT`](super::DIGEST_CONTEXT) and the sorted
     /// ids of all feed ends. Equal digests mean equal history, because an id covers its past.
     pub fn digest(&mut self) -> LogDigest {
         if let Some(digest) = self.digest {
