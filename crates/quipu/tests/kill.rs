@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use common::{Machine, agree, temp};
 
 /// Events in one request: several turns' worth, so that kills hit all stages of a write.
-const BATCH_EVENTS: usize = 150;
+const BATCH_EVENTS: usize = 60;
 
 /// A small generator, so that a run can be told from the numbers it printed.
 fn next(state: &mut u64) -> u64 {
@@ -27,7 +27,7 @@ fn write_until(stop: &AtomicBool, name: &'static str, root: &std::path::Path) ->
     while !stop.load(Ordering::Relaxed) {
         acknowledged.extend(writer.write_if_possible(&format!("batch{batch}"), BATCH_EVENTS));
         batch += 1;
-        std::thread::sleep(Duration::from_millis(20));
+        std::thread::sleep(Duration::from_millis(100));
     }
     acknowledged
 }

@@ -56,8 +56,8 @@ fn write(
     let tips = client.one(Request::Frontier)?;
     writer.begin(&tips)?;
     let mut events = 0;
-    let request =
-        Request::Log { kind: None, author: None, limit: None, reverse: false, proof: true };
+    let proof = matches!(format, ExportFormat::Ndjson | ExportFormat::Car);
+    let request = Request::Log { kind: None, author: None, limit: None, reverse: false, proof };
     client.ask(request, &mut |item| {
         events += 1;
         bar.set_position(events);

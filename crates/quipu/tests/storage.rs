@@ -1,0 +1,180 @@
+//! Bad disks: cut files, flipped bytes, a full disk, a second process.
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use common::{Machine, agree, copy_dir, finish, program, skip, temp, uuid};
+
+fn active_file(machine: &Machine) -> PathBuf {
+    let of_store = |path: &PathBuf| path.extension().is_some_and(|e| e == "active");
+    machine.store_files().into_iter().find(of_store).expect("an active file")
+}
+
+#[test]
+fn cut_at_any_byte() {
+    let temp = temp();
+    let a = Machine::found("a", temp.path());
+    for n in 0..12 {
+        a.emit(&format!("number {n}"));
+    }
+    let file = active_file(&a);
+    let whole = std::fs::read(&file).unwrap();
+    let order = a.log_ids();
+    let backup = temp.path().join("backup");
+    copy_dir(&a.dir, &backup);
+    let mut held_before = 0;
+    for step in 0..20 {
+        // From the end of the first frame to the whole file.
+        let length = 700 + (whole.len() - 700) * step / 19;
+        std::fs::remove_dir_all(&a.dir).unwrap();
+        copy_dir(&backup, &a.dir);
+        std::fs::write(&file, &whole[..length]).unwrap();
+        let ran = a.try_run(["verify"]);
+        if ran.code == 6 {
+            // So little was left that the root is gone: it says what to do.
+            assert!(ran.stderr.contains("hint"), "{}", ran.stderr);
+            continue;
+        }
+        a.verify_clean();
+        let held = a.log_ids();
+        assert_eq!(held, order[..held.len()], "what is left is what came first");
+        assert!(held.len() >= held_before, "more bytes, fewer events");
+        held_before = held.len();
+        a.emit("going on");
+        a.verify_clean();
+    }
+    assert_eq!(held_before, order.len());
+}
+
+#[test]
+fn a_flipped_byte_is_found_and_repaired() {
+    let temp = temp();
+    let mut a = Machine::found("a", temp.path());
+    let ticket = a.serve();
+    a.write("events", 200);
+    let b = Machine::joined("b", temp.path(), &ticket);
+    for n in 0..5 {
+        b.emit(&format!("frame {n}"));
+    }
+    b.one(["sync"]);
+    let digest = a.digest();
+    let file = active_file(&b);
+    let mut bytes = std::fs::read(&file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0x20;
+    std::fs::write(&file, &bytes).unwrap();
+    for command in ["status", "verify", "log", "serve"] {
+        let ran = b.try_run([command]);
+        let error = ran.fails(6);
+        assert!(error.contains("damaged") && error.contains("quipu verify --rebuild"), "{error}");
+    }
+    let ran = b.try_run(["verify", "--rebuild"]);
+    assert!([0, 1].contains(&ran.code), "{} {}", ran.stdout, ran.stderr);
+    assert_eq!(ran.items()[0]["rebuilt"], true);
+    b.verify_clean();
+    // What could not be saved comes back from the others.
+    b.one(["sync"]);
+    agree(&[&a, &b]);
+    assert_eq!(a.digest(), digest);
+    b.verify_clean();
+}
+
+/// Runs a script with a small file system of its own at `disk`; none if that is not possible here.
+fn with_small_disk(root: &Path, kilobytes: u32) -> Option<SmallDisk> {
+    let disk = root.join("disk");
+    std::fs::create_dir_all(&disk).unwrap();
+    let mounted = Command::new("mount")
+        .args(["-t", "tmpfs", "-o", &format!("size={kilobytes}k"), "tmpfs"])
+        .arg(&disk)
+        .stderr(Stdio::null())
+        .status();
+    mounted.is_ok_and(|status| status.success()).then_some(SmallDisk(disk))
+}
+
+struct SmallDisk(PathBuf);
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        drop(Command::new("umount").arg("-l").arg(&self.0).status());
+    }
+}
+
+#[test]
+fn a_full_disk() {
+    let temp = temp();
+    let Some(disk) = with_small_disk(temp.path(), 1024) else {
+        return skip("no tmpfs can be mounted here");
+    };
+    let ballast = disk.0.join("ballast");
+    std::fs::write(&ballast, vec![0; 256 << 10]).unwrap();
+    let mut a = Machine::found("disk/a", temp.path());
+    let mut acknowledged = Vec::new();
+    let payload = format!("\"{}\"", "x".repeat(20_000));
+    // Once without a daemon, once with one.
+    for served in [false, true] {
+        if served {
+            a.daemon_log();
+            std::fs::create_dir_all(temp.path().join("disk")).unwrap();
+            a.serve();
+        }
+        let ran = loop {
+            let ran = a.try_run(["emit", "app.note", &payload]);
+            acknowledged.extend(ran.items().iter().map(uuid));
+            if ran.code != 0 {
+                break ran;
+            }
+            assert!(acknowledged.len() < 10_000);
+        };
+        let error = ran.fails(6);
+        assert!(error.contains("full"), "{error}");
+        assert!(error.contains("hint"), "{error}");
+        a.kill();
+        std::fs::remove_file(&ballast).ok();
+        a.holds(&acknowledged);
+        a.verify_clean();
+        if !served {
+            acknowledged.push(a.emit("there is room again"));
+        }
+    }
+}
+
+#[test]
+fn one_process_at_a_time() {
+    let temp = temp();
+    let mut a = Machine::found("a", temp.path());
+    // Two commands without a daemon: one waits for the other.
+    let ids: Vec<String> = std::thread::scope(|scope| {
+        let a = &a;
+        let threads: Vec<_> = (0..6)
+            .map(|n| scope.spawn(move || a.write(&format!("at once {n}"), 100)))
+            .collect();
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    });
+    assert_eq!(ids.len(), 600);
+    a.holds(&ids);
+    assert_eq!(a.status()["equivocations"], serde_json::json!([]));
+    // With a daemon: commands go to it.
+    a.serve();
+    let through = a.emit("through the daemon");
+    let second = a.try_run(["serve"]);
+    let error = second.fails(6);
+    assert!(error.contains("already answers") && error.contains("hint"), "{error}");
+    a.holds(&[through]);
+    // The store itself is taken: rebuilding says so.
+    let error = a.try_run(["verify", "--rebuild"]);
+    assert!(error.fails(6).contains(&format!("pid {}", a.pid())), "{}", error.stderr);
+    a.verify_clean();
+}
+
+#[test]
+fn a_directory_that_cannot_be_written() {
+    let temp = temp();
+    let file = temp.path().join("file");
+    std::fs::write(&file, "no directory").unwrap();
+    let mut command = program(temp.path());
+    command.arg("--dir").arg(&file).args(["init", "--domain", "x"]);
+    let ran = finish(command, b"");
+    assert!(ran.fails(6).starts_with("error: "), "{}", ran.stderr);
+}
