@@ -22,7 +22,7 @@ fn main() {
                 ..Options::default()
             },
         ) {
-            Ok(report) => println!("{}{report:#?}", table(&[report.clone()])),
+            Ok(report) => println!("{}{report:#?}", table(std::slice::from_ref(&report))),
             Err(failure) => println!("{failure}"),
         },
         Some(to) => {

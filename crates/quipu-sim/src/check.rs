@@ -1,6 +1,6 @@
 //! Checkers: what must hold at any time, and what must hold once all trouble is over.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use quipu_core::event::{Log, LogSeq};
 use quipu_core::history::History;
@@ -8,6 +8,7 @@ use quipu_core::id::{EventId, LogDigest, Subject};
 use quipu_node::Driver;
 use quipu_store::{Disk, FaultyDisk, Store};
 
+use crate::explain::aside;
 use crate::machine::{Machine, SimClock, SimDriver, SimLinks};
 use crate::plan::SECOND;
 use crate::report::{Finding, Sabotage};
@@ -169,31 +170,6 @@ impl World {
         Ok(())
     }
 
-    fn not_converged(&mut self) -> Finding {
-        let members = self.members();
-        let mut text = String::new();
-        for member in members {
-            let machine = &mut self.machines[member];
-            let Some(driver) = machine.driver.as_mut() else { continue };
-            let digest = driver.node_mut().digest();
-            let node = driver.node();
-            let (held, aside, leaves) = node
-                .dag()
-                .map_or((0, 0, 0), |dag| (dag.held(), dag.quarantined().len(), dag.leaf_count()));
-            text += &format!(
-                "\n  machine {member} {}: digest {digest:?}, held {held}, aside {aside}, leaves {leaves}, waiting {}, idle {}, peers {:?}",
-                machine.node.short(),
-                node.waiting(),
-                node.is_idle(),
-                node.peers()
-                    .iter()
-                    .map(|(peer, state, _)| (peer.short(), *state))
-                    .collect::<Vec<_>>(),
-            );
-        }
-        Finding::new("no agreement in time", text)
-    }
-
     /// Everything that must hold once all agree.
     pub(crate) fn check_all(&mut self) -> Result<(), Finding> {
         let members = self.members();
@@ -281,6 +257,7 @@ impl World {
 
     /// No byte of an erased payload is on any disk of a member.
     fn check_erased(&self, members: &[usize]) -> Result<(), Finding> {
+        let disturbed = self.ledger.all_disturbed();
         let mut tokens = BTreeMap::new();
         for one in &self.ledger.acknowledged {
             tokens.extend(one.token.map(|token| (one.id, token)));
@@ -292,6 +269,11 @@ impl World {
                 |id: &EventId| self.holds(*member, id) == Some(true) && !dag.is_quarantined(id);
             for erasure in &self.ledger.erasures {
                 if !counts(&erasure.event) || !counts(&erasure.target) {
+                    continue;
+                }
+                // An erasure that is kept as an ancestor only erases nothing.
+                let author = self.machines[erasure.machine].node;
+                if disturbed.contains(&author) && !dag.is_erased(&erasure.target) {
                     continue;
                 }
                 if let Some(text) =
@@ -365,29 +347,6 @@ impl World {
         }
         self.converge()
     }
-}
-
-/// In what two machines differ as to what is kept aside.
-fn aside(a: Option<&SimDriver>, b: Option<&SimDriver>) -> String {
-    let (Some(a), Some(b)) = (a, b) else { return String::new() };
-    let (Some(one), Some(other)) = (a.node().dag(), b.node().dag()) else { return String::new() };
-    let (one, other) = (one.quarantined(), other.quarantined());
-    let place = |id: &EventId| match a.held().find(LOG, id).ok().flatten() {
-        Some(ordinal) => a.held().place(LOG, ordinal).ok().map(|place| {
-            format!("{id:?} of {} seq {} #{ordinal}", place.head.author.short(), place.head.seq)
-        }),
-        None => None,
-    };
-    let list = |from: &BTreeSet<EventId>, without: &BTreeSet<EventId>| -> Vec<String> {
-        from.difference(without).filter_map(place).take(5).collect()
-    };
-    format!(
-        "{} and {} kept aside, only first {:?}, only second {:?}",
-        one.len(),
-        other.len(),
-        list(one, other),
-        list(other, one)
-    )
 }
 
 /// The first thing that a full check of a store finds. What is kept aside needs no proof: it goes

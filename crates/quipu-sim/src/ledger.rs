@@ -38,6 +38,7 @@ pub(crate) struct Acknowledged {
 pub(crate) struct Erasure {
     pub(crate) target: EventId,
     pub(crate) event: EventId,
+    pub(crate) machine: usize,
 }
 
 /// All promises.
@@ -71,6 +72,12 @@ impl Ledger {
     /// Notes that the membership of one depends on that of another.
     pub(crate) fn granted(&mut self, by: NodeKey, node: NodeKey) {
         self.grants.insert((by, node));
+    }
+
+    /// Notes that a machine may have forgotten whom it made members.
+    pub(crate) fn disturb_grants_of(&mut self, by: NodeKey) {
+        let of = self.grants.iter().filter(|(granter, _)| *granter == by).map(|(_, node)| *node);
+        self.disturbed.extend(of.collect::<Vec<_>>());
     }
 
     /// Authors whose events may end up not counting: those about whom something was decided, and

@@ -111,6 +111,14 @@ impl Tools<'_> {
             // Two events at one place, or very many.
             8 => (0..2).map(|_| self.event(|_| {})).collect(),
             9 => (0..SIBLINGS).map(|_| self.event(|_| {})).collect(),
+            _ => self.more_events(kind),
+        }
+    }
+
+    /// The rest of the lies.
+    fn more_events(&mut self, kind: u64) -> Vec<Event> {
+        let victim = self.victim;
+        match kind {
             // A decision that its author may not take.
             10 => {
                 let decision = quipu_core::domain::Decision::Remove { node: victim };

@@ -12,6 +12,7 @@
 
 mod check;
 mod crowd;
+mod explain;
 mod ledger;
 mod liar;
 mod machine;

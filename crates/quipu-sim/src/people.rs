@@ -10,7 +10,7 @@ use quipu_core::node::{Command, CommandError, Input, Reply, RequestId};
 use quipu_core::sync::message::{InviteProof, invite_message};
 use quipu_core::value::{self, Value};
 
-use crate::ledger::{Pending, Token};
+use crate::ledger::{Erasure, Pending, Token};
 use crate::machine::Part;
 use crate::plan::{MS, SECOND};
 use crate::report::Finding;
@@ -269,7 +269,7 @@ impl World {
                 Pending::Decide if honest => self.ledger.acknowledge(last, machine, None),
                 Pending::Erase(target) if honest => {
                     self.ledger.acknowledge(last, machine, None);
-                    self.ledger.erasures.push(crate::ledger::Erasure { target, event: last });
+                    self.ledger.erasures.push(Erasure { target, event: last, machine });
                 }
                 Pending::Invite { newcomer, proof } => self.join(machine, newcomer, *proof)?,
                 Pending::Crowd => self.import_crowd(machine, last),

@@ -234,6 +234,7 @@ const TEXTS: &[&str] = texts![
     "hostile-peers",
     "unprovable-run",
     "lossy-links",
+    "everybody-apart",
     "many-leaves",
     "many-machines",
     "random",

@@ -168,16 +168,15 @@ impl World {
     /// A machine stopped because its disk refused.
     pub(crate) fn stopped(&mut self, machine: usize, error: &DriverError) -> Result<(), Finding> {
         let seed = self.rng.next();
-        let expected = match error {
-            DriverError::Store(StoreError::Full { .. }) => true,
-            DriverError::Store(StoreError::Io { .. } | StoreError::Poisoned { .. }) => true,
-            _ => false,
-        };
-        if !expected {
+        let full = matches!(error, DriverError::Store(StoreError::Full { .. }));
+        let refused = matches!(
+            error,
+            DriverError::Store(StoreError::Io { .. } | StoreError::Poisoned { .. })
+        );
+        if !full && !refused {
             return Err(Finding::new("a machine stopped", format!("machine {machine}: {error}")));
         }
         let disk = self.machines[machine].disk.clone();
-        let full = matches!(error, DriverError::Store(StoreError::Full { .. }));
         disk.set_faults(Faults::default());
         if !full || self.rng.permille(300) {
             disk.crash(seed);
@@ -201,6 +200,7 @@ impl World {
         let life = on.life;
         self.at(self.now + SECOND, Happening::Restart { machine, life });
         self.ledger.restored.insert(machine);
+        self.ledger.disturb_grants_of(self.machines[machine].node);
         for id in before {
             let held = |m: &&crate::machine::Machine| {
                 m.index != machine

@@ -109,19 +109,7 @@ impl World {
         let mut machines: Vec<Machine> = (0..plan.machines)
             .map(|index| Machine::new(index, seed, store_options(&plan)))
             .collect();
-        for machine in &mut machines {
-            let reach = plan.faults.skew_ms.draw(&mut rng) as i64;
-            let drift = plan.faults.drift_ppm.draw(&mut rng) as i64;
-            let sign = if rng.permille(500) { 1 } else { -1 };
-            machine.skew.offset_ms = sign * reach;
-            machine.skew.drift_ppm = sign * drift;
-            machine.part = match machine.index {
-                index if plan.hostile.contains(&index) => Part::Liar,
-                index if plan.backdaters.contains(&index) => Part::Backdater,
-                _ => Part::Honest,
-            };
-            machine.enrolled = !plan.late.contains(&machine.index);
-        }
+        machines.iter_mut().for_each(|machine| cast(machine, &plan, &mut rng));
         let founder = &mut machines[0];
         let parameters = Parameters {
             name: "simulation".to_owned(),
@@ -412,6 +400,21 @@ impl World {
         self.run_until(next)?;
         Ok(self.now < end)
     }
+}
+
+/// Gives a machine its part and its clock.
+fn cast(machine: &mut Machine, plan: &Plan, rng: &mut Rng) {
+    let reach = plan.faults.skew_ms.draw(rng) as i64;
+    let drift = plan.faults.drift_ppm.draw(rng) as i64;
+    let sign = if rng.permille(500) { 1 } else { -1 };
+    machine.skew.offset_ms = sign * reach;
+    machine.skew.drift_ppm = sign * drift;
+    machine.part = match machine.index {
+        index if plan.hostile.contains(&index) => Part::Liar,
+        index if plan.backdaters.contains(&index) => Part::Backdater,
+        _ => Part::Honest,
+    };
+    machine.enrolled = !plan.late.contains(&machine.index);
 }
 
 fn store_options(plan: &Plan) -> StoreOptions {

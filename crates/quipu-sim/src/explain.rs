@@ -1,0 +1,97 @@
+//! What to tell people of a finding.
+
+use std::collections::BTreeSet;
+
+use quipu_core::event::Log;
+use quipu_core::history::History;
+use quipu_core::id::EventId;
+
+use crate::machine::SimDriver;
+use crate::report::Finding;
+use crate::world::World;
+
+const LOG: Log = Log::Internal;
+
+impl World {
+    /// Why machines do not agree, as far as can be told.
+    pub(crate) fn not_converged(&mut self) -> Finding {
+        let members = self.members();
+        let mut text = String::new();
+        for member in members.clone() {
+            let machine = &mut self.machines[member];
+            let Some(driver) = machine.driver.as_mut() else { continue };
+            let digest = driver.node_mut().digest();
+            let node = driver.node();
+            let (held, aside, leaves) = node
+                .dag()
+                .map_or((0, 0, 0), |dag| (dag.held(), dag.quarantined().len(), dag.leaf_count()));
+            text += &format!(
+                "\n  machine {member} {}: digest {digest:?}, held {held}, aside {aside}, leaves {leaves}, waiting {}, idle {}, peers {:?}",
+                machine.node.short(),
+                node.waiting(),
+                node.is_idle(),
+                node.peers()
+                    .iter()
+                    .map(|(peer, state, _)| (peer.short(), *state))
+                    .collect::<Vec<_>>(),
+            );
+        }
+        for pair in members.windows(2) {
+            text += &self.lacking(pair[0], pair[1]);
+            text += &self.lacking(pair[1], pair[0]);
+        }
+        Finding::new("no agreement in time", text)
+    }
+
+    /// The first event that counts on one machine and is not held by another, and why it may not
+    /// get there.
+    fn lacking(&self, here: usize, there: usize) -> String {
+        let (Some(own), Some(other)) = (&self.machines[here].driver, &self.machines[there].driver)
+        else {
+            return String::new();
+        };
+        let Some(dag) = other.node().dag() else { return String::new() };
+        let lacks = |id: &EventId| own.held().find(LOG, id).ok().flatten().is_none();
+        for ordinal in 0..other.held().count(LOG) {
+            let Ok(event) = other.held().event(LOG, ordinal) else { continue };
+            if dag.is_quarantined(&event.id) || !lacks(&event.id) {
+                continue;
+            }
+            let head = &event.header.head;
+            let missing = head.links().filter(|link| lacks(link)).count();
+            return format!(
+                "\n  machine {here} lacks {:?} of {}, seq {}, #{ordinal} of machine {there}, kind {}, signed {}, {missing} links missing, an end there {}",
+                event.id,
+                head.author.short(),
+                head.seq,
+                head.kind,
+                event.signature.is_some(),
+                dag.ends_of(&head.author).iter().any(|end| end.id == event.id),
+            );
+        }
+        String::new()
+    }
+}
+
+/// In what two machines differ as to what is kept aside.
+pub(crate) fn aside(a: Option<&SimDriver>, b: Option<&SimDriver>) -> String {
+    let (Some(a), Some(b)) = (a, b) else { return String::new() };
+    let (Some(one), Some(other)) = (a.node().dag(), b.node().dag()) else { return String::new() };
+    let (one, other) = (one.quarantined(), other.quarantined());
+    let place = |id: &EventId| match a.held().find(LOG, id).ok().flatten() {
+        Some(ordinal) => a.held().place(LOG, ordinal).ok().map(|place| {
+            format!("{id:?} of {} seq {} #{ordinal}", place.head.author.short(), place.head.seq)
+        }),
+        None => None,
+    };
+    let list = |from: &BTreeSet<EventId>, without: &BTreeSet<EventId>| -> Vec<String> {
+        from.difference(without).filter_map(place).take(5).collect()
+    };
+    format!(
+        "{} and {} kept aside, only first {:?}, only second {:?}",
+        one.len(),
+        other.len(),
+        list(one, other),
+        list(other, one)
+    )
+}
