@@ -42,6 +42,7 @@ function showOf (event) {
   const { payload_block: block, signature, ...fields } = event
   return {
     ...fields,
+    domain: event.domain ?? event.uuid,
     payload: dagJson(splitPayload(unhex(block))[1]),
     block: base64(bodyOf(event)),
     payload_block: base64(unhex(block)),
@@ -97,17 +98,25 @@ async function car (what, ok, blocks, roots, ...args) {
   expect(`CAR, ${what}`, ok, 'verify-car.mjs', [path, ...args])
 }
 const bodies = log.map(bodyOf)
+const signatures = log.filter(({ signature }) => signature !== null)
+  .map(({ uuid, signature }) => [CID.parse(uuid), unhex(signature)])
+const signed = (pairs) => dagCbor.encode({ signatures: pairs })
 const payloads = log.map(({ payload_block: block }) => unhex(block))
-const distinct = [...new Map(payloads.map((block) => [String(cidOf(block)), block])).values()]
+const values = [...new Map(payloads.map((block) => [String(cidOf(block)), block])).values()]
+const distinct = [signed(signatures), ...values]
 const tips = vectors.vectors.find(({ name }) => name === 'small-log').feed_ends
 await car('whole', true, [...bodies, ...distinct], tips)
-await car('without a payload', true, [...bodies, ...distinct.slice(1)], tips)
-await car('without a payload that is required', false, [...bodies, ...distinct.slice(1)], tips, '--payloads-required')
+await car('without a payload', true, [...bodies, signed(signatures), ...values.slice(1)], tips)
+await car('without a payload that is required', false, [...bodies, signed(signatures), ...values.slice(1)], tips, '--payloads-required')
 await car('without an event', false, [...bodies.slice(0, 2), ...bodies.slice(3), ...distinct], tips)
 await car('an event twice', false, [...bodies, bodies[0], ...distinct], tips)
 await car('a payload of nobody', false, [...bodies, ...distinct, dagCbor.encode([new Uint8Array(8), 'stray'])], tips)
 await car('roots that are not the tips', false, [...bodies, ...distinct], [log[0].uuid])
 await car('without the root event', false, [...bodies.slice(1), ...distinct], tips)
+await car('two blocks of signatures', true, [...bodies, signed(signatures.slice(1)), signed(signatures.slice(0, 1)), ...values], tips)
+await car('without signatures', false, [...bodies, ...values], tips)
+await car('without the last signature', false, [...bodies, signed(signatures.slice(0, -1)), ...values], tips)
+await car('a signature of another event', false, [...bodies, signed([[signatures[0][0], signatures[1][1]], ...signatures.slice(1)]), ...values], tips)
 const bytes = await carOf([...bodies, ...distinct], tips.map((tip) => CID.parse(tip)))
 bytes[bytes.length - 1] ^= 1
 writeFileSync(path, bytes)

@@ -102,7 +102,7 @@ pub(crate) enum Command {
         #[arg(required_unless_present = "batch")]
         kind: Option<String>,
         /// JSON, @FILE, or - for standard input.
-        #[arg(conflicts_with = "batch")]
+        #[arg(conflicts_with = "batch", allow_negative_numbers = true)]
         payload: Option<String>,
         /// A file (or -) with a line {"kind":..,"payload":..} for each event.
         #[arg(long, value_name = "FILE", conflicts_with = "kind")]

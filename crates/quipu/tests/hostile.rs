@@ -53,9 +53,13 @@ fn random_bytes_to_every_port() {
     let answers = std::thread::spawn(move || {
         let mut line = String::new();
         reader.read_line(&mut line).unwrap_or(0);
+        std::io::copy(&mut reader, &mut std::io::sink()).unwrap_or(0);
         line
     });
-    let sent = std::thread::spawn(move || drop(stream.write_all(&random_bytes(10 << 20))));
+    let sent = std::thread::spawn(move || {
+        stream.write_all(&random_bytes(10 << 20)).unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+    });
     let first = answers.join().unwrap();
     assert!(first.contains("error"), "{first}");
     sent.join().unwrap();

@@ -112,6 +112,8 @@ impl Api {
     pub(super) fn verify(&self, sink: Sink<'_>) -> Result<(), ApiError> {
         let value = self.read(|machine| {
             let store = machine.driver.held().store().ok_or_else(nothing_held)?;
+            // A store whose only commit was cut is whole, but holds nothing: that is not "clean".
+            dag(machine)?;
             let report = store.verify(&mut |_, _| ());
             let problems: Vec<Value> = report
                 .problems
@@ -137,7 +139,8 @@ impl Api {
 }
 
 pub(super) fn nothing_held() -> ApiError {
-    ApiError::not_found("this machine holds nothing of its domain yet").hint("quipu join TICKET")
+    ApiError::not_found("this machine holds nothing of its domain yet")
+        .hint("quipu sync, or quipu join TICKET")
 }
 
 pub(super) fn dag(machine: &Machine) -> Result<&Dag, ApiError> {
