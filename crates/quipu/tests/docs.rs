@@ -80,9 +80,13 @@ fn conformance_names_only_tests_that_exist() {
     // Tests are named in code spans, as paths or plain names with at least two underscores.
     for span in text.split('`').skip(1).step_by(2) {
         let name = span.rsplit("::").next().unwrap_or(span);
-        let is_name = name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+        let is_name =
+            name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
         let looks = is_name && (span.contains("::") || name.matches('_').count() >= 2);
-        if looks && !sources.contains(&format!("fn {name}(")) && !sources.contains(&format!("mod {name}")) {
+        if looks
+            && !sources.contains(&format!("fn {name}("))
+            && !sources.contains(&format!("mod {name}"))
+        {
             missing.push(span);
         }
         let is_path = span.contains('/') && !span.contains(' ') && !span.contains('*');

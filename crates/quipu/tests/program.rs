@@ -16,7 +16,8 @@ fn the_demo_ends_with_one_digest() {
     assert_eq!(ran.code, 0, "{}\n{}", ran.stdout, ran.stderr);
     let last = ran.stdout.lines().last().unwrap();
     assert!(last.len() == 64 && last.bytes().all(|b| b.is_ascii_hexdigit()), "{last}");
-    let left: Vec<_> = std::fs::read_dir(temp.path()).unwrap().flatten().map(|e| e.path()).collect();
+    let left: Vec<_> =
+        std::fs::read_dir(temp.path()).unwrap().flatten().map(|e| e.path()).collect();
     assert!(left.iter().all(|path| !path.to_string_lossy().contains("quipu-demo")), "{left:?}");
 }
 
@@ -38,7 +39,9 @@ fn a_closed_pipe_is_no_error() {
                 .spawn()
                 .unwrap();
             let mut line = String::new();
-            BufReader::with_capacity(16, child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+            BufReader::with_capacity(16, child.stdout.take().unwrap())
+                .read_line(&mut line)
+                .unwrap();
             assert!(!line.is_empty());
             let output = child.wait_with_output().unwrap();
             let stderr = String::from_utf8_lossy(&output.stderr);
@@ -53,7 +56,8 @@ fn narrow_terminals_and_pipes() {
     let temp = temp();
     let mut a = Machine::found("a", temp.path());
     a.serve();
-    for arguments in [&["members"][..], &["frontier"], &["status"], &["log"], &["doctor"], &["id"]] {
+    for arguments in [&["members"][..], &["frontier"], &["status"], &["log"], &["doctor"], &["id"]]
+    {
         for columns in ["40", "0", "nonsense", "65535"] {
             let mut command = a.command();
             command.args(arguments).env("COLUMNS", columns);

@@ -155,9 +155,8 @@ fn one_process_at_a_time() {
     // Two commands without a daemon: one waits for the other.
     let ids: Vec<String> = std::thread::scope(|scope| {
         let a = &a;
-        let threads: Vec<_> = (0..6)
-            .map(|n| scope.spawn(move || a.write(&format!("at once {n}"), 100)))
-            .collect();
+        let threads: Vec<_> =
+            (0..6).map(|n| scope.spawn(move || a.write(&format!("at once {n}"), 100))).collect();
         threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
     });
     assert_eq!(ids.len(), 600);
