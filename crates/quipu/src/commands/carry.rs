@@ -135,8 +135,7 @@ fn import(
     }
     let bar = output::progress(global.quiet, None, "events");
     let mut bytes = head.len() as u64;
-    loop {
-        let Some(packed) = read_record(&mut reader).map_err(cut)? else { break };
+    while let Some(packed) = read_record(&mut reader).map_err(cut)? {
         bytes += 4 + packed.len() as u64 + CHECK_BYTES as u64;
         let item = client.one(Request::ImportPack { packed: BASE64.encode(&packed) })?;
         bar.inc(item["events"].as_u64().unwrap_or(0));
