@@ -4,7 +4,7 @@ mod common;
 
 use std::path::{Path, PathBuf};
 
-use common::{files_under, finish, program, skip, temp};
+use common::{files_under, finish, program, temp};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
@@ -59,11 +59,11 @@ fn ids_in(text: &str) -> Vec<String> {
 #[test]
 fn every_requirement_has_a_row() {
     let conformance = ids_in(&document("conformance.md"));
-    let Ok(spec) = std::fs::read_to_string(root().join("../shared/spec/requirements.md")) else {
-        return skip("the requirements are not part of this repository");
-    };
-    let missing: Vec<String> =
-        ids_in(&spec).into_iter().filter(|id| !conformance.contains(id)).collect();
+    let families =
+        [("EVT", 13), ("LOG", 10), ("ART", 9), ("DOM", 9), ("PEL", 11), ("MESH", 10), ("USE", 5)];
+    let all =
+        families.iter().flat_map(|(name, last)| (1..=*last).map(move |n| format!("{name}-{n}")));
+    let missing: Vec<String> = all.filter(|id| !conformance.contains(id)).collect();
     assert!(missing.is_empty(), "docs/conformance.md has no row for {missing:?}");
 }
 
