@@ -55,6 +55,10 @@ impl History for Memory {
         Ok(of.map(|(event, ordinal)| (event.header.seq, ordinal)).collect())
     }
 
+    fn proof(&self, _log: Log, _end: &EventId) -> Result<Option<Vec<Event>>, Infallible> {
+        Ok(None)
+    }
+
     fn outline(&self, log: Log) -> Result<Outline, Infallible> {
         let events = self.slice(log, 0..self.count(log));
         let mut outline = Outline::default();

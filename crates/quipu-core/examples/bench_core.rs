@@ -73,6 +73,10 @@ impl History for Memory {
         let end = (seqs.end.max(1) - 1).min(feed.len() as u64) as usize;
         Ok((start as u64 + 1..).zip(feed[start..end.max(start)].iter().copied()).collect())
     }
+    fn proof(&self, _log: Log, _end: &EventId) -> Result<Option<Vec<Event>>, Infallible> {
+        Ok(None)
+    }
+
     fn outline(&self, _log: Log) -> Result<Outline, Infallible> {
         Ok(Outline::default())
     }

@@ -100,6 +100,14 @@ impl Head {
         self.parents.is_empty() && self.prev.is_none()
     }
 
+    /// Whether this is the place before that one in the same feed. That the other names this
+    /// event as its `prev` is for the caller to see.
+    pub fn precedes(&self, next: &Head) -> bool {
+        self.author == next.author
+            && self.log == next.log
+            && self.seq.checked_add(1) == Some(next.seq)
+    }
+
     /// `parents` and `prev`, each once. "Past" and "leaf" are defined over these.
     pub fn links(&self) -> impl Iterator<Item = &EventId> {
         let extra = self.prev.as_ref().filter(|prev| self.parents.binary_search(prev).is_err());
@@ -299,9 +307,8 @@ pub fn verify_run(run: Vec<Event>, all: bool) -> Result<Vec<VerifiedEvent>, Auth
     let Some(last) = run.last() else { return Ok(Vec::new()) };
     let signature = last.signature.ok_or(AuthenticityError::Unsigned(last.id))?;
     for pair in run.windows(2) {
-        let chained = pair[1].header.prev == Some(pair[0].id)
-            && pair[1].header.author == pair[0].header.author
-            && pair[1].header.log == pair[0].header.log;
+        let chained =
+            pair[1].header.prev == Some(pair[0].id) && pair[0].header.precedes(&pair[1].header);
         if !chained {
             return Err(AuthenticityError::BrokenChain(pair[1].id));
         }

@@ -74,6 +74,9 @@ pub trait History {
         author: &NodeKey,
         seqs: Range<u64>,
     ) -> Result<Vec<(u64, Ordinal)>, Self::Error>;
+    /// What proves who wrote the end of a feed, where no event held does: the events that follow
+    /// it, up to the first signature.
+    fn proof(&self, log: Log, end: &EventId) -> Result<Option<Vec<Event>>, Self::Error>;
     /// What a machine must know when it starts.
     fn outline(&self, log: Log) -> Result<Outline, Self::Error>;
 }

@@ -56,3 +56,9 @@ pub const ANSWER_MS: u64 = 20_000;
 pub const GRAFT_MS: u64 = 500;
 /// How often new feed ends are announced to a peer that gets no live events, in milliseconds.
 pub const TIPS_MS: u64 = 200;
+/// Bytes of authentic events outside the log that are remembered for a while, since they may carry the only
+/// signature over events in it.
+pub const LOOSE_BYTES_MAX: usize = 16 << 20;
+/// Bytes of one feed end's proof, and of all proofs in a frame: fits 64 events with as many parents as
+/// may be, and leaves room for them in a frame.
+pub const PROOF_BYTES_MAX: usize = 384 << 10;

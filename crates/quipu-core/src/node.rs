@@ -10,6 +10,7 @@ mod apply;
 mod compare;
 mod exchange;
 mod local;
+mod loose;
 mod peer;
 mod proof;
 mod refs;
@@ -23,7 +24,7 @@ pub use local::{Command, CommandError, Emitted, Reply};
 
 use crate::dag::{Dag, Rule, digest_of};
 use crate::domain::RootError;
-use crate::event::{Log, VerifiedEvent};
+use crate::event::{Event, Log, VerifiedEvent};
 use crate::history::{History, Ordinal};
 use crate::id::{DomainId, EventId, LogDigest, NodeKey};
 use crate::sync::frontier::Frontier;
@@ -108,6 +109,16 @@ pub enum Effect {
         log: Log,
         /// The events, links first.
         events: Vec<VerifiedEvent>,
+    },
+    /// Keep events that are not in the log, but prove who wrote the end of a feed that is: visible
+    /// at once, durable no later than the end itself.
+    Prove {
+        /// Which log.
+        log: Log,
+        /// The end.
+        end: EventId,
+        /// What follows it, up to the first signature.
+        proof: Vec<Event>,
     },
     /// Erase a payload from every file.
     Erase {
@@ -238,6 +249,7 @@ pub struct Node {
     /// A removal was applied: look at all events again once it is appended.
     reconsider: bool,
     waiting: apply::Waiting,
+    loose: loose::Loose,
     met: BTreeMap<NodeKey, Met>,
     salts: blake3::OutputReader,
     /// What the clock showed last.
@@ -270,6 +282,7 @@ impl Node {
             appending: false,
             reconsider: false,
             waiting: apply::Waiting::default(),
+            loose: loose::Loose::default(),
             met: BTreeMap::new(),
             salts: blake3::Hasher::new_keyed(&entropy).finalize_xof(),
             seen_ms: 0,

@@ -174,6 +174,12 @@ impl<D: Disk, C: Clock, L: Links> Driver<D, C, L> {
                 self.held.append(log, events)?;
                 self.dirty = true;
             }
+            Effect::Prove { log, end, proof } => {
+                if let Some(store) = self.held.store_mut() {
+                    store.prove(log, end, &proof);
+                    self.dirty = true;
+                }
+            }
             Effect::Continue => return Ok(true),
             Effect::Erase { log, ordinal } => self.later.push(Later::Erase { log, ordinal }),
             Effect::Send { link, bytes } => self.later.push(Later::Send { link, bytes }),

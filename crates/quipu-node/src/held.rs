@@ -113,6 +113,10 @@ impl<D: Disk> History for Held<D> {
         self.store().map_or(Ok(Vec::new()), |store| store.feed(log, author, seqs))
     }
 
+    fn proof(&self, log: Log, end: &EventId) -> Result<Option<Vec<Event>>, StoreError> {
+        self.store().map_or(Ok(None), |store| store.proof(log, end))
+    }
+
     fn outline(&self, log: Log) -> Result<Outline, StoreError> {
         self.store().map_or(Ok(Outline::default()), |store| store.outline(log))
     }

@@ -9,7 +9,7 @@ use quipu_node::Driver;
 use quipu_store::{Disk, FaultyDisk, Store};
 
 use crate::explain::aside;
-use crate::machine::{Machine, SimClock, SimDriver, SimLinks};
+use crate::machine::{Machine, Part, SimClock, SimDriver, SimLinks};
 use crate::plan::SECOND;
 use crate::report::{Finding, Sabotage};
 use crate::world::World;
@@ -182,6 +182,7 @@ impl World {
         self.check_equal(&states)?;
         self.check_reopened(&states)?;
         self.check_kept(&members)?;
+        self.check_authors(&members)?;
         self.check_erased(&members)?;
         self.check_stores(&members)
     }
@@ -221,6 +222,35 @@ impl World {
                 let aside = aside(machine.driver.as_ref(), Some(&driver));
                 let text = format!("{what}: machine {member} before and after a start; {aside}");
                 return Err(Finding::new("a start changes what a machine knows", text));
+            }
+        }
+        Ok(())
+    }
+
+    /// Nobody holds an event in an honest machine's name that this machine does not hold itself.
+    fn check_authors(&self, members: &[usize]) -> Result<(), Finding> {
+        let unread = |error: quipu_store::StoreError| {
+            Finding::new("a log could not be read", error.to_string())
+        };
+        let honest: BTreeMap<_, usize> = members
+            .iter()
+            .filter(|member| !self.ledger.restored.contains(member))
+            .filter(|member| self.machines[**member].part == Part::Honest)
+            .map(|member| (self.machines[*member].node, *member))
+            .collect();
+        // All members hold the same, but for what is kept aside.
+        for member in members {
+            let Some(driver) = &self.machines[*member].driver else { continue };
+            for ordinal in 0..driver.held().count(LOG) {
+                let place = driver.held().place(LOG, ordinal).map_err(unread)?;
+                let Some(author) = honest.get(&place.head.author) else { continue };
+                if self.holds(*author, &place.id) == Some(false) {
+                    let text = format!(
+                        "machine {member} holds {} by machine {author}, which does not",
+                        place.id
+                    );
+                    return Err(Finding::new("an event in somebody else's name", text));
+                }
             }
         }
         Ok(())

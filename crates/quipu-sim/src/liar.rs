@@ -137,17 +137,7 @@ impl Tools<'_> {
                 event.payload = None;
                 vec![event]
             }
-            // A run whose only signature is on an event that breaks a rule.
-            13 => {
-                let mut run = self.run();
-                run.truncate(3);
-                if let Some(last) = run.last_mut() {
-                    last.header.head.logseq = LogSeq(1);
-                    *last = Event::new(last.header.clone(), last.payload.clone(), &self.domain);
-                    last.signature = Some(sign_id(&self.machine.key, &last.id));
-                }
-                run
-            }
+            13 => self.unprovable_run(),
             // More parents than the domain allows.
             _ => {
                 let many: Vec<EventId> =
@@ -158,6 +148,37 @@ impl Tools<'_> {
                 })]
             }
         }
+    }
+
+    /// A run whose only signature is on an event that cannot enter a log: it breaks a rule, or
+    /// links to what nobody has, or follows an event invented in somebody else's name.
+    fn unprovable_run(&mut self) -> Vec<Event> {
+        let mut run = self.run();
+        run.truncate(1 + self.machine.rng.below(64) as usize);
+        let unknown = EventId(self.machine.rng.bytes());
+        let kind = self.machine.rng.below(3);
+        let forged = run.len().checked_sub(2).filter(|_| kind == 2);
+        if let Some(forged) = forged {
+            run[forged].header.head.author = self.victim;
+            run[forged] = self.again(&run[forged]);
+            run[forged + 1].header.head.prev = Some(run[forged].id);
+        }
+        if let Some(last) = run.last_mut() {
+            let head = &mut last.header.head;
+            match kind {
+                0 => head.logseq = LogSeq(1),
+                1 => head.parents = Parents::from_slice(&[unknown]),
+                _ => {}
+            }
+            *last = self.again(last);
+            last.signature = Some(sign_id(&self.machine.key, &last.id));
+        }
+        run
+    }
+
+    /// An event after its content was changed, with the id of its content.
+    fn again(&self, event: &Event) -> Event {
+        Event::new(event.header.clone(), event.payload.clone(), &self.domain)
     }
 
     fn run(&mut self) -> Vec<Event> {

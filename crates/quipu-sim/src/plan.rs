@@ -66,7 +66,10 @@ impl Plan {
     pub(crate) fn draw(scenario: &Scenario, seed: u64) -> Self {
         let mut rng = Rng::new(seed, "plan");
         let machines = scenario.machines.draw(&mut rng).max(2) as usize;
-        let faults = draw_faults(&scenario.faults, &mut rng);
+        let mut faults = draw_faults(&scenario.faults, &mut rng);
+        // Drawn apart, so that what other seeds once drew stays as it was.
+        faults.unprovable =
+            Span::from(scenario.faults.unprovable.draw(&mut Rng::new(seed, "unprovable")));
         let workload = draw_workload(&scenario.workload, &mut rng);
         // Machine 0 founds the domain and is honest. At least one other stays honest, too.
         let mut others: Vec<usize> = (1..machines).collect();
@@ -118,7 +121,7 @@ fn draw_faults(of: &Faults, rng: &mut Rng) -> Faults {
         lies: of.lies,
         backdaters: draw(of.backdaters),
         greatest_clock: draw(of.greatest_clock),
-        unprovable: draw(of.unprovable),
+        unprovable: of.unprovable,
     }
 }
 

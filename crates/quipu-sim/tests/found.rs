@@ -8,6 +8,8 @@ const FOUND: &[(&str, u64, &str)] = &[
     ("random", 22, "an erasure that came before its target was forgotten"),
     ("random", 393, "an erasure that came in one batch with its target was forgotten"),
     ("random", 2220, "after a clock was set back nobody compared again, for years"),
+    ("random", 252, "events before one that breaks a rule could not be proven to others"),
+    ("random", 2688, "events before one that breaks a rule could not be proven to others"),
     ("hostile-peers", 1, "mass forks were forgotten by a start"),
     ("removed-member-backdates", 5, "a forked back-dated event passed as seen by the removal"),
     ("removed-member-backdates", 1, "back-dated events that came again stopped the machine"),

@@ -16,9 +16,12 @@ use crate::frame::{FrameWriter, Link, Replay, Rest, replay};
 use crate::memory::Memory;
 
 const MAGIC: &[u8; 8] = b"quipuact";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Magic, version, log, number, ordinal of the first event, domain, checksum.
-const HEADER_BYTES: usize = 64 + SUM_BYTES;
+const PLACE_BYTES: usize = 64 + SUM_BYTES;
+/// Then the length of the file when it was made, and its own checksum: the frames' chain begins before
+/// their length is known.
+const HEADER_BYTES: usize = PLACE_BYTES + 8 + SUM_BYTES;
 
 /// The events of an active file, and those that will be in it after the next commit.
 pub(crate) struct Active<D: Disk> {
@@ -99,6 +102,8 @@ pub(crate) fn rewrite<D: Disk>(
     let (mut bytes, link) = header(info);
     let mut frames = FrameWriter::new(bytes.len(), link);
     frames.put_commit(events, &mut bytes);
+    let made = made_of(bytes.len() as u64, &bytes[..PLACE_BYTES]);
+    bytes[PLACE_BYTES..HEADER_BYTES].copy_from_slice(&made);
     disk.write_new(&aside, &bytes).map_err(|error| StoreError::io("write", &aside, error))?;
     disk.rename(&aside, &path).map_err(|error| StoreError::io("rename", &aside, error))?;
     disk.sync_dir(dir).map_err(|error| StoreError::io("sync", dir, error))?;
@@ -116,7 +121,17 @@ fn header(info: &BlockInfo) -> (Vec<u8>, Link) {
     out.extend_from_slice(&info.domain.0);
     let sum = sum16(&[&out]);
     out.extend_from_slice(&sum);
+    out.resize(HEADER_BYTES, 0);
     (out, link_of(sum))
+}
+
+/// The second part of the header: how long the file was when it was made.
+fn made_of(length: u64, place: &[u8]) -> [u8; HEADER_BYTES - PLACE_BYTES] {
+    let mut out = [0; HEADER_BYTES - PLACE_BYTES];
+    out[..8].copy_from_slice(&length.to_le_bytes());
+    let sum = sum16(&[place, &out[..8]]);
+    out[8..].copy_from_slice(&sum);
+    out
 }
 
 /// The frames' chain of checksums begins with the header's.
@@ -131,7 +146,13 @@ pub(crate) fn read<D: Disk>(disk: &D, info: &BlockInfo) -> Result<Replay, StoreE
     let path = active_path(info);
     let bytes = disk.map(&path).map_err(|error| StoreError::io("read", &path, error))?;
     let link = check_header(&bytes, info, &path)?;
-    Ok(replay(&bytes, HEADER_BYTES, link, &info.domain))
+    let mut replay = replay(&bytes, HEADER_BYTES, link, &info.domain);
+    // What was there when the file got its name was durable before that: it cannot be torn.
+    let made = u64_at(&bytes, PLACE_BYTES).unwrap_or_default();
+    if (replay.end as u64) < made && replay.rest.as_ref().is_none_or(|rest| *rest == Rest::Torn) {
+        replay.rest = Some(Rest::Damaged("bad frame in what was written at once".to_owned()));
+    }
+    Ok(replay)
 }
 
 /// What can be read of an active file, whatever its header says.
@@ -153,14 +174,18 @@ pub(crate) fn damage(info: &BlockInfo, replay: &Replay, may_be_torn: bool) -> Op
 }
 
 fn check_header(bytes: &[u8], info: &BlockInfo, path: &str) -> Result<Link, StoreError> {
-    let sum: Option<[u8; SUM_BYTES]> = array_at(bytes, HEADER_BYTES - SUM_BYTES);
-    let right = sum.filter(|sum| sum16(&[&bytes[..HEADER_BYTES - SUM_BYTES]]) == *sum);
+    let sum: Option<[u8; SUM_BYTES]> = array_at(bytes, PLACE_BYTES - SUM_BYTES);
+    let right = sum.filter(|sum| sum16(&[&bytes[..PLACE_BYTES - SUM_BYTES]]) == *sum);
     let Some(sum) = right.filter(|_| bytes.starts_with(MAGIC)) else {
         return Err(StoreError::corrupt(path, 0, "checksum of the header"));
     };
     let found = u32_at(bytes, 8).unwrap_or_default();
     if found != VERSION {
         return Err(StoreError::Version { path: path.to_owned(), found, known: VERSION });
+    }
+    let made = u64_at(bytes, PLACE_BYTES).map(|made| made_of(made, &bytes[..PLACE_BYTES]));
+    if made.is_none_or(|made| bytes.get(PLACE_BYTES..HEADER_BYTES) != Some(&made[..])) {
+        return Err(StoreError::corrupt(path, PLACE_BYTES as u64, "checksum of the length"));
     }
     let domain = DomainId(array_at(bytes, 32).unwrap_or_default());
     if domain != info.domain {

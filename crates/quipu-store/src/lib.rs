@@ -26,6 +26,7 @@ mod log;
 mod memory;
 mod open;
 mod options;
+mod proofs;
 mod rebuild;
 mod seal;
 mod store;

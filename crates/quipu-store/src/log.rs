@@ -14,6 +14,7 @@ use crate::disk::Disk;
 use crate::error::StoreError;
 use crate::memory::Memory;
 use crate::options::StoreOptions;
+use crate::proofs::Proofs;
 use crate::seal::{Frozen, SealJob};
 use crate::summary::{OutlineBuilder, Summary};
 
@@ -25,6 +26,7 @@ pub(crate) struct LogFiles<D: Disk> {
     pub(crate) blocks: Vec<Block>,
     pub(crate) frozen: VecDeque<Frozen>,
     pub(crate) active: Active<D>,
+    pub(crate) proofs: Proofs<D>,
 }
 
 /// Where an event lies.
@@ -38,8 +40,9 @@ pub(crate) enum Spot<'a> {
 impl<D: Disk> LogFiles<D> {
     /// An empty log, without a file.
     pub(crate) fn new(disk: Arc<D>, domain: DomainId, log: Log, options: StoreOptions) -> Self {
-        let active = Active::new(BlockInfo { domain, log, number: 0, first: 0 });
-        Self { disk, options, blocks: Vec::new(), frozen: VecDeque::new(), active }
+        let info = BlockInfo { domain, log, number: 0, first: 0 };
+        let (active, proofs) = (Active::new(info), Proofs::new(&info));
+        Self { disk, options, blocks: Vec::new(), frozen: VecDeque::new(), active, proofs }
     }
 
     /// The log's name and directory.
@@ -122,7 +125,14 @@ impl<D: Disk> LogFiles<D> {
         events: impl ExactSizeIterator<Item = Event>,
     ) -> Result<Range<Ordinal>, StoreError> {
         let start = self.count();
+        let position = self.active.memory.events.len();
         self.active.memory.append(events)?;
+        if !self.proofs.is_empty() {
+            let domain = self.active.info.domain;
+            for event in &self.active.memory.events[position..] {
+                self.proofs.arrived(event, &domain);
+            }
+        }
         Ok(start..self.count())
     }
 

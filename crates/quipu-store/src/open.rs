@@ -13,6 +13,7 @@ use crate::error::{Recovery, StoreError};
 use crate::log::LogFiles;
 use crate::memory::Memory;
 use crate::options::StoreOptions;
+use crate::proofs::Proofs;
 use crate::seal::Frozen;
 
 /// Which files there are for a number.
@@ -62,7 +63,9 @@ pub(crate) fn open_log<D: Disk>(
     recovery: &mut Recovery,
 ) -> Result<LogFiles<D>, StoreError> {
     let (numbers, leftovers) = find_files(&*disk, log)?;
-    let mut opener = Opener { files: LogFiles::new(disk, domain, log, options), recovery };
+    let mut files = LogFiles::new(disk, domain, log, options);
+    files.proofs = Proofs::open(&*files.disk, &files.active.info)?;
+    let mut opener = Opener { files, recovery };
     for path in leftovers {
         opener.remove(path)?;
     }

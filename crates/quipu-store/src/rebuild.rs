@@ -22,6 +22,7 @@ use crate::disk::Disk;
 use crate::error::{Problem, StoreError, Verification};
 use crate::memory::Memory;
 use crate::options::StoreOptions;
+use crate::proofs::Proofs;
 use crate::store::{Store, exists, take_lock};
 
 impl<D: Disk> Store<D> {
@@ -65,6 +66,13 @@ fn rebuild_log<D: Disk>(
     swap: &mut Swap,
     problems: &mut Vec<Problem>,
 ) -> Result<(), StoreError> {
+    let info = BlockInfo { domain, log, number: 0, first: 0 };
+    let proofs = Proofs::open(disk, &info).unwrap_or_else(|error| {
+        let (what, object) = ("unreadable", Proofs::<D>::path_of(log));
+        swap.move_away(object.clone());
+        problems.push(Problem { what, object, detail: error.to_string() });
+        Proofs::new(&info)
+    });
     let sources = sources(disk, log)?;
     let whole = count_whole(disk, domain, log, &sources, problems)?;
     if whole == sources.len() {
@@ -81,7 +89,7 @@ fn rebuild_log<D: Disk>(
     let rest = &sources[start..];
     for source in rest {
         let (events, errors) = source.salvage(disk, log, &domain)?;
-        events.iter().for_each(|event| keeper.consider(event));
+        events.iter().for_each(|event| keeper.consider(event, proofs.contains(&event.id)));
         for error in errors {
             let detail = error.to_string();
             problems.push(Problem { what: "unreadable", object: source.name(log), detail });

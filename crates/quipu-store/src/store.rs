@@ -153,11 +153,21 @@ impl<D: Disk> Store<D> {
         self.files_mut(log).append(events.into_iter().map(VerifiedEvent::into_event))
     }
 
+    /// Keeps events that are not in the log, but prove who wrote the end of a feed that is. Visible
+    /// at once, durable after [`Store::commit`].
+    pub fn prove(&mut self, log: Log, end: EventId, proof: &[Event]) {
+        self.files_mut(log).proofs.put(end, proof);
+    }
+
     /// Makes everything durable that was appended: for each log that has something new, one write
-    /// and one fsync.
+    /// and one fsync; and before that the same for new proofs, which are rare.
     pub fn commit(&mut self) -> Result<(), StoreError> {
         self.write(|store| {
-            store.logs.iter_mut().try_for_each(|files| files.active.commit(&*files.disk))
+            store.logs.iter_mut().try_for_each(|files| {
+                files.proofs.commit(&*files.disk)?;
+                files.active.commit(&*files.disk)?;
+                files.proofs.clean(&*files.disk)
+            })
         })
     }
 
@@ -368,6 +378,10 @@ impl<D: Disk> History for Store<D> {
         seqs: Range<u64>,
     ) -> Result<Vec<(u64, Ordinal)>, StoreError> {
         self.files(log).feed(author, &seqs)
+    }
+
+    fn proof(&self, log: Log, end: &EventId) -> Result<Option<Vec<Event>>, StoreError> {
+        self.files(log).proofs.get(end, &self.domain)
     }
 
     fn outline(&self, log: Log) -> Result<Outline, StoreError> {

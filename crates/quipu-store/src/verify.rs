@@ -1,7 +1,8 @@
 //! A full check of a store: every checksum, every hash, every rule about links, feeds and clocks,
 //! every signature, and every index against what it indexes.
 
-use quipu_core::event::Event;
+use quipu_core::event::{Event, Log, verify_run};
+use quipu_core::history::History;
 use quipu_core::id::EventId;
 
 use crate::active::{self, active_path};
@@ -20,9 +21,25 @@ impl<D: Disk> Store<D> {
         let total = self.logs.iter().map(LogFiles::count).sum();
         let mut verifier = Verifier { total, result: Verification::default(), progress };
         for files in &self.logs {
-            verifier.check_log(files, Checker::new(files.log(), self.domain));
+            let checker = verifier.check_log(files, Checker::new(files.log(), self.domain));
+            for end in checker.unsigned_ends() {
+                if let Err(detail) = self.check_proof(files.log(), &end) {
+                    verifier.problem(&end.to_string(), ("signature", detail));
+                }
+            }
         }
         verifier.result
+    }
+
+    /// Whether a feed end without a signature of its own is proven by what is kept beside the log.
+    fn check_proof(&self, log: Log, end: &EventId) -> Result<(), String> {
+        let text = |error: StoreError| error.to_string();
+        let proof = self.proof(log, end).map_err(text)?;
+        let proof = proof.ok_or("the end of a feed carries no signature")?;
+        let ordinal = self.find(log, end).map_err(text)?.ok_or("not found")?;
+        let mut run = vec![self.event(log, ordinal).map_err(text)?];
+        run.extend(proof);
+        verify_run(run, true).map(drop).map_err(|error| error.to_string())
     }
 }
 
@@ -41,7 +58,7 @@ impl Verifier<'_> {
         self.problem(object, ("unreadable", error.to_string()));
     }
 
-    fn check_log<D: Disk>(&mut self, files: &LogFiles<D>, mut checker: Checker) {
+    fn check_log<D: Disk>(&mut self, files: &LogFiles<D>, mut checker: Checker) -> Checker {
         for block in &files.blocks {
             self.check_block(files, block, &mut checker);
         }
@@ -53,10 +70,7 @@ impl Verifier<'_> {
             self.check_file(files, files.active.info, files.active.committed());
         }
         self.check_events(files, &files.active.memory.events, &mut checker);
-        for id in checker.unsigned_ends() {
-            let detail = "the end of a feed carries no signature".to_owned();
-            self.problem(&id.to_string(), ("signature", detail));
-        }
+        checker
     }
 
     fn check_block<D: Disk>(&mut self, files: &LogFiles<D>, block: &Block, checker: &mut Checker) {

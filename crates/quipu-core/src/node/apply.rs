@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Effect, Flow, LinkId, Node, Notice};
 use crate::dag::{Applied, Dag, Step};
-use crate::event::{Log, VerifiedEvent};
+use crate::event::{Event, Log, VerifiedEvent};
 use crate::history::History;
 use crate::id::EventId;
 use crate::lifecycle::Stage;
@@ -20,8 +20,8 @@ pub(super) struct Waiting {
     bytes: usize,
 }
 
-/// What a waiting event takes, at least about.
-fn weight(event: &VerifiedEvent) -> usize {
+/// What an event takes in memory, at least about.
+pub(super) fn weight(event: &Event) -> usize {
     let links = event.header.parents.len() * 32;
     400 + links + event.payload.as_ref().map_or(0, bytes::Bytes::len)
 }
@@ -110,7 +110,11 @@ impl Node {
                     self.release(&id);
                 }
                 Step::Missing(links) => {
-                    if let Some(missing) = links.first() {
+                    self.keep_as_proof(&event, history, out)?;
+                    // What a link left behind that is gone would wait for ever.
+                    if let Some(missing) = links.first()
+                        && link.is_none_or(|link| self.sessions.contains_key(&link))
+                    {
                         self.waiting.put(*missing, link, event);
                     }
                     self.hurry(link, now);
@@ -120,7 +124,12 @@ impl Node {
                     let peer = session.map(|session| session.peer);
                     let text = format!("event {} breaks a rule: {rule}", event.id);
                     out.push(Effect::Notify(Notice::EventRefused { peer, id: event.id, rule }));
-                    if let Some(link) = link {
+                    // What it says is of no use; the signature covers its hash.
+                    let bare = event.clone().without_payload();
+                    let proves = self.keep_as_proof(&bare, history, out)?;
+                    // Somebody else passes it on for what it proves, not for what it says.
+                    let passed_on = proves && peer != Some(event.header.author);
+                    if let Some(link) = link.filter(|_| !passed_on) {
                         self.refuse(link, Refusal::Misbehaved, text, out);
                     }
                 }

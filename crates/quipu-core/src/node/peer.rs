@@ -35,12 +35,19 @@ impl Node {
     pub(super) fn on_link_down(&mut self, link: LinkId, reason: &str, out: &mut Vec<Effect>) {
         let Some(mut session) = self.sessions.remove(&link) else { return };
         session.step(SessionInput::Lost);
-        self.frames.retain(|(of, _)| *of != link);
-        self.waiting.forget(link);
+        self.forget_link(link, &mut session);
         if let Some(request) = session.request.take() {
             let reply = Err(CommandError::LinkLost(reason.to_owned()));
             out.push(Effect::Reply { request, reply });
         }
+    }
+
+    /// Drops what a link brought and was not looked at. What is proven is looked at all the same:
+    /// it may hold the signatures over what was taken already.
+    fn forget_link(&mut self, link: LinkId, session: &mut Session) {
+        self.frames.retain(|(of, _)| *of != link);
+        self.waiting.forget(link);
+        self.inbox.extend(session.incoming.rest(link));
     }
 
     /// Turns a peer away and closes the link.
@@ -53,8 +60,7 @@ impl Node {
     ) {
         let Some(mut session) = self.sessions.remove(&link) else { return };
         session.step(SessionInput::Refused);
-        self.frames.retain(|(of, _)| *of != link);
-        self.waiting.forget(link);
+        self.forget_link(link, &mut session);
         let domain = (refusal == Refusal::OtherDomain).then_some(self.domain);
         let told: String = text.chars().take(160).collect();
         let message = Message::Refuse { refusal, text: told, domain };
@@ -200,6 +206,7 @@ impl Node {
     ) {
         let Some(mut session) = self.sessions.remove(&link) else { return };
         session.step(SessionInput::Refused);
+        self.forget_link(link, &mut session);
         if let Some(request) = session.request {
             let reply = Err(CommandError::Refused { refusal, text: text.clone(), domain });
             out.push(Effect::Reply { request, reply });

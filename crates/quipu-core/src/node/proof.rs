@@ -2,12 +2,13 @@
 
 use ed25519_dalek::SigningKey;
 
+use super::apply::weight;
 use super::peer::LOG;
 use crate::dag::Dag;
 use crate::event::{Event, is_signature_place, sign_id};
 use crate::history::History;
 use crate::id::EventId;
-use crate::limits::SIGNATURE_INTERVAL;
+use crate::limits::{PROOF_BYTES_MAX, SIGNATURE_INTERVAL};
 
 /// Of the signatures, keeps those that the reader needs. Where a feed ends without one, because what
 /// follows was kept aside, that follows as its proof, up to a signature.
@@ -20,6 +21,7 @@ pub(super) fn with_proofs<H: History>(
 ) -> Result<Vec<Event>, H::Error> {
     let own = key.verifying_key().to_bytes();
     let mut proven = Vec::with_capacity(events.len());
+    let mut room = PROOF_BYTES_MAX;
     for mut event in events {
         if is_signature_place(event.header.seq) && event.signature.is_some() {
             proven.push(event);
@@ -38,10 +40,14 @@ pub(super) fn with_proofs<H: History>(
             None => proof_of(&event, history)?,
         };
         // What cannot be proven is of no use to anybody, unless the rest is on its way.
-        if live || proof.is_some() {
-            proven.push(event);
-            proven.extend(proof.unwrap_or_default());
-        }
+        let Some(proof) = proof.or(live.then(Vec::new)) else { continue };
+        room = match room.checked_sub(proof.iter().map(weight).sum()) {
+            Some(room) => room,
+            // Its turn comes in another round.
+            None => continue,
+        };
+        proven.push(event);
+        proven.extend(proof);
     }
     Ok(proven)
 }
@@ -49,8 +55,19 @@ pub(super) fn with_proofs<H: History>(
 /// Events that are looked at for a proof: forks may make the search wide.
 const PROOF_EVENTS_MAX: usize = 1024;
 
-/// The events after one in its feed, up to the first with a signature, if there is one near.
+/// The events after one in its feed, up to the first with a signature, if there is one near: from
+/// those kept aside, else from those that never entered the log.
 fn proof_of<H: History>(event: &Event, history: &H) -> Result<Option<Vec<Event>>, H::Error> {
+    match proof_kept_aside(event, history)? {
+        Some(proof) => Ok(Some(proof)),
+        None => history.proof(LOG, &event.id),
+    }
+}
+
+fn proof_kept_aside<H: History>(
+    event: &Event,
+    history: &H,
+) -> Result<Option<Vec<Event>>, H::Error> {
     let head = &event.header.head;
     let from = head.seq.saturating_add(1);
     let nearby = history.feed(LOG, &head.author, from..from.saturating_add(SIGNATURE_INTERVAL))?;

@@ -226,8 +226,8 @@ impl Node {
             session.incoming.context = Context::reader();
             if !live {
                 // All that is lacking comes again, with what waited for signatures.
-                session.incoming.unsigned = Default::default();
                 session.incoming.referred = false;
+                self.inbox.extend(session.incoming.rest(link));
             }
         }
         let referred = Cell::new(session.incoming.referred);
@@ -248,7 +248,7 @@ impl Node {
             // What is held was verified when it came. With it everything before it is held, too.
             if self.dag.as_ref().is_some_and(|dag| dag.is_recent(&event.id)) {
                 session.traffic.duplicate_events += 1;
-                session.incoming.unsigned.vouch(event.header.prev);
+                session.incoming.unsigned.vouch_before(&event.header);
                 continue;
             }
             if let Err(error) = session.incoming.unsigned.push(event) {
@@ -284,10 +284,10 @@ impl Node {
         let Some(session) = self.sessions.get_mut(&link).filter(|s| s.round == round) else {
             return false;
         };
-        let rest = session.incoming.unsigned.finish();
-        let some = !rest.is_empty();
-        self.inbox.extend(rest.into_iter().map(|event| (Some(link), event)));
-        some
+        let rest = session.incoming.rest(link);
+        let before = self.inbox.len();
+        self.inbox.extend(rest);
+        self.inbox.len() > before
     }
 
     /// References could not be resolved: the events are to come again with ids in full.
@@ -301,7 +301,7 @@ impl Node {
     /// Something was lost or could not be read: the initiator is to compare again.
     fn poke(&mut self, now: u64, link: LinkId, plain: bool, out: &mut Vec<Effect>) {
         let Some(session) = self.sessions.get_mut(&link) else { return };
-        session.incoming.unsigned = Default::default();
+        self.inbox.extend(session.incoming.rest(link));
         if session.initiator {
             session.deadline = session.deadline.min(now + TIPS_MS);
             if !plain {

@@ -6,8 +6,10 @@ use super::message::Message;
 use super::plan::Cargo;
 use super::unsigned::Unsigned;
 use crate::codec::pack::Context;
+use crate::event::VerifiedEvent;
 use crate::history::Ordinal;
 use crate::id::{IdMap, LogDigest, NodeKey};
+use crate::node::LinkId;
 use crate::sketch::Decoder;
 
 crate::machine! {
@@ -150,6 +152,16 @@ pub(crate) struct Incoming {
     pub(crate) end: Option<LogDigest>,
     /// Announced ends to look for, and when.
     pub(crate) graft: Option<(u64, Vec<crate::sketch::Item>)>,
+}
+
+impl Incoming {
+    /// Empties the queue of what waits for signatures: gives what is proven, drops the rest.
+    pub(crate) fn rest(
+        &mut self,
+        link: LinkId,
+    ) -> impl Iterator<Item = (Option<LinkId>, VerifiedEvent)> + use<> {
+        self.unsigned.finish().into_iter().map(move |event| (Some(link), event))
+    }
 }
 
 /// One link with what is known of the peer.

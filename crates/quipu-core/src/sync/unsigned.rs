@@ -3,7 +3,10 @@
 
 use std::collections::VecDeque;
 
-use crate::event::{AuthenticityError, Event, VerifiedEvent, verify_signature};
+use crate::codec::v1::{BodyError, check_shape};
+use crate::event::{
+    AuthenticityError, Event, Head, VerifiedEvent, is_signature_place, verify_signature,
+};
 use crate::id::{EventId, IdMap};
 use crate::lifecycle::{Stage, Verdict};
 use crate::limits::{SIGNATURE_INTERVAL, UNSIGNED_BYTES_MAX};
@@ -11,9 +14,28 @@ use crate::limits::{SIGNATURE_INTERVAL, UNSIGNED_BYTES_MAX};
 /// Why a stream cannot go on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UnsignedError {
+    /// Nothing that this event says can be relied on, not even its size.
+    #[error("malformed event {id}: {error}")]
+    Body {
+        /// The event.
+        id: EventId,
+        /// What is wrong with it.
+        error: BodyError,
+    },
     /// A signature is wrong.
     #[error(transparent)]
     Authenticity(#[from] AuthenticityError),
+    /// An event came without the signature that all machines keep at its place, so that no run gets
+    /// too long for anybody.
+    #[error(
+        "event {id} at place {seq} of its feed, a multiple of {SIGNATURE_INTERVAL}, has no signature"
+    )]
+    SignatureWithheld {
+        /// The event.
+        id: EventId,
+        /// Its place.
+        seq: u64,
+    },
     /// A feed went on too long without a signature.
     #[error("more than {SIGNATURE_INTERVAL} events of one feed without a signature, up to {0}")]
     RunTooLong(EventId),
@@ -52,16 +74,21 @@ impl Unsigned {
     /// # Errors
     /// Why the stream cannot be trusted any further.
     pub fn push(&mut self, event: Event) -> Result<(), UnsignedError> {
+        check_shape(&event.header).map_err(|error| UnsignedError::Body { id: event.id, error })?;
         let mut stage = Stage::Received;
         let waits = self.open.contains_key(&event.id);
         if let Some(signature) = &event.signature {
             verify_signature(&event.header.author, &event.id, signature)?;
             stage = stage.after(Verdict::SignatureVerified);
-            self.vouch(if waits { Some(event.id) } else { event.header.prev });
+            if waits { self.vouch_up_to(event.id) } else { self.vouch_before(&event.header) }
         }
         if waits {
             // It came twice.
             return Ok(());
+        }
+        if stage == Stage::Received && is_signature_place(event.header.seq) {
+            let (id, seq) = (event.id, event.header.seq);
+            return Err(UnsignedError::SignatureWithheld { id, seq });
         }
         if stage == Stage::Received {
             stage = stage.after(Verdict::SignatureMissing);
@@ -80,16 +107,27 @@ impl Unsigned {
         Ok(())
     }
 
-    /// A signature, or an event that is held already, vouches for this event and all before it in
-    /// its feed.
-    pub fn vouch(&mut self, last: Option<EventId>) {
-        let mut next = last;
+    /// An event with a proven author vouches for those before it in its feed: for a `prev` that
+    /// belongs to the same feed and no other, since anybody can name anything as `prev`.
+    pub fn vouch_before(&mut self, head: &Head) {
+        let Some(prev) = head.prev.filter(|prev| self.precedes(prev, head)) else { return };
+        self.vouch_up_to(prev);
+    }
+
+    fn precedes(&self, prev: &EventId, head: &Head) -> bool {
+        let Some((number, _)) = self.open.get(prev) else { return false };
+        let waiting = self.queue.get(number.wrapping_sub(self.first) as usize);
+        waiting.is_some_and(|waiting| waiting.event.header.precedes(head))
+    }
+
+    fn vouch_up_to(&mut self, last: EventId) {
+        let mut next = Some(last);
         while let Some((number, _)) = next.and_then(|id| self.open.remove(&id)) {
-            let waiting = self.queue.get_mut(number.wrapping_sub(self.first) as usize);
-            next = waiting.and_then(|waiting| {
-                waiting.stage = waiting.stage.after(Verdict::SignatureVerified);
-                waiting.event.header.prev
-            });
+            let place = number.wrapping_sub(self.first) as usize;
+            let Some(waiting) = self.queue.get_mut(place) else { return };
+            waiting.stage = waiting.stage.after(Verdict::SignatureVerified);
+            let head = &self.queue[place].event.header;
+            next = head.prev.filter(|prev| self.precedes(prev, head));
         }
     }
 

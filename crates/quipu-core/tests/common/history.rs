@@ -16,6 +16,7 @@ pub struct MemoryHistory {
     events: Vec<Event>,
     ids: BTreeMap<EventId, Ordinal>,
     feeds: BTreeMap<NodeKey, BTreeMap<u64, Vec<Ordinal>>>,
+    proofs: BTreeMap<EventId, Vec<Event>>,
     committed: usize,
     erasing: Vec<Ordinal>,
 }
@@ -39,6 +40,10 @@ impl MemoryHistory {
         self.events.push(event);
     }
 
+    pub fn prove(&mut self, end: EventId, proof: Vec<Event>) {
+        self.proofs.insert(end, proof);
+    }
+
     pub fn erase(&mut self, ordinal: Ordinal) {
         self.erasing.push(ordinal);
     }
@@ -56,6 +61,8 @@ impl MemoryHistory {
         for event in &self.events[..self.committed] {
             kept.append(event.clone());
         }
+        // What was not committed yet proves events that are not there: of no use, but no harm.
+        kept.proofs = self.proofs.clone();
         kept.commit();
         kept
     }
@@ -106,6 +113,10 @@ impl History for MemoryHistory {
         let mut list: Vec<(u64, Ordinal)> = in_range.collect();
         list.sort_unstable_by_key(|(_, ordinal)| *ordinal);
         Ok(list)
+    }
+
+    fn proof(&self, _log: Log, end: &EventId) -> Result<Option<Vec<Event>>, Infallible> {
+        Ok(self.proofs.get(end).cloned())
     }
 
     fn outline(&self, _log: Log) -> Result<Outline, Infallible> {

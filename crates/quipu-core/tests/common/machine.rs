@@ -120,6 +120,7 @@ impl Machine {
             Effect::Append { events, .. } => {
                 events.into_iter().for_each(|event| self.history.append(event.into_event()));
             }
+            Effect::Prove { end, proof, .. } => self.history.prove(end, proof),
             Effect::Continue => return true,
             Effect::Erase { ordinal, .. } => self.history.erase(ordinal),
             Effect::Send { link, bytes } => self.held_back.push(Out::Send(link, bytes)),

@@ -327,3 +327,123 @@ fn random_frames_never_panic_and_leave_no_trace() {
         assert!(after == before || after.1 == before.1 + 5);
     }
 }
+
+/// The next events of machine 1 in machine 0's log, after a batch that ends with an event that the rule
+/// of clocks forbids, and that alone is signed.
+fn unprovable_run(w: &mut World, count: u64) -> Vec<Event> {
+    let mut events = run_of(w, count + 1);
+    let last = events.pop().unwrap();
+    let draft = Draft {
+        log: Log::Internal,
+        kind: last.header.kind.clone(),
+        payload: last.payload.clone().unwrap(),
+    };
+    let head = &last.header;
+    let at = Position {
+        author: head.author,
+        seq: head.seq,
+        prev: head.prev,
+        parents: head.parents.clone(),
+        logseq: LogSeq(5),
+    };
+    let mut bad = draft.place(at, &w.domain());
+    sign(w, &mut bad);
+    events.push(bad);
+    events
+}
+
+#[test]
+fn a_signature_vouches_for_its_own_author_only() {
+    // Machine 1 invents an event of machine 2 and names it as the `prev` of its own.
+    let forged = |w: &World| {
+        let mut at = w.machines[0].node.dag().unwrap().next_position(w.id(2), w.now);
+        at.logseq = LogSeq(at.logseq.0 + 1);
+        let (kind, value) = field(3);
+        let payload = v1::payload_block(&[5; 8], &value);
+        Draft { log: Log::Internal, kind, payload }.place(at, &w.domain())
+    };
+    for through in [false, true] {
+        let mut w = linked();
+        let before = state(&mut w);
+        let forgery = forged(&w);
+        let mut own = run_of(&w, 2);
+        let mut lie = vec![forgery.clone()];
+        // Signed itself, or vouched for by an event that is.
+        let count = if through { 2 } else { 1 };
+        own.truncate(count);
+        for n in 0..count {
+            let prev = if n == 0 { forgery.id } else { lie[n].id };
+            let head = own[n].header.head.clone();
+            let at = Position {
+                author: head.author,
+                seq: forgery.header.seq + 1 + n as u64,
+                prev: Some(prev),
+                parents: [prev].into_iter().collect(),
+                logseq: LogSeq(forgery.header.logseq.0 + 1 + n as u64),
+            };
+            let (kind, payload) = (head.kind, own[n].payload.clone().unwrap());
+            lie.push(Draft { log: Log::Internal, kind, payload }.place(at, &w.domain()));
+        }
+        let last = lie.last_mut().unwrap();
+        last.signature = Some(sign_id(&w.machines[1].signing, &last.id));
+        tell(&mut w, batch(&lie));
+        w.turn(0, vec![Input::LinkDown { link: LINK, reason: "test".into() }]);
+        let zero = &mut w.machines[0];
+        assert_eq!((zero.node.digest(), zero.held()), before, "a forged event was taken");
+        assert!(zero.history.get(&forgery.id).is_none());
+    }
+}
+
+#[test]
+fn events_before_one_that_breaks_a_rule_are_proven_to_everybody() {
+    for count in [1, 5, 63] {
+        let mut w = linked();
+        w.add_members(1, Role::Writer);
+        let added = w.machines.len() - 1;
+        w.sync(2, 0).unwrap();
+        let events = unprovable_run(&mut w, count);
+        let held = w.machines[0].held();
+        tell(&mut w, batch(&events));
+        assert_eq!(w.machines[0].held(), held + count, "its author is proven");
+        // A second one that does not follow proves nothing, and replaces nothing.
+        let mut skips = events[count as usize].clone();
+        skips.header.head.seq += 5;
+        let mut skips = Event::new(skips.header, skips.payload, &w.domain());
+        sign(&w, &mut skips);
+        w.machines[0].import(w.now, vec![skips]);
+        // Through others, one of whom stops in between.
+        w.sync(2, 0).unwrap();
+        w.machines[0].crash();
+        w.machines[2].crash();
+        w.assert_agree(&[0, 2]);
+        w.sync(added, 2).unwrap();
+        w.sync(added, 0).unwrap();
+        w.sync(0, 2).unwrap();
+        w.assert_agree(&[0, 2, added]);
+        assert!(w.machines[added].history.get(&events[count as usize - 1].id).is_some());
+        assert!(w.machines[added].history.get(&events[count as usize].id).is_none());
+    }
+}
+
+#[test]
+fn signatures_of_a_link_that_breaks_are_not_lost() {
+    let mut w = linked();
+    // Its own run is complete, but between its events lies one of machine 2 that nobody signs.
+    let mut events = run_of(&w, 3);
+    let mut at = w.machines[0].node.dag().unwrap().next_position(w.id(2), w.now);
+    at.parents = [events[0].id].into_iter().collect();
+    at.logseq = LogSeq(events[2].header.logseq.0 + 1);
+    let (kind, value) = field(4);
+    let payload = v1::payload_block(&[5; 8], &value);
+    let foreign = Draft { log: Log::Internal, kind, payload }.place(at, &w.domain());
+    sign(&w, &mut events[2]);
+    events.insert(1, foreign);
+    let held = w.machines[0].held();
+    tell(&mut w, batch(&events));
+    assert_eq!(w.machines[0].held(), held + 1, "the first is taken, the others wait");
+    w.turn(0, vec![Input::LinkDown { link: LINK, reason: "test".into() }]);
+    assert_eq!(w.machines[0].held(), held + 3);
+    w.sync(2, 0).unwrap();
+    w.assert_agree(&[0, 2]);
+    assert_eq!(w.machines[2].held(), w.machines[0].held());
+}

@@ -80,8 +80,8 @@ impl Keeper {
         self.ordinals.insert(event.id, ordinal);
     }
 
-    /// Considers an event of a damaged file.
-    pub(super) fn consider(&mut self, event: &Event) {
+    /// Considers an event of a damaged file. `proven`: it is proven without a signature in the log.
+    pub(super) fn consider(&mut self, event: &Event, proven: bool) {
         if self.ordinals.contains_key(&event.id) {
             return;
         }
@@ -98,7 +98,7 @@ impl Keeper {
         let links = prev.into_iter().chain(others.filter_map(candidate)).collect();
         self.candidates.push(Candidate {
             id: event.id,
-            signed: event.signature.is_some(),
+            signed: event.signature.is_some() || proven,
             links,
             prev_is_first: prev.is_some(),
             kept: true,
