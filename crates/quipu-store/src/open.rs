@@ -73,6 +73,7 @@ pub(crate) fn open_log<D: Disk>(
     for (number, found) in numbers {
         opener.take(number, found, Some(number) == last)?;
     }
+    opener.clean_proofs()?;
     Ok(opener.files)
 }
 
@@ -155,6 +156,17 @@ impl<D: Disk> Opener<'_, D> {
         disk.truncate(path, end).map_err(|error| StoreError::io("truncate", path, error))?;
         self.recovery.truncated.push((path.to_owned(), size.saturating_sub(end)));
         Ok(())
+    }
+
+    /// A stop between a commit and the cleaning after it leaves proofs that are not needed any more.
+    fn clean_proofs(&mut self) -> Result<(), StoreError> {
+        let (disk, domain) = (self.files.disk.clone(), self.files.active.info.domain);
+        for event in self.files.proofs.firsts(&domain)? {
+            if self.files.find(&event.id).is_some() {
+                self.files.proofs.arrived(&event, &domain);
+            }
+        }
+        self.files.proofs.clean(&*disk)
     }
 
     fn expect_next(&mut self, info: &BlockInfo, events: u64) {

@@ -114,6 +114,12 @@ impl<D: Disk> Proofs<D> {
             .map_err(|rule| StoreError::corrupt(&Self::path_of(self.log), 0, rule))
     }
 
+    /// The first event of each.
+    pub(crate) fn firsts(&self, domain: &DomainId) -> Result<Vec<Event>, StoreError> {
+        let ends = self.by_end.keys().map(|end| self.get(end, domain));
+        ends.filter_map(|proof| proof.map(|p| p?.into_iter().next()).transpose()).collect()
+    }
+
     /// Whether there are none.
     pub(crate) fn is_empty(&self) -> bool {
         self.by_end.is_empty()
