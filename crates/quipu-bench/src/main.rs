@@ -1,7 +1,9 @@
 //! Benchmarks of quipu on workload W (`docs/performance.md`). Every figure stands beside a limit
 //! that was measured in the same run.
 //!
-//! `cargo run --release -p quipu-bench -- [EVENTS] [all|limits|ingest|quic|diff|emit|store]`
+//! `cargo run --release -p quipu-bench -- [EVENTS] [all|limits|ingest|quic|diff|emit|store] [AUTHORS]`
+//!
+//! `AUTHORS` stands for the numbers of authors that `ingest` and `diff` otherwise go through.
 #![expect(clippy::print_stdout, reason = "it prints its figures")]
 
 mod emit;
@@ -18,11 +20,13 @@ fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
     let events: usize = arguments.next().map_or(Ok(1_000_000), |text| text.parse())?;
     let which = arguments.next().unwrap_or_else(|| "all".to_owned());
+    let authors: Option<usize> = arguments.next().map(|text| text.parse()).transpose()?;
     let wants = |name: &str| which == "all" || which == name;
     let dir = tempfile::Builder::new().prefix("quipu-bench-").tempdir_in(".")?;
     let limits = limits::measure(dir.path())?;
     if wants("ingest") {
-        for authors in [10, 1_000, 10_000] {
+        let all = [10, 1_000, 10_000];
+        for authors in authors.as_ref().map_or(&all[..], std::slice::from_ref).iter().copied() {
             pair::ingest(dir.path(), events, authors, &limits)?;
         }
     }
@@ -30,8 +34,11 @@ fn main() -> Result<()> {
         quic::join(dir.path(), events, 10)?;
     }
     if wants("diff") {
-        for (base, authors) in [(events / 10, 10), (events / 10, 1_000), (events, 10)] {
-            pair::difference(dir.path(), base, authors, 50)?;
+        let all = [(events / 10, 10), (events / 10, 1_000), (events, 10), (events, 1_000)];
+        for (base, of) in all {
+            if authors.is_none_or(|authors| authors == of) {
+                pair::difference(dir.path(), base, of, 50)?;
+            }
         }
         pair::changed_feeds(dir.path(), events / 10, 100)?;
     }

@@ -8,7 +8,9 @@ use ed25519_dalek::SigningKey;
 use quipu_core::codec::v1;
 use quipu_core::dag::next_clock;
 use quipu_core::domain::{Decision, Parameters, Role, block_of};
-use quipu_core::event::{Draft, Event, Log, LogSeq, Parents, Position, VerifiedEvent, sign_own};
+use quipu_core::event::{
+    Draft, Log, LogSeq, Parents, Position, VerifiedEvent, is_signature_place, sign_own,
+};
 use quipu_core::id::{DomainId, EventId, NodeKey};
 use quipu_core::value::{self, Value};
 use quipu_store::{RealDisk, Store, StoreOptions};
@@ -44,7 +46,6 @@ struct Author {
     last: Option<(EventId, LogSeq)>,
     /// What it saw last of others, besides its own.
     seen: (EventId, LogSeq),
-    unsigned: Vec<Event>,
 }
 
 /// A history being written.
@@ -96,7 +97,7 @@ impl Writer {
             .map(|n| {
                 let key = key_of(n);
                 let node = NodeKey(key.verifying_key().to_bytes());
-                Author { key, node, seq: 0, last: None, seen, unsigned: Vec::new() }
+                Author { key, node, seq: 0, last: None, seen }
             })
             .collect();
         let writer = Self {
@@ -156,12 +157,11 @@ impl Writer {
         let event = draft.place(at, &self.domain);
         who.seq += 1;
         who.last = Some((event.id, event.header.logseq));
-        who.unsigned.push(event);
-        out.extend(sign_own(std::mem::take(&mut who.unsigned), &who.key).into_iter().map(
-            |event| {
-                if event.header.seq % 64 == 0 { event } else { event.without_signature() }
-            },
-        ));
+        if is_signature_place(event.header.seq) {
+            out.extend(sign_own(vec![event], &who.key));
+        } else {
+            out.push(VerifiedEvent::from_store(event));
+        }
     }
 
     /// An author looks at what another has written last.

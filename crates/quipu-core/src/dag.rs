@@ -8,7 +8,7 @@ mod open;
 mod rules;
 mod view;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use smallvec::SmallVec;
 
@@ -23,6 +23,7 @@ use crate::kind;
 use crate::lifecycle::Verdict;
 use crate::limits::{FORK_SIBLINGS_MAX, RECENT_EVENTS};
 use crate::past::Target;
+use crate::recent::Recent;
 
 /// What became of an event that was put to the DAG.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,8 +93,7 @@ pub struct Dag {
     authority: Authority,
     feeds: IdMap<NodeKey, Feed>,
     leaves: IdMap<EventId, LogSeq>,
-    recent: IdMap<EventId, LogSeq>,
-    recent_order: VecDeque<EventId>,
+    recent: Recent<LogSeq>,
     quarantined: BTreeSet<EventId>,
     /// Authors of events that are kept aside.
     aside: BTreeSet<NodeKey>,
@@ -122,8 +122,7 @@ impl Dag {
             authority: Authority::new(root.header.author, root.header.logseq),
             feeds: IdMap::default(),
             leaves: IdMap::default(),
-            recent: IdMap::default(),
-            recent_order: VecDeque::new(),
+            recent: Recent::new(RECENT_EVENTS),
             quarantined: BTreeSet::new(),
             aside: BTreeSet::new(),
             equivocations: BTreeMap::new(),
@@ -246,7 +245,7 @@ impl Dag {
     fn put_aside(&mut self, event: &VerifiedEvent) {
         self.quarantined.insert(event.id);
         self.aside.insert(event.header.author);
-        self.remember(event.id, event.header.logseq);
+        self.recent.insert(event.id, event.header.logseq);
         self.held += 1;
     }
 
@@ -257,7 +256,7 @@ impl Dag {
             self.leaves.remove(link);
         }
         self.leaves.insert(event.id, head.logseq);
-        self.remember(event.id, head.logseq);
+        self.recent.insert(event.id, head.logseq);
         let end = FeedEnd {
             author: head.author,
             seq: head.seq,
@@ -279,16 +278,6 @@ impl Dag {
         self.held += 1;
     }
 
-    fn remember(&mut self, id: EventId, logseq: LogSeq) {
-        self.recent.insert(id, logseq);
-        self.recent_order.push_back(id);
-        if self.recent_order.len() > RECENT_EVENTS
-            && let Some(old) = self.recent_order.pop_front()
-        {
-            self.recent.remove(&old);
-        }
-    }
-
     fn follows_end(&self, head: &Head) -> bool {
         match (head.prev, self.feeds.get(&head.author)) {
             (None, feed) => feed.is_none_or(|feed| feed.ends.is_empty()),
@@ -301,7 +290,7 @@ impl Dag {
 
     /// Whether an event is among the latest that came. Says nothing about earlier ones.
     pub fn is_recent(&self, id: &EventId) -> bool {
-        self.recent.contains_key(id)
+        self.recent.get(id).is_some()
     }
 
     /// Whether an event is in the log or kept aside.
@@ -309,7 +298,7 @@ impl Dag {
     /// # Errors
     /// What the history could not read.
     pub fn is_held<H: History>(&self, id: &EventId, history: &H) -> Result<bool, H::Error> {
-        Ok(self.recent.contains_key(id) || history.find(self.log, id)?.is_some())
+        Ok(self.recent.get(id).is_some() || history.find(self.log, id)?.is_some())
     }
 
     /// `prev` is not a feed end: it must still be there, and be the right event.
@@ -336,7 +325,7 @@ impl Dag {
         let mut missing = SmallVec::new();
         for link in head.links() {
             let clock = match self.recent.get(link) {
-                Some(clock) => Some(*clock),
+                Some(clock) => Some(clock),
                 None => match history.find(self.log, link)? {
                     Some(ordinal) => Some(history.place(self.log, ordinal)?.head.logseq),
                     None => None,

@@ -24,8 +24,11 @@ pub const PACK_UNFOLDED_BYTES_MAX: usize = 4 << 20;
 pub const PACK_WINDOW: usize = 65_536;
 /// The most authors and kinds one packed stream may introduce, so that a hostile stream is bounded.
 pub const PACK_DICTIONARY_MAX: usize = 1 << 20;
-/// How many recent events the DAG remembers by id, so that most links cost no look-up in the store.
-pub const RECENT_EVENTS: usize = 65_536;
+/// How many recent events the DAG remembers by id at least, so that most links cost no look-up in the
+/// store.
+pub const RECENT_EVENTS: usize = 32_768;
+/// Events that are applied before they are appended, at most: fewer than the DAG remembers.
+pub const STAGED_EVENTS_MAX: usize = 16_384;
 /// Of the events that an author put at one place of its feed, this many (the smallest ids) are kept
 /// in the DAG, and whatever other members link to.
 pub const FORK_SIBLINGS_MAX: usize = 16;

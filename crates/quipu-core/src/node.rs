@@ -248,6 +248,8 @@ pub struct Node {
     appending: bool,
     /// A removal was applied: look at all events again once it is appended.
     reconsider: bool,
+    /// The turn ends when what is queued is done.
+    ending: bool,
     waiting: apply::Waiting,
     loose: loose::Loose,
     met: BTreeMap<NodeKey, Met>,
@@ -281,6 +283,7 @@ impl Node {
             staged: Vec::new(),
             appending: false,
             reconsider: false,
+            ending: false,
             waiting: apply::Waiting::default(),
             loose: loose::Loose::default(),
             met: BTreeMap::new(),
@@ -359,12 +362,16 @@ impl Node {
             Input::Tick => self.on_tick(now_ms, history, out)?,
             Input::Continue => {}
             Input::TurnEnd => {
-                self.flush(out);
-                return Ok(());
+                self.ending = true;
+                self.settle_all(now_ms, out);
             }
             Input::Committed => self.push_live(now_ms, history, out)?,
         }
-        self.run(now_ms, history, out)
+        let flow = self.run(now_ms, history, out)?;
+        if flow == Flow::Done && std::mem::take(&mut self.ending) {
+            self.flush(out);
+        }
+        Ok(())
     }
 
     /// When the clock was set back, deadlines go back with it: nobody waits for ten years.
@@ -390,7 +397,7 @@ impl Node {
         now: u64,
         history: &H,
         out: &mut Vec<Effect>,
-    ) -> Result<(), H::Error> {
+    ) -> Result<Flow, H::Error> {
         loop {
             let flow = if !self.inbox.is_empty() {
                 self.apply_inbox(now, history, out)?
@@ -403,12 +410,12 @@ impl Node {
             } else if let Some(job) = self.jobs.pop_front() {
                 self.on_job(now, job, history, out)?
             } else {
-                return Ok(());
+                return Ok(Flow::Done);
             };
             if flow == Flow::Blocked {
                 self.flush(out);
                 out.push(Effect::Continue);
-                return Ok(());
+                return Ok(Flow::Blocked);
             }
         }
     }
@@ -494,5 +501,6 @@ impl Node {
             && self.jobs.is_empty()
             && self.staged.is_empty()
             && !self.reconsider
+            && self.sessions.values().all(|session| session.incoming.checking.is_none())
     }
 }

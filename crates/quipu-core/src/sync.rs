@@ -5,6 +5,7 @@
 //! few, or a sketch whose size follows the difference. Both sides then stream what the other
 //! lacks and compare again. Afterwards new events are pushed as they come. See `docs/sync.md`.
 
+pub(crate) mod check;
 pub mod frontier;
 pub mod message;
 pub mod plan;

@@ -8,7 +8,7 @@ use crate::event::{Event, Log, VerifiedEvent};
 use crate::history::History;
 use crate::id::EventId;
 use crate::lifecycle::Stage;
-use crate::limits::{WAITING_BYTES_MAX, WAITING_EVENTS_MAX};
+use crate::limits::{STAGED_EVENTS_MAX, WAITING_BYTES_MAX, WAITING_EVENTS_MAX};
 use crate::machine::Machine;
 use crate::sync::message::Refusal;
 
@@ -85,6 +85,10 @@ impl Node {
         out: &mut Vec<Effect>,
     ) -> Result<Flow, H::Error> {
         while let Some((link, event)) = self.inbox.pop_front() {
+            if self.staged.len() >= STAGED_EVENTS_MAX {
+                self.inbox.push_front((link, event));
+                return Ok(Flow::Blocked);
+            }
             let step = match &mut self.dag {
                 Some(dag) => dag.insert(&event, history)?,
                 None => match self.found_dag(&event) {

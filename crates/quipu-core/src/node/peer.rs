@@ -132,6 +132,11 @@ impl Node {
         history: &H,
         out: &mut Vec<Effect>,
     ) -> Result<Flow, H::Error> {
+        // Only the next frame of the same stream can be unpacked before this one is taken.
+        let goes_on = matches!(message, Message::Events { live: false, .. });
+        if !goes_on && self.settle(now, link, out) {
+            return Ok(Flow::Blocked);
+        }
         match message {
             Message::Hello { version, domain, live, invite } => {
                 return self.on_hello(now, link, version, domain, live, invite, history, out);

@@ -15,6 +15,7 @@ use crate::limits::{
     FRAME_EVENTS_MAX, FRAME_PAYLOAD_BYTES, GRAFT_MS, SEND_WINDOW_BYTES, TIPS_MS, UNSIGNED_BYTES_MAX,
 };
 use crate::sketch::Item;
+use crate::sync::check::{Checking, Wrong, wrong_of};
 use crate::sync::frontier::{EndItem, Frontier};
 use crate::sync::message::{ENDS_MAX, Message, Range as WantRange, Refusal, Wanted};
 use crate::sync::session::SessionState;
@@ -152,7 +153,7 @@ impl Node {
             return Ok(());
         };
         self.frontier.refresh(dag);
-        let mut events = history.events(LOG, stretch.clone())?;
+        let mut events = events_of(history, &stretch)?;
         let fitting = fitting(&events);
         events.truncate(fitting);
         let next = stretch.start + fitting as u64;
@@ -236,33 +237,84 @@ impl Node {
         let events = pack::decode(packed, context, &here, &self.domain);
         session.incoming.referred = here.referred.get();
         match events {
-            Ok(events) => self.take_events(now, link, events, out),
+            Ok(events) => self.take_events(now, link, live, events, out),
             Err(PackError::Unresolved(_)) => self.ask_plain(now, link, out),
             Err(error) => self.refuse(link, Refusal::Misbehaved, error.to_string(), out),
         }
     }
 
-    fn take_events(&mut self, now: u64, link: LinkId, events: Vec<Event>, out: &mut Vec<Effect>) {
-        let Some(session) = self.sessions.get_mut(&link) else { return };
-        for event in events {
-            // What is held was verified when it came. With it everything before it is held, too.
-            if self.dag.as_ref().is_some_and(|dag| dag.is_recent(&event.id)) {
-                session.traffic.duplicate_events += 1;
-                session.incoming.unsigned.vouch_before(&event.header);
-                continue;
-            }
-            if let Err(error) = session.incoming.unsigned.push(event) {
-                if session.incoming.referred && session.incoming.spoilt < SPOILT_MAX {
-                    // Where an author forked, a reference may mean another event here than there.
-                    session.incoming.spoilt += 1;
-                    self.ask_plain(now, link, out);
-                } else {
-                    self.refuse(link, Refusal::Misbehaved, error.to_string(), out);
+    /// Takes unpacked events. Their signatures may be checked while the next frame is unpacked: then
+    /// [`Self::settle`] takes them.
+    fn take_events(
+        &mut self,
+        now: u64,
+        link: LinkId,
+        live: bool,
+        events: Vec<Event>,
+        out: &mut Vec<Effect>,
+    ) {
+        self.settle(now, link, out);
+        // The next live frame may refer to what is in this one.
+        let started = if live { Err(events) } else { Checking::start(events) };
+        match started {
+            Ok(checking) => {
+                if let Some(session) = self.sessions.get_mut(&link) {
+                    session.incoming.checking = Some(checking);
                 }
-                return;
+            }
+            Err(events) => {
+                let wrong = wrong_of(&events);
+                self.take_checked(now, link, events, wrong, out);
             }
         }
-        while let Some(event) = session.incoming.unsigned.pop() {
+    }
+
+    /// Takes the frame whose signatures are being checked, if there is one. Answers whether there
+    /// was.
+    pub(super) fn settle(&mut self, now: u64, link: LinkId, out: &mut Vec<Effect>) -> bool {
+        let session = self.sessions.get_mut(&link);
+        let Some(checking) = session.and_then(|session| session.incoming.checking.take()) else {
+            return false;
+        };
+        let (events, wrong) = checking.finish();
+        self.take_checked(now, link, events, wrong, out);
+        true
+    }
+
+    /// Takes what is being checked on all links.
+    pub(super) fn settle_all(&mut self, now: u64, out: &mut Vec<Effect>) {
+        for link in self.sessions.keys().copied().collect::<Vec<_>>() {
+            self.settle(now, link, out);
+        }
+    }
+
+    fn take_checked(
+        &mut self,
+        now: u64,
+        link: LinkId,
+        events: Vec<Event>,
+        wrong: Wrong,
+        out: &mut Vec<Effect>,
+    ) {
+        let Some(session) = self.sessions.get_mut(&link) else { return };
+        // What is held was verified when it came. With it everything before it is held, too.
+        let is_held = |event: &Event| self.dag.as_ref().is_some_and(|d| d.is_recent(&event.id));
+        let (held, new): (Vec<_>, Vec<_>) =
+            events.into_iter().enumerate().partition(|(_, event)| is_held(event));
+        session.traffic.duplicate_events += held.len() as u64;
+        let unsigned = &mut session.incoming.unsigned;
+        if let Err(error) = unsigned.push_frame(new.into_iter(), wrong) {
+            if session.incoming.referred && session.incoming.spoilt < SPOILT_MAX {
+                // Where an author forked, a reference may mean another event here than there.
+                session.incoming.spoilt += 1;
+                self.ask_plain(now, link, out);
+            } else {
+                self.refuse(link, Refusal::Misbehaved, error.to_string(), out);
+            }
+            return;
+        }
+        held.iter().for_each(|(_, event)| unsigned.vouch_before(&event.header));
+        while let Some(event) = unsigned.pop() {
             self.inbox.push_back((Some(link), event));
         }
         session.incoming.referred &= !session.incoming.unsigned.is_empty();
@@ -412,6 +464,19 @@ fn lacking_above<H: History>(
 
 /// What a link takes at most.
 const LINK_BYTES: usize = 32;
+
+/// The events of a stretch, or at least as many as fit into a frame.
+fn events_of<H: History>(history: &H, stretch: &Range<Ordinal>) -> Result<Vec<Event>, H::Error> {
+    let mut events = history.events(LOG, stretch.clone())?;
+    while fitting(&events) == events.len() {
+        let next = stretch.start + events.len() as u64;
+        if next >= stretch.end {
+            break;
+        }
+        events.extend(history.events(LOG, next..stretch.end)?);
+    }
+    Ok(events)
+}
 
 /// How many of the events fit into one frame.
 fn fitting(events: &[Event]) -> usize {

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::check::Checking;
 use super::message::Message;
 use super::plan::Cargo;
 use super::unsigned::Unsigned;
@@ -142,6 +143,8 @@ pub(crate) struct Incoming {
     /// A batch was lost or could not be read: nothing counts until the next restart.
     pub(crate) broken: bool,
     pub(crate) unsigned: Unsigned,
+    /// The last frame, while its signatures are being checked.
+    pub(crate) checking: Option<Checking>,
     /// What waits for signatures was read with references to events that both sides hold.
     pub(crate) referred: bool,
     /// How often such references led astray.
@@ -160,6 +163,11 @@ impl Incoming {
         &mut self,
         link: LinkId,
     ) -> impl Iterator<Item = (Option<LinkId>, VerifiedEvent)> + use<> {
+        if let Some(checking) = self.checking.take() {
+            let (events, wrong) = checking.finish();
+            // What comes after a lie is dropped, like what nobody vouches for.
+            drop(self.unsigned.push_frame(events.into_iter().enumerate(), wrong));
+        }
         self.unsigned.finish().into_iter().map(move |event| (Some(link), event))
     }
 }
@@ -229,6 +237,7 @@ impl Session {
                 index: 0,
                 broken: false,
                 unsigned: Unsigned::default(),
+                checking: None,
                 referred: false,
                 spoilt: 0,
                 ordinals: Vec::new(),

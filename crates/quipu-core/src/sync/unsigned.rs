@@ -10,6 +10,7 @@ use crate::event::{
 use crate::id::{EventId, IdMap};
 use crate::lifecycle::{Stage, Verdict};
 use crate::limits::{SIGNATURE_INTERVAL, UNSIGNED_BYTES_MAX};
+use crate::sync::check::Wrong;
 
 /// Why a stream cannot go on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -74,11 +75,39 @@ impl Unsigned {
     /// # Errors
     /// Why the stream cannot be trusted any further.
     pub fn push(&mut self, event: Event) -> Result<(), UnsignedError> {
+        if let Some(signature) = &event.signature {
+            verify_signature(&event.header.author, &event.id, signature)?;
+        }
+        self.push_checked(event)
+    }
+
+    /// Adds events of a frame, with their places in it, whose signatures were checked: up to the
+    /// first that cannot be trusted.
+    ///
+    /// # Errors
+    /// Why the stream cannot be trusted any further.
+    pub(crate) fn push_frame(
+        &mut self,
+        events: impl Iterator<Item = (usize, Event)>,
+        wrong: Wrong,
+    ) -> Result<(), UnsignedError> {
+        let mut wrong = wrong.into_iter().peekable();
+        for (place, event) in events {
+            // Of what is held it does not matter.
+            while wrong.next_if(|(of, _)| *of < place).is_some() {}
+            if let Some((_, error)) = wrong.next_if(|(of, _)| *of == place) {
+                return Err(error.into());
+            }
+            self.push_checked(event)?;
+        }
+        Ok(())
+    }
+
+    fn push_checked(&mut self, event: Event) -> Result<(), UnsignedError> {
         check_shape(&event.header).map_err(|error| UnsignedError::Body { id: event.id, error })?;
         let mut stage = Stage::Received;
         let waits = self.open.contains_key(&event.id);
-        if let Some(signature) = &event.signature {
-            verify_signature(&event.header.author, &event.id, signature)?;
+        if event.signature.is_some() {
             stage = stage.after(Verdict::SignatureVerified);
             if waits { self.vouch_up_to(event.id) } else { self.vouch_before(&event.header) }
         }

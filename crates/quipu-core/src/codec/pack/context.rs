@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::id::{EventId, IdMap, NodeKey};
 use crate::limits::PACK_WINDOW;
+use crate::recent::Recent;
 
 /// Bytes of an author key that stand for it where both sides know the author.
 pub const AUTHOR_PREFIX_BYTES: usize = 6;
@@ -74,7 +75,7 @@ pub struct Context {
     /// Position of the next event in the stream.
     pub(super) position: u64,
     recent: VecDeque<EventId>,
-    positions: Option<IdMap<EventId, u64>>,
+    positions: Option<Recent<u64>>,
     plain: bool,
     compressor: Option<zstd::bulk::Compressor<'static>>,
     decompressor: Option<zstd::bulk::Decompressor<'static>>,
@@ -93,7 +94,7 @@ impl std::fmt::Debug for Context {
 impl Context {
     /// The context of a writer at the start of a stream.
     pub fn writer() -> Self {
-        Self { positions: Some(IdMap::default()), ..Self::default() }
+        Self { positions: Some(Recent::new(PACK_WINDOW)), ..Self::default() }
     }
 
     /// The context of a reader at the start of a stream.
@@ -161,7 +162,8 @@ impl Context {
 
     /// Position of an event in the stream, if the reader still remembers it.
     pub(super) fn position_of(&self, id: &EventId) -> Option<u64> {
-        self.positions.as_ref()?.get(id).copied()
+        let first = self.position.saturating_sub(PACK_WINDOW as u64);
+        self.positions.as_ref()?.get(id).filter(|position| *position >= first)
     }
 
     pub(super) fn recent(&self, position: u64) -> Option<EventId> {
@@ -179,11 +181,8 @@ impl Context {
         }
         self.recent.push_back(id);
         self.position += 1;
-        if self.recent.len() > PACK_WINDOW
-            && let Some(old) = self.recent.pop_front()
-            && let Some(positions) = &mut self.positions
-        {
-            positions.remove(&old);
+        if self.recent.len() > PACK_WINDOW {
+            self.recent.pop_front();
         }
     }
 
