@@ -158,8 +158,8 @@ impl std::ops::Deref for Header {
 pub struct Event {
     /// Hash of the canonical body.
     pub id: EventId,
-    /// What the id covers.
-    pub header: Header,
+    /// What the id covers. Shared: an event is handed on many times, and copied now and then.
+    pub header: Arc<Header>,
     /// The payload block, unless it was erased or left out.
     pub payload: Option<Bytes>,
     /// The author's signature over the id, where this holder has one.
@@ -168,7 +168,8 @@ pub struct Event {
 
 impl Event {
     /// Completes an event: computes its id.
-    pub fn new(header: Header, payload: Option<Bytes>, domain: &DomainId) -> Self {
+    pub fn new(header: impl Into<Arc<Header>>, payload: Option<Bytes>, domain: &DomainId) -> Self {
+        let header = header.into();
         let id = v1::event_id(&header, domain);
         Self { id, header, payload, signature: None }
     }

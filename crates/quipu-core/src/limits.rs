@@ -34,7 +34,7 @@ pub const STAGED_EVENTS_MAX: usize = 16_384;
 pub const FORK_SIBLINGS_MAX: usize = 16;
 /// The most memory that events of one stream may take while they wait for signatures. A feed may
 /// have 64 of them waiting, so this is enough for some 10,000 feeds that grow side by side.
-pub const UNSIGNED_BYTES_MAX: usize = 384 << 20;
+pub const UNSIGNED_BYTES_MAX: usize = 512 << 20;
 /// The most events that wait for links, over all peers.
 pub const WAITING_EVENTS_MAX: usize = 16_384;
 /// The most bytes that they take.

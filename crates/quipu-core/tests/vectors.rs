@@ -345,7 +345,7 @@ fn places_at_the_end_of_their_range_are_packed() {
     let domain = DomainId([7; 32]);
     let base = event_of(&list(&file("event-v1.json")["vectors"])[1]["event"]);
     let at = |seq| {
-        let mut header = base.header.clone();
+        let mut header = quipu_core::event::Header::clone(&base.header);
         header.head.seq = seq;
         Event::new(header, base.payload.clone(), &domain)
     };

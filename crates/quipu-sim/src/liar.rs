@@ -159,12 +159,12 @@ impl Tools<'_> {
         let kind = self.machine.rng.below(3);
         let forged = run.len().checked_sub(2).filter(|_| kind == 2);
         if let Some(forged) = forged {
-            run[forged].header.head.author = self.victim;
+            Arc::make_mut(&mut run[forged].header).head.author = self.victim;
             run[forged] = self.again(&run[forged]);
-            run[forged + 1].header.head.prev = Some(run[forged].id);
+            Arc::make_mut(&mut run[forged + 1].header).head.prev = Some(run[forged].id);
         }
         if let Some(last) = run.last_mut() {
-            let head = &mut last.header.head;
+            let head = &mut Arc::make_mut(&mut last.header).head;
             match kind {
                 0 => head.logseq = LogSeq(1),
                 1 => head.parents = Parents::from_slice(&[unknown]),

@@ -331,7 +331,7 @@ fn rules_broken(
     let run = maker.run_of(0, 5);
     model.events.extend(run.iter().map(|event| event.event().clone()));
     store.append(LOG, run).unwrap();
-    let mut header = maker.run_of(0, 1)[0].header.clone();
+    let mut header = quipu_core::event::Header::clone(&maker.run_of(0, 1)[0].header);
     let payload = header.payload.size;
     change(&mut header, &mut model);
     let block = payload_block(&[0; 8], &[0x01]);

@@ -87,7 +87,7 @@ fn a_proof_of_somebody_else_is_none() {
     store.prove(LOG, end.id, &[forged]);
     // Of another feed.
     let mut foreign = after(&end, &mut maker, &[0x03]);
-    foreign.header.head.author.0 = common::key(7).verifying_key().to_bytes();
+    Arc::make_mut(&mut foreign.header).head.author.0 = common::key(7).verifying_key().to_bytes();
     let foreign = Event::new(foreign.header, foreign.payload, &maker.domain);
     let foreign = sign_own(vec![foreign], &common::key(7)).remove(0).into_event();
     assert!(!store.verify(&mut |_, _| {}).problems.is_empty());

@@ -58,7 +58,7 @@ pub(crate) fn events() -> Json {
         &"for everybody".into(),
         Place { author: 1, prev: None, parents: vec![root.id], logseq: (START_MS << 16) + 1 },
     );
-    published.header.head.log = quipu_core::event::Log::Published;
+    std::sync::Arc::make_mut(&mut published.header).head.log = quipu_core::event::Log::Published;
     let published = sign(1, Event::new(published.header, published.payload, &domain()));
     let prev_is_no_parent = event(
         "note",

@@ -118,7 +118,7 @@ pub fn assemble_known(
     signature: Option<EventSignature>,
 ) -> Event {
     let (payload, block) = part.into_ref(&head.kind);
-    Event { id, header: Header { head, payload }, payload: block, signature }
+    Event { id, header: Header { head, payload }.into(), payload: block, signature }
 }
 
 impl PayloadPart {

@@ -11,6 +11,7 @@ use crate::codec::pack::{self, Context, PackError};
 use crate::dag::Dag;
 use crate::event::Event;
 use crate::history::{History, Ordinal};
+use crate::id::EventId;
 use crate::limits::{
     FRAME_EVENTS_MAX, FRAME_PAYLOAD_BYTES, GRAFT_MS, SEND_WINDOW_BYTES, TIPS_MS, UNSIGNED_BYTES_MAX,
 };
@@ -297,13 +298,10 @@ impl Node {
         out: &mut Vec<Effect>,
     ) {
         let Some(session) = self.sessions.get_mut(&link) else { return };
-        // What is held was verified when it came. With it everything before it is held, too.
-        let is_held = |event: &Event| self.dag.as_ref().is_some_and(|d| d.is_recent(&event.id));
-        let (held, new): (Vec<_>, Vec<_>) =
-            events.into_iter().enumerate().partition(|(_, event)| is_held(event));
-        session.traffic.duplicate_events += held.len() as u64;
-        let unsigned = &mut session.incoming.unsigned;
-        if let Err(error) = unsigned.push_frame(new.into_iter(), wrong) {
+        let dag = self.dag.as_ref();
+        let is_held = |id: &EventId| dag.is_some_and(|dag| dag.is_recent(id));
+        let pushed = session.incoming.unsigned.push_frame(events, wrong, is_held);
+        if let Err(error) = &pushed {
             if session.incoming.referred && session.incoming.spoilt < SPOILT_MAX {
                 // Where an author forked, a reference may mean another event here than there.
                 session.incoming.spoilt += 1;
@@ -313,8 +311,8 @@ impl Node {
             }
             return;
         }
-        held.iter().for_each(|(_, event)| unsigned.vouch_before(&event.header));
-        while let Some(event) = unsigned.pop() {
+        session.traffic.duplicate_events += pushed.unwrap_or_default();
+        while let Some(event) = session.incoming.unsigned.pop() {
             self.inbox.push_back((Some(link), event));
         }
         session.incoming.referred &= !session.incoming.unsigned.is_empty();

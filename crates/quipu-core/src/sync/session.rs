@@ -166,7 +166,7 @@ impl Incoming {
         if let Some(checking) = self.checking.take() {
             let (events, wrong) = checking.finish();
             // What comes after a lie is dropped, like what nobody vouches for.
-            drop(self.unsigned.push_frame(events.into_iter().enumerate(), wrong));
+            drop(self.unsigned.push_frame(events, wrong, |_| false));
         }
         self.unsigned.finish().into_iter().map(move |event| (Some(link), event))
     }

@@ -45,20 +45,27 @@ pub enum UnsignedError {
     TooMuch,
 }
 
-#[derive(Debug)]
-struct Waiting {
-    event: Event,
+/// What is looked at again while an event waits. It lies apart from the events, so that a signature
+/// over many of them finds it in the processor's caches.
+#[derive(Debug, Clone, Copy)]
+struct Place {
     stage: Stage,
+    /// How many events of the feed are in a row without a signature, up to this one.
+    run: u8,
+    /// The number of the event before it in the feed, if that waits, too.
+    before: Option<u64>,
 }
 
 /// The waiting events of one stream.
 #[derive(Debug, Default)]
 pub struct Unsigned {
-    queue: VecDeque<Waiting>,
+    events: VecDeque<Event>,
+    /// As many as events.
+    places: VecDeque<Place>,
     /// Number of the event at the front of the queue.
     first: u64,
-    /// Events that no signature covers yet: their numbers, and how long the run is up to them.
-    open: IdMap<EventId, (u64, u64)>,
+    /// Numbers of the events that came without a signature.
+    numbers: IdMap<EventId, u64>,
     bytes: usize,
 }
 
@@ -81,91 +88,106 @@ impl Unsigned {
         self.push_checked(event)
     }
 
-    /// Adds events of a frame, with their places in it, whose signatures were checked: up to the
-    /// first that cannot be trusted.
+    /// Adds the events of a frame whose signatures were checked, up to the first that cannot be
+    /// trusted. Those that are held already are passed over: they were verified when they came, and
+    /// with them everything before them is held, too. Answers how many these were.
     ///
     /// # Errors
     /// Why the stream cannot be trusted any further.
     pub(crate) fn push_frame(
         &mut self,
-        events: impl Iterator<Item = (usize, Event)>,
+        events: Vec<Event>,
         wrong: Wrong,
-    ) -> Result<(), UnsignedError> {
+        is_held: impl Fn(&EventId) -> bool,
+    ) -> Result<u64, UnsignedError> {
         let mut wrong = wrong.into_iter().peekable();
-        for (place, event) in events {
-            // Of what is held it does not matter.
-            while wrong.next_if(|(of, _)| *of < place).is_some() {}
-            if let Some((_, error)) = wrong.next_if(|(of, _)| *of == place) {
+        let mut held = 0;
+        for (place, event) in events.into_iter().enumerate() {
+            let error = wrong.next_if(|(of, _)| *of == place);
+            if is_held(&event.id) {
+                held += 1;
+                self.vouch_before(&event.header);
+            } else if let Some((_, error)) = error {
                 return Err(error.into());
+            } else {
+                self.push_checked(event)?;
             }
-            self.push_checked(event)?;
         }
-        Ok(())
+        Ok(held)
     }
 
     fn push_checked(&mut self, event: Event) -> Result<(), UnsignedError> {
         check_shape(&event.header).map_err(|error| UnsignedError::Body { id: event.id, error })?;
-        let mut stage = Stage::Received;
-        let waits = self.open.contains_key(&event.id);
+        let again = self.numbers.get(&event.id).copied();
+        let before = self.before(&event.header);
+        let (mut stage, mut run) = (Stage::Received, 0);
         if event.signature.is_some() {
             stage = stage.after(Verdict::SignatureVerified);
-            if waits { self.vouch_up_to(event.id) } else { self.vouch_before(&event.header) }
+            self.vouch_up_to(again.or(before));
         }
-        if waits {
+        if again.is_some() {
             // It came twice.
             return Ok(());
         }
-        if stage == Stage::Received && is_signature_place(event.header.seq) {
-            let (id, seq) = (event.id, event.header.seq);
-            return Err(UnsignedError::SignatureWithheld { id, seq });
-        }
         if stage == Stage::Received {
+            if is_signature_place(event.header.seq) {
+                let (id, seq) = (event.id, event.header.seq);
+                return Err(UnsignedError::SignatureWithheld { id, seq });
+            }
             stage = stage.after(Verdict::SignatureMissing);
-            let before = event.header.prev.and_then(|prev| self.open.get(&prev));
-            let length = before.map_or(0, |(_, length)| *length) + 1;
-            if length > SIGNATURE_INTERVAL {
+            let before = before.and_then(|number| self.place(number));
+            run = before.filter(|place| place.stage == stage).map_or(0, |place| place.run) + 1;
+            if u64::from(run) > SIGNATURE_INTERVAL {
                 return Err(UnsignedError::RunTooLong(event.id));
             }
-            self.open.insert(event.id, (self.first + self.queue.len() as u64, length));
+            self.numbers.insert(event.id, self.first + self.events.len() as u64);
         }
         self.bytes += weight(&event);
         if self.bytes > UNSIGNED_BYTES_MAX {
             return Err(UnsignedError::TooMuch);
         }
-        self.queue.push_back(Waiting { event, stage });
+        self.events.push_back(event);
+        self.places.push_back(Place { stage, run, before });
         Ok(())
     }
 
-    /// An event with a proven author vouches for those before it in its feed: for a `prev` that
-    /// belongs to the same feed and no other, since anybody can name anything as `prev`.
+    /// An event with a proven author vouches for those before it in its feed.
     pub fn vouch_before(&mut self, head: &Head) {
-        let Some(prev) = head.prev.filter(|prev| self.precedes(prev, head)) else { return };
-        self.vouch_up_to(prev);
+        self.vouch_up_to(self.before(head));
     }
 
-    fn precedes(&self, prev: &EventId, head: &Head) -> bool {
-        let Some((number, _)) = self.open.get(prev) else { return false };
-        let waiting = self.queue.get(number.wrapping_sub(self.first) as usize);
-        waiting.is_some_and(|waiting| waiting.event.header.precedes(head))
+    /// The event before another, if it waits: the one that this names as `prev`, if that belongs to the
+    /// same feed. Anybody can name anything as `prev`.
+    fn before(&self, head: &Head) -> Option<u64> {
+        let number = *self.numbers.get(&head.prev?)?;
+        let event = self.events.get(usize::try_from(number.checked_sub(self.first)?).ok()?)?;
+        event.header.precedes(head).then_some(number)
     }
 
-    fn vouch_up_to(&mut self, last: EventId) {
-        let mut next = Some(last);
-        while let Some((number, _)) = next.and_then(|id| self.open.remove(&id)) {
-            let place = number.wrapping_sub(self.first) as usize;
-            let Some(waiting) = self.queue.get_mut(place) else { return };
-            waiting.stage = waiting.stage.after(Verdict::SignatureVerified);
-            let head = &self.queue[place].event.header;
-            next = head.prev.filter(|prev| self.precedes(prev, head));
+    fn place(&mut self, number: u64) -> Option<&mut Place> {
+        self.places.get_mut(usize::try_from(number.checked_sub(self.first)?).ok()?)
+    }
+
+    fn vouch_up_to(&mut self, last: Option<u64>) {
+        let mut next = last;
+        while let Some(place) = next.and_then(|number| self.place(number))
+            && place.stage == Stage::Unsigned
+        {
+            place.stage = place.stage.after(Verdict::SignatureVerified);
+            next = place.before;
         }
     }
 
     /// The next event of the stream, if it is authentic.
     pub fn pop(&mut self) -> Option<VerifiedEvent> {
-        if self.queue.front()?.stage != Stage::Authentic {
+        if self.places.front()?.stage != Stage::Authentic {
             return None;
         }
-        let event = self.queue.pop_front()?.event;
+        self.places.pop_front();
+        let event = self.events.pop_front()?;
+        if event.signature.is_none() {
+            self.numbers.remove(&event.id);
+        }
         self.first += 1;
         self.bytes -= weight(&event);
         Some(VerifiedEvent::vouched(event))
@@ -173,9 +195,10 @@ impl Unsigned {
 
     /// All that is authentic, at the end of a stream. What no signature came for is dropped.
     pub fn finish(&mut self) -> Vec<VerifiedEvent> {
-        let rest = std::mem::take(self).queue;
-        let authentic = rest.into_iter().filter(|waiting| waiting.stage == Stage::Authentic);
-        authentic.map(|waiting| VerifiedEvent::vouched(waiting.event)).collect()
+        let Self { events, places, .. } = std::mem::take(self);
+        let all = events.into_iter().zip(places);
+        let authentic = all.filter(|(_, place)| place.stage == Stage::Authentic);
+        authentic.map(|(event, _)| VerifiedEvent::vouched(event)).collect()
     }
 
     /// How much memory the waiting events take, about.
@@ -185,11 +208,11 @@ impl Unsigned {
 
     /// How many events wait.
     pub fn len(&self) -> usize {
-        self.queue.len()
+        self.events.len()
     }
 
     /// Whether none waits.
     pub fn is_empty(&self) -> bool {
-        self.queue.is_empty()
+        self.events.is_empty()
     }
 }

@@ -407,7 +407,7 @@ fn events_before_one_that_breaks_a_rule_are_proven_to_everybody() {
         assert_eq!(w.machines[0].held(), held + count, "its author is proven");
         // A second one that does not follow proves nothing, and replaces nothing.
         let mut skips = events[count as usize].clone();
-        skips.header.head.seq += 5;
+        std::sync::Arc::make_mut(&mut skips.header).head.seq += 5;
         let mut skips = Event::new(skips.header, skips.payload, &w.domain());
         sign(&w, &mut skips);
         w.machines[0].import(w.now, vec![skips]);

@@ -92,7 +92,7 @@ pub(crate) fn event_of(json: &Json) -> Event {
     let (header, _) = header_of(json);
     Event {
         id: parsed(&json["uuid"]),
-        header,
+        header: header.into(),
         payload: optional(&json["payload_block"], |json| unhex(json).into()),
         signature: optional(&json["signature"], |json| EventSignature(array(json))),
     }
