@@ -145,7 +145,7 @@ fn run(flags: u8, frames: impl Iterator<Item = Vec<u8>>) {
         }
         machine.step(Input::Frame { link: LINK, bytes });
         if flags & 4 != 0 {
-            machine.step(Input::Writable { link: LINK });
+            machine.step(Input::Writable { link: LINK, written: u64::MAX });
         }
         if flags & 8 != 0 {
             machine.now += 300;

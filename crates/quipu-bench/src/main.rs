@@ -13,6 +13,10 @@ mod quic;
 mod stored;
 mod workload;
 
+/// As in the binary.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// What a benchmark may fail with.
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 

@@ -107,7 +107,7 @@ fn talk(a: &mut Machine, b: &mut Machine) -> Result<(Duration, Traffic)> {
             if !frames.is_empty() {
                 moved = true;
                 to.turn(frames.into_iter().map(|bytes| Input::Frame { link: LINK, bytes }))?;
-                from.turn([Input::Writable { link: LINK }])?;
+                from.turn([Input::Writable { link: LINK, written: u64::MAX }])?;
             }
         }
         if let Some(traffic) = a.level {

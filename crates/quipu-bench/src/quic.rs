@@ -44,7 +44,7 @@ fn translate(event: LinkEvent) -> NetEvent {
             NetEvent::Up { link, peer: NodeKey(peer), request, addr: remote_addr }
         }
         LinkEvent::Frame { link, bytes } => NetEvent::Frame { link, bytes: bytes.into() },
-        LinkEvent::Writable { link } => NetEvent::Writable { link },
+        LinkEvent::Writable { link, written } => NetEvent::Writable { link, written },
         LinkEvent::Down { link, reason } => NetEvent::Down { link, reason },
         LinkEvent::ConnectFailed { request, reason } => NetEvent::ConnectFailed { request, reason },
     }

@@ -66,6 +66,8 @@ pub enum Input {
     Writable {
         /// The link.
         link: LinkId,
+        /// Bytes of all frames that have left on it so far. Saying it twice lets nothing more out.
+        written: u64,
     },
     /// A link is gone.
     LinkDown {
@@ -357,7 +359,9 @@ impl Node {
                     self.frames.push_back((link, bytes));
                 }
             }
-            Input::Writable { link } => self.on_writable(now_ms, link, history, out)?,
+            Input::Writable { link, written } => {
+                self.on_writable(now_ms, link, written, history, out)?;
+            }
             Input::LinkDown { link, reason } => self.on_link_down(link, &reason, out),
             Input::Tick => self.on_tick(now_ms, history, out)?,
             Input::Continue => {}

@@ -40,6 +40,8 @@ pub enum LinkEvent {
     Writable {
         /// The number of the link.
         link: u64,
+        /// Bytes of all frames that were written on this link so far.
+        written: u64,
     },
     /// The link is gone. All frames that came in whole were delivered before, unless this side
     /// closed the link.
@@ -73,7 +75,9 @@ impl fmt::Debug for LinkEvent {
             Self::Frame { link, bytes } => {
                 f.debug_struct("Frame").field("link", link).field("bytes", &bytes.len()).finish()
             }
-            Self::Writable { link } => f.debug_struct("Writable").field("link", link).finish(),
+            Self::Writable { link, written } => {
+                f.debug_struct("Writable").field("link", link).field("written", written).finish()
+            }
             Self::Down { link, reason } => {
                 f.debug_struct("Down").field("link", link).field("reason", reason).finish()
             }

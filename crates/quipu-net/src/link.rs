@@ -181,8 +181,8 @@ async fn write_frames(link: Arc<Link>, mut send: SendStream, sink: Sink) {
             link.outbox.abort();
             return;
         }
-        if link.outbox.written(&batch) {
-            sink(LinkEvent::Writable { link: link.id });
+        if let Some(written) = link.outbox.written(&batch) {
+            sink(LinkEvent::Writable { link: link.id, written });
         }
     }
     let Some(reason) = link.ended() else { return };

@@ -39,6 +39,8 @@ struct Queue {
     owed: usize,
     /// Charge of the queued frames and of those being written.
     bytes: usize,
+    /// Bytes of all frames that were written.
+    written: u64,
     /// No more frames are taken; the task ends when all are written.
     closed: bool,
 }
@@ -55,12 +57,15 @@ pub(crate) struct Outbox {
 pub(crate) struct Batch {
     pub(crate) chunks: Vec<Bytes>,
     charge: usize,
+    /// Bytes of its frames.
+    frames: u64,
 }
 
 impl Outbox {
     pub(crate) fn new() -> Self {
         let frames = VecDeque::new();
-        let queue = Queue { frames, credit: RECV_WINDOW, owed: 0, bytes: 0, closed: false };
+        let (credit, closed) = (RECV_WINDOW, false);
+        let queue = Queue { frames, credit, owed: 0, bytes: 0, written: 0, closed };
         Self { queue: Mutex::new(queue), wake: Notify::new() }
     }
 
@@ -142,18 +147,20 @@ impl Outbox {
         }
     }
 
-    /// Counts a batch as written. Says whether frames went out and the queue is low now.
-    pub(crate) fn written(&self, batch: &Batch) -> bool {
+    /// Counts a batch as written. If frames went out and the queue is low now, says how many bytes of
+    /// frames were written in all.
+    pub(crate) fn written(&self, batch: &Batch) -> Option<u64> {
         let mut queue = self.lock();
         queue.bytes -= batch.charge;
-        batch.charge > 0 && queue.bytes < SEND_QUEUE_LOW
+        queue.written += batch.frames;
+        (batch.charge > 0 && queue.bytes < SEND_QUEUE_LOW).then_some(queue.written)
     }
 }
 
 impl Queue {
     /// A grant if one is due, then frames as far as the peer has room.
     fn take_batch(&mut self) -> Batch {
-        let mut batch = Batch { chunks: Vec::new(), charge: 0 };
+        let mut batch = Batch { chunks: Vec::new(), charge: 0, frames: 0 };
         if self.owed >= GRANT_STEP {
             // At most RECV_WINDOW is ever owed: what is not granted cannot be consumed again.
             let grant = std::mem::take(&mut self.owed) as u32 | GRANT_MARK;
@@ -169,6 +176,7 @@ impl Queue {
             let Some(frame) = self.frames.pop_front() else { break };
             self.credit -= charge;
             batch.charge += charge;
+            batch.frames += frame.len() as u64;
             // The length fits: `push` took no frame above FRAME_BYTES_MAX.
             batch.chunks.push(Bytes::copy_from_slice(&(frame.len() as u32).to_le_bytes()));
             if !frame.is_empty() {

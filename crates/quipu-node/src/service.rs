@@ -94,6 +94,8 @@ pub enum NetEvent {
     Writable {
         /// The link.
         link: LinkId,
+        /// Bytes of all frames that were written on it so far.
+        written: u64,
     },
     /// A link is gone.
     Down {
@@ -423,7 +425,9 @@ impl Machine {
                 self.driver.links_mut().consumed(link, length);
                 Ok(())
             }
-            NetEvent::Writable { link } => self.driver.input(Input::Writable { link }),
+            NetEvent::Writable { link, written } => {
+                self.driver.input(Input::Writable { link, written })
+            }
             NetEvent::Down { link, reason } => {
                 tracing::debug!(link, reason, "link down");
                 self.callers.remove(&link);

@@ -187,7 +187,7 @@ impl World {
             return self.at(until, Happening::Drained { machine, link, side });
         }
         on.draining[side] = false;
-        self.give(machine, Input::Writable { link });
+        self.give(machine, Input::Writable { link, written: u64::MAX });
     }
 
     /// A frame arrives, if its link still is.

@@ -14,6 +14,10 @@ mod start;
 use clap::Parser;
 use quipu_node::api::ExitCode;
 
+/// glibc gives memory back to the system and takes it again at every frame: a quarter of the time.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> std::process::ExitCode {
     reset_broken_pipe();
     let cli = match cli::Cli::try_parse() {

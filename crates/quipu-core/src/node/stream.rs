@@ -32,11 +32,12 @@ impl Node {
         &mut self,
         now: u64,
         link: LinkId,
+        written: u64,
         history: &H,
         out: &mut Vec<Effect>,
     ) -> Result<(), H::Error> {
         if let Some(session) = self.sessions.get_mut(&link) {
-            session.outgoing.window = 0;
+            session.outgoing.written = written.min(session.traffic.bytes_sent);
         }
         self.pump(now, link, history, out)?;
         self.conclude(now, link, out);
@@ -73,7 +74,7 @@ impl Node {
             let Some(session) = self.sessions.get_mut(&link).filter(|s| s.is_open()) else {
                 return Ok(());
             };
-            if session.outgoing.window >= SEND_WINDOW_BYTES {
+            if session.unwritten() >= SEND_WINDOW_BYTES as u64 {
                 return Ok(());
             }
             if let Some(stretch) = session.outgoing.cargo.next(FRAME_EVENTS_MAX) {

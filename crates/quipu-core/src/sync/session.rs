@@ -129,8 +129,8 @@ pub(crate) struct Outgoing {
     pub(crate) context: Context,
     pub(crate) restart: bool,
     pub(crate) index: u32,
-    /// Bytes sent since the link last said that it drained.
-    pub(crate) window: usize,
+    /// Bytes of frames that have left, as the link said last.
+    pub(crate) written: u64,
     /// This side owes an end for the round.
     pub(crate) owes_end: bool,
 }
@@ -229,7 +229,7 @@ impl Session {
                 context: Context::writer(),
                 restart: true,
                 index: 0,
-                window: 0,
+                written: 0,
                 owes_end: false,
             },
             incoming: Incoming {
@@ -316,7 +316,11 @@ impl Session {
     pub(crate) fn encode(&mut self, message: &Message) -> Vec<u8> {
         let bytes = message.encode();
         self.traffic.bytes_sent += bytes.len() as u64;
-        self.outgoing.window += bytes.len();
         bytes
+    }
+
+    /// Bytes of frames that wait to be written.
+    pub(crate) fn unwritten(&self) -> u64 {
+        self.traffic.bytes_sent - self.outgoing.written
     }
 }

@@ -261,7 +261,7 @@ impl World {
         let Some((_, Frame { link, to, bytes })) = self.flying.pop_first() else { return false };
         let input = match bytes {
             Some(bytes) => Input::Frame { link, bytes },
-            None => Input::Writable { link },
+            None => Input::Writable { link, written: u64::MAX },
         };
         self.turn(to, vec![input]);
         true
