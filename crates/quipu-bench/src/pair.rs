@@ -1,6 +1,6 @@
 //! Two machines in one process, over links that cost nothing.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::path::Path;
 use std::rc::Rc;
@@ -10,8 +10,10 @@ use std::time::{Duration, Instant};
 
 use ed25519_dalek::SigningKey;
 use quipu_core::dag::Dag;
+use quipu_core::event::VerifiedEvent;
 use quipu_core::id::{DomainId, NodeKey};
-use quipu_core::node::{Input, LinkRole, Notice};
+use quipu_core::node::{Command, Input, LinkRole, Notice};
+use quipu_core::sync::message::Message;
 use quipu_core::sync::session::Traffic;
 use quipu_node::service::SystemClock;
 use quipu_node::{Driver, Links};
@@ -21,12 +23,15 @@ use crate::limits::Limits;
 use crate::workload::{Writer, founder, store};
 use crate::{Result, figure, rate};
 
-/// Frames on their way to the other machine.
+/// Frames on their way to the other machine, and how many bytes of packed events were in them.
 #[derive(Debug, Clone, Default)]
-struct Pipe(Rc<RefCell<VecDeque<Vec<u8>>>>);
+struct Pipe(Rc<RefCell<VecDeque<Vec<u8>>>>, Rc<Cell<u64>>);
 
 impl Links for Pipe {
     fn send(&mut self, _link: u64, bytes: Vec<u8>) {
+        if let Ok(Message::Events { packed, .. }) = Message::decode(&bytes) {
+            self.1.set(self.1.get() + packed.len() as u64);
+        }
         self.0.borrow_mut().push_back(bytes);
     }
     fn close(&mut self, _link: u64, _reason: &str) {}
@@ -119,7 +124,7 @@ fn talk(a: &mut Machine, b: &mut Machine) -> Result<(Duration, Traffic)> {
     }
 }
 
-fn history(events: usize, authors: usize) -> (Writer, Vec<quipu_core::event::VerifiedEvent>) {
+fn history(events: usize, authors: usize) -> (Writer, Vec<VerifiedEvent>) {
     let (mut writer, mut list) = Writer::new(authors, events);
     writer.write_many(events, &mut list);
     let list = writer.sign_ends(list);
@@ -160,17 +165,15 @@ pub(crate) fn difference(dir: &Path, base: usize, authors: usize, each: usize) -
         store(path, writer.domain, &list)?;
     }
     let half = authors / 2;
-    for (path, first) in [(&path_a, 0), (&path_b, half)] {
+    let mut extras = [0, half].map(|first| {
         let mut extra = Vec::new();
         for n in 0..each {
             writer.write(first + n % half.min(each), &mut extra);
         }
-        let extra = writer.sign_ends(extra);
-        store(path, writer.domain, &extra)?;
-    }
+        writer.sign_ends(extra)
+    });
     let what = format!("{each}+{each} different of {base}, {authors} authors");
-    compare(&path_a, &path_b, writer.domain, &what)?;
-    Ok(())
+    compare(&path_a, &path_b, writer.domain, &what, &mut extras)
 }
 
 /// Many feeds of one event each, of which some got another one.
@@ -188,15 +191,27 @@ pub(crate) fn changed_feeds(dir: &Path, feeds: usize, changed: usize) -> Result<
     for n in 0..changed {
         writer.write(n * (feeds / changed), &mut extra);
     }
-    let extra = writer.sign_ends(extra);
-    store(&path_a, writer.domain, &extra)?;
-    compare(&path_a, &path_b, writer.domain, &format!("{changed} of {feeds} feeds changed"))
+    let mut extras = [writer.sign_ends(extra), Vec::new()];
+    let what = format!("{changed} of {feeds} feeds changed");
+    compare(&path_a, &path_b, writer.domain, &what, &mut extras)
 }
 
-fn compare(path_a: &Path, path_b: &Path, domain: DomainId, what: &str) -> Result<()> {
+/// Two machines that run, take in what only they have, and then meet for the first time.
+fn compare(
+    path_a: &Path,
+    path_b: &Path,
+    domain: DomainId,
+    what: &str,
+    extras: &mut [Vec<VerifiedEvent>; 2],
+) -> Result<()> {
     let member = SigningKey::from_bytes(blake3::hash(b"bench author 0").as_bytes());
     let mut a = Machine::open(path_a, domain, founder())?;
     let mut b = Machine::open(path_b, domain, member)?;
+    for (machine, extra) in [&mut a, &mut b].into_iter().zip(extras) {
+        machine.driver.node_mut().prepare();
+        let command = Command::Import(std::mem::take(extra));
+        machine.turn([Input::Local { request: 1, command }])?;
+    }
     report(&mut a, &mut b, what)?;
     // The same two once more: they remember that they were level.
     for machine in [&mut a, &mut b] {
@@ -214,11 +229,13 @@ fn compare(path_a: &Path, path_b: &Path, domain: DomainId, what: &str) -> Result
 fn report(a: &mut Machine, b: &mut Machine, what: &str) -> Result<()> {
     let (time, traffic) = talk(a, b)?;
     let bytes = traffic.bytes_sent + traffic.bytes_received;
+    let packed = a.out.1.take() + b.out.1.take();
     let note = format!(
-        "{} round trips, {:.1} ms, {} events",
+        "{} round trips, {:.1} ms, {} events in {packed} B, {} B beyond them",
         traffic.round_trips,
         time.as_secs_f64() * 1e3,
-        traffic.sent_events + traffic.received_events
+        traffic.sent_events + traffic.received_events,
+        bytes - packed,
     );
     figure(what, format!("{bytes} B"), &note);
     Ok(())

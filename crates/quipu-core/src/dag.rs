@@ -324,7 +324,7 @@ impl Dag {
         let mut greatest = LogSeq(0);
         let mut missing = SmallVec::new();
         for link in head.links() {
-            let clock = match self.recent.get(link) {
+            let clock = match self.known_clock(link, head) {
                 Some(clock) => Some(clock),
                 None => match history.find(self.log, link)? {
                     Some(ordinal) => Some(history.place(self.log, ordinal)?.head.logseq),
@@ -337,6 +337,15 @@ impl Dag {
             }
         }
         Ok(if missing.is_empty() { Ok(greatest) } else { Err(missing) })
+    }
+
+    /// The clock of a link, if it is in memory: it is recent, or a leaf, or the end of the feed.
+    fn known_clock(&self, link: &EventId, of: &Head) -> Option<LogSeq> {
+        if let Some(clock) = self.recent.get(link).or_else(|| self.leaves.get(link).copied()) {
+            return Some(clock);
+        }
+        let feed = self.feeds.get(&of.author).filter(|_| of.prev == Some(*link))?;
+        feed.ends.iter().find(|end| end.id == *link).map(|end| end.logseq)
     }
 
     /// Notes that an author wrote several events at one place. Answers whether it did.

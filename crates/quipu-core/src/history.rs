@@ -55,6 +55,10 @@ pub trait History {
     fn count(&self, log: Log) -> u64;
     /// Where an event lies, if it is held.
     fn find(&self, log: Log, id: &EventId) -> Result<Option<Ordinal>, Self::Error>;
+    /// The id of an event: often much cheaper than its place.
+    fn id(&self, log: Log, ordinal: Ordinal) -> Result<EventId, Self::Error> {
+        self.place(log, ordinal).map(|place| place.id)
+    }
     /// An event without its payload.
     fn place(&self, log: Log, ordinal: Ordinal) -> Result<Place, Self::Error>;
     /// The events of a range without their payloads, in order of arrival.

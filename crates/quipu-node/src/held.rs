@@ -88,6 +88,10 @@ impl<D: Disk> History for Held<D> {
         self.store().map_or(Ok(None), |store| store.find(log, id))
     }
 
+    fn id(&self, log: Log, ordinal: Ordinal) -> Result<EventId, StoreError> {
+        self.store().ok_or(NOTHING)?.id(log, ordinal)
+    }
+
     fn place(&self, log: Log, ordinal: Ordinal) -> Result<Place, StoreError> {
         self.store().ok_or(NOTHING)?.place(log, ordinal)
     }

@@ -273,6 +273,7 @@ impl Service {
             machine.driver.node_mut().recall(peer, met);
         }
         if stay_linked {
+            machine.driver.node_mut().prepare();
             machine.want_known_peers();
         }
         let sender = mailbox.sender;

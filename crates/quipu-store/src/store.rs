@@ -311,6 +311,16 @@ impl<D: Disk> History for Store<D> {
         Ok(self.files(log).find(id))
     }
 
+    fn id(&self, log: Log, ordinal: Ordinal) -> Result<EventId, StoreError> {
+        match self.files(log).spot(ordinal)? {
+            Spot::Memory(memory, position) => Ok(memory.events[position].id),
+            Spot::Block(block, position) => {
+                let missing = || StoreError::OutOfRange { log, ordinal, count: self.count(log) };
+                block.ids().get(position as usize).map(|id| EventId(*id)).ok_or_else(missing)
+            }
+        }
+    }
+
     fn place(&self, log: Log, ordinal: Ordinal) -> Result<Place, StoreError> {
         let missing = || StoreError::OutOfRange { log, ordinal, count: self.count(log) };
         self.places(log, ordinal..ordinal.saturating_add(1))?.pop().ok_or_else(missing)

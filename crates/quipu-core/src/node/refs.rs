@@ -39,6 +39,15 @@ impl<H: History> Shared for Known<'_, H> {
         sure.then_some((head.author, head.seq))
     }
 
+    fn prev_is_shared(&self, prev: &EventId, author: &NodeKey, seq: u64) -> bool {
+        let found = || self.history.find(LOG, prev).ok().flatten();
+        !self.has.plain
+            && self.has.below > 0
+            && found().is_some_and(|ordinal| self.is_held(author, seq, ordinal))
+            && !self.dag.is_forked(author)
+            && !self.dag.is_quarantined(prev)
+    }
+
     fn author_is_shared(&self, author: &NodeKey) -> bool {
         let prefix = &author.0[..AUTHOR_PREFIX_BYTES];
         if self.has.plain || self.frontier.author_with_prefix(prefix) != Some(*author) {
@@ -66,7 +75,7 @@ impl<H: History> Resolve for Here<'_, H> {
         let dag = self.dag?;
         let mut found = None;
         for (_, ordinal) in self.history.feed(LOG, author, seq..seq.checked_add(1)?).ok()? {
-            let id = self.history.place(LOG, ordinal).ok()?.id;
+            let id = self.history.id(LOG, ordinal).ok()?;
             if !dag.is_quarantined(&id) && found.replace(id).is_some() {
                 return None;
             }

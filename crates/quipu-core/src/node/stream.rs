@@ -454,7 +454,7 @@ fn lacking_above<H: History>(
         let seq = end.seq_near(own);
         let mut held = false;
         for (_, ordinal) in history.feed(LOG, author, seq..seq + 1)? {
-            held |= end.fits(&history.place(LOG, ordinal)?.id);
+            held |= end.fits(&history.id(LOG, ordinal)?);
         }
         above = (!held).then_some(own.min(seq.saturating_sub(1)));
     }

@@ -147,7 +147,7 @@ impl Question<'_> {
         seq: u64,
     ) -> Result<bool, H::Error> {
         for (_, ordinal) in history.feed(dag.log(), self.author, seq..seq + 1)? {
-            let id = history.place(dag.log(), ordinal)?.id;
+            let id = history.id(dag.log(), ordinal)?;
             if end.fits(&id) && !dag.is_quarantined(&id) {
                 return Ok(true);
             }

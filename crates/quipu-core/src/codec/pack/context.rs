@@ -16,6 +16,10 @@ const COMPRESSION_LEVEL: i32 = 3;
 pub trait Shared {
     /// Author and seq of an event that the reader holds, if these name it there without doubt.
     fn shared(&self, id: &EventId) -> Option<(NodeKey, u64)>;
+    /// The same for the `prev` of an event, which by the rules is its author's event at that `seq`.
+    fn prev_is_shared(&self, prev: &EventId, author: &NodeKey, seq: u64) -> bool {
+        self.shared(prev) == Some((*author, seq))
+    }
     /// Whether the reader knows the author, and the first bytes of its key are unique.
     fn author_is_shared(&self, author: &NodeKey) -> bool;
 }

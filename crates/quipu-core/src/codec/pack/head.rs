@@ -136,7 +136,7 @@ impl Columns {
             (None, _) => PREV_NONE,
             (Some(prev), Some((_, id))) if id == prev => PREV_LAST,
             (Some(prev), _)
-                if shared.shared(&prev) == Some((head.author, head.seq.wrapping_sub(1))) =>
+                if shared.prev_is_shared(&prev, &head.author, head.seq.wrapping_sub(1)) =>
             {
                 PREV_HELD
             }
