@@ -38,6 +38,8 @@ targets! {
     targets::ids,
     targets::run_of_events,
     targets::ticket,
+    targets::bundle,
+    targets::request,
     node::node_frames,
     node::node_messages,
     store::store_files,

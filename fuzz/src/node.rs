@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use ed25519_dalek::SigningKey;
 use quipu_core::domain::{Decision, Parameters, Role};
-use quipu_core::event::{Log, LogSeq, sign_own};
+use quipu_core::event::{Log, LogSeq, sign_own, verify_run};
 use quipu_core::id::{DomainId, NodeKey};
 use quipu_core::node::{Command, Effect, Input, LinkRole, Node};
 use quipu_core::sync::message::{Message, PROTOCOL_VERSION};
@@ -74,6 +74,10 @@ impl Machine {
             let Ok(()) = self.node.handle(self.now, &self.memory, input, &mut out);
             for effect in out {
                 match effect {
+                    Effect::Prove { end, proof, .. } => {
+                        assert_eq!(proof.first().and_then(|first| first.header.prev), Some(end));
+                        assert!(verify_run(proof, true).is_ok());
+                    }
                     Effect::Append { log, events } => {
                         assert_eq!(log, Log::Internal);
                         self.memory.0.extend(events.into_iter().map(|event| event.into_event()));

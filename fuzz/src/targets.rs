@@ -2,13 +2,16 @@
 
 use quipu_core::codec::pack::{self, Context, PackError};
 use quipu_core::codec::v1;
-use quipu_core::event::{Event, EventSignature, verify_run};
+use quipu_core::event::{Event, EventSignature, Header, verify_run};
 use quipu_core::id::{ArtifactId, DomainId, EventId, LogDigest, NodeKey, PayloadId};
 use quipu_core::limits::{PACK_UNFOLDED_BYTES_MAX, PAYLOAD_BYTES_MAX};
 use quipu_core::sketch::{Decoder, Item, Sketch, decode_symbols, encode_symbols};
 use quipu_core::subject::subject_of;
 use quipu_core::sync::message::{Message, PROTOCOL_VERSION};
 use quipu_core::value::{self, Cid};
+
+use quipu_node::api::{Importer, Request};
+use quipu_node::bundle::BundleReader;
 
 use crate::pieces;
 
@@ -131,7 +134,7 @@ fn check_event(event: &Event, domain: &DomainId) {
     assert_eq!(EventId::of(&body), event.id);
     if v1::check_shape(&event.header).is_ok() && body.len() <= quipu_core::limits::BODY_BYTES_MAX {
         let of = (!event.header.is_root()).then_some(*domain);
-        assert_eq!(v1::decode_body(&body), Ok((event.header.clone(), of)));
+        assert_eq!(v1::decode_body(&body), Ok((Header::clone(&event.header), of)));
     }
 }
 
@@ -205,4 +208,26 @@ pub(crate) fn ticket(data: &[u8]) {
         assert_eq!(ticket.to_string(), text.trim_ascii());
         assert_eq!(ticket.to_string().parse(), Ok(ticket));
     }
+}
+
+/// A bundle file, up to the events that it proves.
+pub(crate) fn bundle(data: &[u8]) {
+    let Ok(mut reader) = BundleReader::begin(data) else { return };
+    let mut importer = Importer::default();
+    let domain = reader.domain;
+    while let Ok(Some(packed)) = reader.take() {
+        let Ok(events) = importer.take(&packed, &domain) else { return };
+        for event in events {
+            assert_eq!(v1::event_id(&event.header, &domain), event.id);
+        }
+    }
+    assert!(reader.bytes <= data.len() as u64);
+}
+
+/// A line of the control socket.
+pub(crate) fn request(data: &[u8]) {
+    let Ok(request) = serde_json::from_slice::<Request>(data) else { return };
+    let again = serde_json::to_string(&request).expect("a request is written");
+    let read: Request = serde_json::from_str(&again).expect("what was written is read");
+    assert_eq!(serde_json::to_string(&read).ok(), Some(again));
 }

@@ -5,6 +5,7 @@
 //! one thread (see [`service`]), the simulator runs many of them in one thread.
 
 pub mod api;
+pub mod bundle;
 pub mod driver;
 mod held;
 pub mod home;

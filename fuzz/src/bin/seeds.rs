@@ -5,7 +5,10 @@ use std::fs;
 use std::path::Path;
 
 use data_encoding::HEXLOWER;
+use quipu_core::id::DomainId;
 use quipu_fuzz::join;
+use quipu_node::api::{Request, Tip};
+use quipu_node::bundle::BundleWriter;
 use serde_json::Value as Json;
 
 fn file(root: &Path, name: &str) -> Json {
@@ -85,7 +88,28 @@ fn main() {
             [0, 9, 40, 200].map(|at| join(&[vec![file, at, 0, 1, 2], vec![file, at, 1]]))
         })
         .collect();
-    let sets: [(&str, Vec<Vec<u8>>); 14] = [
+    let bundles = streams.iter().map(|stream| {
+        let mut writer = BundleWriter::begin(Vec::new(), &DomainId([7; 32])).expect("a vector");
+        for batch in quipu_fuzz::pieces(stream) {
+            writer.put(batch).expect("a vector");
+        }
+        writer.end().expect("a vector").0
+    });
+    let bundles = bundles.collect();
+    let tip = Tip { author: "00".repeat(32), seq: 7, id: "bafy".to_owned() };
+    let requests = [
+        Request::Id,
+        Request::Status,
+        Request::ImportEnd,
+        Request::BundleExport { tips: vec![tip] },
+        Request::ImportPack { packed: "AAEC".to_owned() },
+        Request::Invite { role: "writer".to_owned(), expires_ms: 60_000, uses_max: 3 },
+    ];
+    let line = |request| serde_json::to_vec(request).expect("a request is written");
+    let requests = requests.iter().map(line).collect();
+    let sets: [(&str, Vec<Vec<u8>>); 16] = [
+        ("bundle", bundles),
+        ("request", requests),
         ("body", bodies),
         ("payload", blocks),
         ("value", bytes("value.json", "cbor")),
