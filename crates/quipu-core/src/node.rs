@@ -321,6 +321,22 @@ impl Node {
         }
     }
 
+    /// Events as others need them: with the signatures that they must have, and with the proofs of
+    /// feed ends that have none.
+    ///
+    /// # Errors
+    /// What the history could not read.
+    pub fn proven<H: History>(
+        &self,
+        events: Vec<Event>,
+        history: &H,
+    ) -> Result<Vec<Event>, H::Error> {
+        match &self.dag {
+            Some(dag) => proof::with_proofs(events, dag, &self.key, history, false),
+            None => Ok(Vec::new()),
+        }
+    }
+
     /// Tells the node where it and a peer were level, from an earlier life.
     pub fn recall(&mut self, peer: NodeKey, met: Met) {
         if self.dag.as_ref().is_some_and(|dag| met.ordinal <= dag.held()) {

@@ -69,6 +69,15 @@ struct Body {
     signature: Option<EventSignature>,
 }
 
+impl Body {
+    fn of(event: &Event, domain: &DomainId) -> Self {
+        let mut body = Vec::new();
+        v1::encode_body(&event.header, domain, &mut body);
+        let (id, prev, signature) = (event.id, event.header.prev, event.signature);
+        Self { id, prev, body: BASE64.encode(&body), signature }
+    }
+}
+
 impl Proofs {
     /// The signature that vouches for an event: its own, or that of the next signed event of its
     /// feed, with the bodies in between, which chain to it by `prev`.
@@ -116,15 +125,14 @@ impl Proofs {
             Entry::Occupied(entry) => Ok(entry.into_mut()),
             Entry::Vacant(entry) => {
                 let first = number * SIGNATURE_INTERVAL + 1;
-                let mut bodies = Vec::new();
+                let mut events = Vec::new();
                 for (_, ordinal) in history.feed(log, &author, first..first + SIGNATURE_INTERVAL)? {
-                    let Event { id, header, signature, .. } = history.event(log, ordinal)?;
-                    let mut body = Vec::new();
-                    v1::encode_body(&header, domain, &mut body);
-                    let body = BASE64.encode(&body);
-                    bodies.push(Body { id, prev: header.prev, body, signature });
+                    let event = history.event(log, ordinal)?;
+                    // What proves an end may lie outside the log.
+                    events.extend(history.proof(log, &event.id)?.unwrap_or_default());
+                    events.push(event);
                 }
-                Ok(entry.insert(bodies))
+                Ok(entry.insert(events.iter().map(|event| Body::of(event, domain)).collect()))
             }
         }
     }

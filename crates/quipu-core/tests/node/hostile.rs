@@ -8,6 +8,7 @@ use quipu_core::id::{EventId, LogDigest};
 use quipu_core::node::{Input, LinkId, LinkRole, Notice};
 use quipu_core::sketch::Item;
 use quipu_core::sync::message::{Message, PROTOCOL_VERSION, Range, Refusal, View, Wanted};
+use quipu_core::sync::unsigned::Unsigned;
 
 use crate::common::{Dice, Machine, World, field};
 
@@ -421,6 +422,13 @@ fn events_before_one_that_breaks_a_rule_are_proven_to_everybody() {
         w.sync(0, 2).unwrap();
         w.assert_agree(&[0, 2, added]);
         assert!(w.machines[added].history.get(&events[count as usize - 1].id).is_some());
+        // As a file, too: nothing in it waits for a signature.
+        let zero = &w.machines[0];
+        let mut unsigned = Unsigned::default();
+        let file = zero.node.proven(zero.history.all().to_vec(), &zero.history).unwrap();
+        file.into_iter().for_each(|event| unsigned.push(event).unwrap());
+        let proven = std::iter::from_fn(|| unsigned.pop()).count() as u64;
+        assert_eq!((proven, unsigned.len()), (zero.held() + 1, 0));
         assert!(w.machines[added].history.get(&events[count as usize].id).is_none());
     }
 }

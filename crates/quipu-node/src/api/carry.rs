@@ -2,7 +2,7 @@
 
 use data_encoding::BASE64;
 use quipu_core::codec::pack::{self, Context, Nothing};
-use quipu_core::event::{Event, Log, VerifiedEvent, is_signature_place};
+use quipu_core::event::{Event, Log, VerifiedEvent};
 use quipu_core::history::{History, Ordinal};
 use quipu_core::id::{DomainId, EventId, NodeKey};
 use quipu_core::limits::FRAME_EVENTS_MAX;
@@ -132,14 +132,9 @@ fn read_for_bundle(
     range: std::ops::Range<Ordinal>,
 ) -> Result<(Vec<Event>, u64), ApiError> {
     let dag = dag(machine)?;
-    let mut events = machine.driver.held().events(Log::Internal, range)?;
+    let held = machine.driver.held();
+    let mut events = held.events(Log::Internal, range)?;
     let read = events.len() as u64;
     events.retain(|event| !dag.is_quarantined(&event.id));
-    for event in &mut events {
-        let is_end = dag.ends_of(&event.header.author).iter().any(|end| end.id == event.id);
-        if !is_signature_place(event.header.seq) && !is_end {
-            event.signature = None;
-        }
-    }
-    Ok((events, read))
+    Ok((machine.driver.node().proven(events, held)?, read))
 }
