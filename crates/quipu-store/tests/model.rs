@@ -9,7 +9,7 @@ use common::{Maker, Model, Random, seal_all, small};
 use proptest::prelude::*;
 use quipu_core::event::Log;
 use quipu_core::history::History;
-use quipu_store::{FaultyDisk, RealDisk, Store, StoreError};
+use quipu_store::{FaultyDisk, RealDisk, Store, StoreError, StoreOptions};
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -194,4 +194,36 @@ fn sealing_runs_beside_everything_else() {
     held.check(run.store(), &mut Random(1));
     let problems = run.store().verify(&mut |_, _| {}).problems;
     assert!(problems.is_empty(), "{problems:?}");
+}
+
+/// A feed so long that its list is kept in memory once it was asked for, beside a short one.
+#[test]
+fn long_feeds_answer_like_short_ones() {
+    let (mut maker, root) = Maker::new(77, 2);
+    maker.fork_one_in = 40;
+    let disk = Arc::new(FaultyDisk::new());
+    let options = StoreOptions { block_events_max: 3000, block_bytes_max: 8 << 20, ..small() };
+    let mut model = Model { events: vec![root.event().clone()] };
+    let mut store = Store::create(disk, root, options).unwrap();
+    for round in 0..400 {
+        let run = maker.run_of(usize::from(round % 20 == 0), 10);
+        model.events.extend(run.iter().map(|event| event.event().clone()));
+        store.append(Log::Internal, run).unwrap();
+        store.commit().unwrap();
+        seal_all(&mut store);
+    }
+    assert_eq!(store.stats().blocks, 1);
+    let mut random = Random(5);
+    model.check(&store, &mut random);
+    let authors: Vec<_> = [1, 2].iter().map(|n| model.events[n * 200].header.author).collect();
+    for _ in 0..300 {
+        let author = &authors[random.below(2) as usize];
+        let from = random.below(4000);
+        let seqs = from..from + random.below(300);
+        let expected = model.feed(author, seqs.clone());
+        assert_eq!(store.feed(Log::Internal, author, seqs).unwrap(), expected);
+    }
+    assert_eq!(store.feed(Log::Internal, &authors[0], 1..u64::MAX).unwrap().len(), {
+        model.feed(&authors[0], 1..u64::MAX).len()
+    });
 }

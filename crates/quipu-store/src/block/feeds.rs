@@ -85,6 +85,46 @@ impl Cursor {
     }
 }
 
+/// Bytes of a list from which on it is worth keeping in memory once it was read.
+const LONG_BYTES: usize = 1024;
+
+/// A long list in memory, so that a look at one event does not read all of it each time: the feed of an
+/// admin with thousands of grants is asked for each of them.
+#[derive(Debug)]
+pub(super) struct Long {
+    author: usize,
+    /// Sorted by seq; several of one seq by position.
+    items: Vec<(u64, u32)>,
+}
+
+impl Long {
+    /// The list of an author, if it is long; nothing either if the bytes are malformed.
+    pub(super) fn read(bytes: &[u8], author: usize, authors: usize) -> Option<Self> {
+        let from = u32_at(bytes, 4 * author)?;
+        let to = u32_at(bytes, 4 * author + 4)?;
+        if (to.checked_sub(from)? as usize) < LONG_BYTES {
+            return None;
+        }
+        let mut items = list(bytes, author, authors, &(0..u64::MAX))?;
+        items.sort_unstable();
+        Some(Self { author, items })
+    }
+
+    /// Whether it is that author's.
+    pub(super) fn is_of(&self, author: usize) -> bool {
+        self.author == author
+    }
+
+    /// What [`list`] answers.
+    pub(super) fn part(&self, seqs: &Range<u64>) -> Vec<(u64, u32)> {
+        let from = self.items.partition_point(|(seq, _)| *seq < seqs.start);
+        let to = self.items.partition_point(|(seq, _)| *seq < seqs.end);
+        let mut part = self.items[from..to.max(from)].to_vec();
+        part.sort_unstable_by_key(|(_, position)| *position);
+        part
+    }
+}
+
 /// Seq and position of the events of the author with that number, of so many authors. Nothing if
 /// the bytes are malformed.
 pub(super) fn list(

@@ -1,7 +1,7 @@
 //! Reads sealed blocks.
 
 use std::ops::Range;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use quipu_core::codec::pack::{
@@ -39,6 +39,8 @@ pub(crate) struct Block {
     shape: IndexShape,
     /// Whether the ids are what the footer says, once somebody needed to know.
     ids_are_right: OnceLock<bool>,
+    /// The last long feed that was asked for.
+    long_feed: Mutex<Option<feeds::Long>>,
 }
 
 /// Paths of a block's files.
@@ -79,7 +81,8 @@ impl Block {
         let payload =
             PayloadFile::open(payload_path, payload, &footer.content, footer.pages.len())?;
         let ids_are_right = OnceLock::new();
-        Ok(Self { path, map, payload, header, dictionary, footer, shape, ids_are_right })
+        let long_feed = Mutex::new(None);
+        Ok(Self { path, map, payload, header, dictionary, footer, shape, ids_are_right, long_feed })
     }
 
     /// Opens the payload file again, after it was replaced.
@@ -174,6 +177,15 @@ impl Block {
     ) -> Result<Vec<(u64, u32)>, StoreError> {
         let authors = self.authors();
         let Ok(number) = authors.binary_search(&author.0) else { return Ok(Vec::new()) };
+        let mut long = self.long_feed.lock().unwrap_or_else(PoisonError::into_inner);
+        if !long.as_ref().is_some_and(|long| long.is_of(number))
+            && let Some(read) = feeds::Long::read(self.feeds(), number, authors.len())
+        {
+            *long = Some(read);
+        }
+        if let Some(long) = long.as_ref().filter(|long| long.is_of(number)) {
+            return Ok(long.part(seqs));
+        }
         feeds::list(self.feeds(), number, authors.len(), seqs).ok_or_else(|| {
             StoreError::corrupt(&self.path, self.footer.ids_at as u64, "malformed feed list")
         })
