@@ -10,6 +10,11 @@ const FOUND: &[(&str, u64, &str)] = &[
     ("random", 2220, "after a clock was set back nobody compared again, for years"),
     ("random", 252, "events before one that breaks a rule could not be proven to others"),
     ("random", 2688, "events before one that breaks a rule could not be proven to others"),
+    (
+        "random",
+        1_795_273_198_913_615_087,
+        "a signature on an event that waited was not found later",
+    ),
     ("hostile-peers", 1, "mass forks were forgotten by a start"),
     ("removed-member-backdates", 5, "a forked back-dated event passed as seen by the removal"),
     ("removed-member-backdates", 1, "back-dated events that came again stopped the machine"),

@@ -35,10 +35,17 @@ impl Waiting {
     /// will bring it back.
     fn put(&mut self, missing: EventId, link: Option<LinkId>, event: VerifiedEvent) {
         let queue = self.by_missing.entry(missing).or_default();
-        let known = queue.iter().any(|(_, held)| held.id == event.id);
+        let known = queue.iter_mut().find(|(_, held)| held.id == event.id);
+        if let Some((_, held)) = known {
+            // A copy with a signature is worth more than one without.
+            if held.signature.is_none() && event.signature.is_some() {
+                *held = event;
+            }
+            return;
+        }
         let fits =
             self.count < WAITING_EVENTS_MAX && self.bytes + weight(&event) <= WAITING_BYTES_MAX;
-        if !known && fits {
+        if fits {
             self.count += 1;
             self.bytes += weight(&event);
             queue.push((link, event));
@@ -163,6 +170,7 @@ impl Node {
     ) -> Result<(), H::Error> {
         let (id, author) = (event.id, event.header.author);
         self.count_new(link);
+        self.prove_by_loose(&event, out);
         if applied.forked {
             out.push(Effect::Notify(Notice::Forked { author, id }));
         }

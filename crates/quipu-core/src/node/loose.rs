@@ -19,6 +19,8 @@ use crate::limits::{LOOSE_BYTES_MAX, PROOF_BYTES_MAX, SIGNATURE_INTERVAL};
 #[derive(Debug, Default)]
 pub(super) struct Loose {
     events: IdMap<EventId, Event>,
+    /// The event that came last after each, by that one's id.
+    next: IdMap<EventId, EventId>,
     order: VecDeque<EventId>,
     bytes: usize,
 }
@@ -28,16 +30,37 @@ impl Loose {
     fn put(&mut self, event: Event) {
         self.bytes += apply::weight(&event);
         self.order.push_back(event.id);
+        self.next.extend(event.header.prev.map(|prev| (prev, event.id)));
         if let Some(old) = self.events.insert(event.id, event) {
             self.bytes -= apply::weight(&old);
         }
         while self.bytes > LOOSE_BYTES_MAX
             && let Some(oldest) = self.order.pop_front()
         {
-            if let Some(old) = self.events.remove(&oldest) {
-                self.bytes -= apply::weight(&old);
-            }
+            self.remove(&oldest);
         }
+    }
+
+    fn remove(&mut self, id: &EventId) {
+        let Some(old) = self.events.remove(id) else { return };
+        self.bytes -= apply::weight(&old);
+        if let Some(prev) = old.header.prev.filter(|prev| self.next.get(prev) == Some(id)) {
+            self.next.remove(&prev);
+        }
+    }
+
+    /// The events after this one in its feed, up to the first with a signature.
+    fn chain_from(&self, end: &Event) -> Option<Vec<Event>> {
+        let mut chain: Vec<Event> = Vec::new();
+        while chain.last().is_none_or(|last| last.signature.is_none()) {
+            let last = chain.last().unwrap_or(end);
+            let next = self.events.get(self.next.get(&last.id)?)?;
+            if !last.header.precedes(&next.header) || chain.len() as u64 > SIGNATURE_INTERVAL {
+                return None;
+            }
+            chain.push(next.clone());
+        }
+        Some(chain)
     }
 
     /// The events of a feed up to this one that are not in the log, first to last, and the event
@@ -67,18 +90,28 @@ impl Node {
         history: &H,
         out: &mut Vec<Effect>,
     ) -> Result<bool, H::Error> {
-        let Some((end, mut proof)) = self.loose.chain_to(event) else { return Ok(false) };
+        let Some((end, proof)) = self.loose.chain_to(event) else { return Ok(false) };
         let needed = self.lacks_signature(&end, &proof[0], history)?;
         if needed && event.signature.is_some() {
-            if proof.iter().map(apply::weight).sum::<usize>() > PROOF_BYTES_MAX {
-                // The signature covers their hashes.
-                proof.iter_mut().for_each(|event| event.payload = None);
-            }
-            out.push(Effect::Prove { log: LOG, end, proof });
-        } else if needed {
+            prove(end, proof, out);
+        } else {
             self.loose.put(event.clone());
         }
         Ok(needed)
+    }
+
+    /// An event enters the log. If it came without a signature, the one that vouches for it may be
+    /// on an event that came before, and waits.
+    pub(super) fn prove_by_loose(&mut self, event: &Event, out: &mut Vec<Effect>) {
+        if self.loose.events.is_empty() {
+            return;
+        }
+        self.loose.remove(&event.id);
+        if event.signature.is_none()
+            && let Some(proof) = self.loose.chain_from(event)
+        {
+            prove(event.id, proof, out);
+        }
     }
 
     /// Whether an event may be the end of its feed, came without a signature of its own, and is the
@@ -106,4 +139,12 @@ impl Node {
         let Some(ordinal) = history.find(LOG, base)? else { return Ok(false) };
         Ok(needs_proof(&history.event(LOG, ordinal)?))
     }
+}
+
+fn prove(end: EventId, mut proof: Vec<Event>, out: &mut Vec<Effect>) {
+    if proof.iter().map(apply::weight).sum::<usize>() > PROOF_BYTES_MAX {
+        // The signature covers their hashes.
+        proof.iter_mut().for_each(|event| event.payload = None);
+    }
+    out.push(Effect::Prove { log: LOG, end, proof });
 }
