@@ -456,7 +456,7 @@ impl Dag {
 /// Whether somebody with that role may erase an event's payload.
 fn erases(role: Option<Role>, by: &NodeKey, head: &Head) -> bool {
     (role == Some(Role::Admin) || (role == Some(Role::Writer) && *by == head.author))
-        && !kind::is_structural(&head.kind)
+        && kind::is_erasable(&head.kind)
 }
 
 /// Hashed before the ids of the feed ends.

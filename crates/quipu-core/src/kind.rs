@@ -12,13 +12,60 @@ pub const INVITE_CREATE: &str = "invite.create";
 pub const PAYLOAD_ERASE: &str = "payload.erase";
 /// Only brings leaves together.
 pub const MERGE: &str = "merge";
+/// Says that an artifact exists: its key, size and perhaps type.
+pub const ARTIFACT_PUT: &str = "artifact.put";
+/// Shadows an artifact.
+pub const ARTIFACT_TOMBSTONE: &str = "artifact.tombstone";
+/// Keeps an artifact's bytes from being collected.
+pub const ARTIFACT_PIN: &str = "artifact.pin";
+/// Lets go of them again.
+pub const ARTIFACT_UNPIN: &str = "artifact.unpin";
+/// Adds an edge to the trace graph.
+pub const EDGE_ADD: &str = "edge.add";
+/// Shadows an edge.
+pub const EDGE_TOMBSTONE: &str = "edge.tombstone";
+/// Decides between claims that disagree.
+pub const CONFLICT_RESOLVE: &str = "conflict.resolve";
+/// Names a cut, its past, and the root of the state there.
+pub const SNAPSHOT_CREATE: &str = "snapshot.create";
+/// Lets go of a snapshot.
+pub const SNAPSHOT_DROP: &str = "snapshot.drop";
 
 /// First words of dotted names that are reserved for quipu.
-const RESERVED: &[&str] =
-    &["domain", "member", "invite", "payload", "merge", "publisher", "snapshot", "quipu"];
+const RESERVED: &[&str] = &[
+    "domain",
+    "member",
+    "invite",
+    "payload",
+    "merge",
+    "publisher",
+    "snapshot",
+    "artifact",
+    "edge",
+    "conflict",
+    "quipu",
+];
+
+/// Whether the payload of this kind may be erased. What gives the state its shape may not: with it
+/// gone, machines could no longer agree on what is visible.
+pub fn is_erasable(kind: &str) -> bool {
+    !is_structural(kind)
+        && !matches!(
+            kind,
+            ARTIFACT_PUT
+                | ARTIFACT_TOMBSTONE
+                | ARTIFACT_PIN
+                | ARTIFACT_UNPIN
+                | EDGE_ADD
+                | EDGE_TOMBSTONE
+                | CONFLICT_RESOLVE
+                | SNAPSHOT_CREATE
+                | SNAPSHOT_DROP
+        )
+}
 
 /// Whether events of this kind decide who may do what, or what others show: they are read when a
-/// machine starts, and their payloads cannot be erased.
+/// machine starts.
 pub fn is_structural(kind: &str) -> bool {
     matches!(kind, DOMAIN_CREATE | MEMBER_ADD | MEMBER_REMOVE | INVITE_CREATE | PAYLOAD_ERASE)
 }

@@ -1,5 +1,6 @@
 //! The rules of quipu.
 
+pub mod artifact;
 pub mod authority;
 pub mod codec;
 pub mod dag;
@@ -16,6 +17,7 @@ pub mod node;
 pub mod past;
 mod recent;
 pub mod sketch;
+pub mod statement;
 pub mod subject;
 pub mod sync;
 pub mod value;

@@ -86,7 +86,7 @@ pub(super) fn check_content(event: &Event, log: Log, parameters: &Parameters) ->
     }
     match &event.payload {
         Some(block) => v1::check_payload(block, parameters.salt_bytes).err().map(Rule::from),
-        None if kind::is_structural(&header.kind) => {
+        None if !kind::is_erasable(&header.kind) => {
             Some(Rule::PayloadWithheld { kind: header.kind.to_string() })
         }
         None => None,

@@ -131,7 +131,7 @@ impl Api {
             let place = machine.driver.held().place(Log::Internal, ordinal)?;
             let admin = dag(machine)?.authority().role(&own) == Some(Role::Admin);
             let allowed = admin || place.head.author == own;
-            if !allowed || kind::is_structural(&place.head.kind) {
+            if !allowed || !kind::is_erasable(&place.head.kind) {
                 return Err(CommandError::CannotErase(place.id).into());
             }
             Ok(place.id)

@@ -1,0 +1,367 @@
+//! What events of quipu's own data kinds say: artifacts, edges, pins, conflicts, snapshots.
+//!
+//! A payload that is not of this form is data that no fold sees: the event stays valid, because
+//! later events link to it.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::event::Event;
+use crate::id::{ArtifactId, EventId, IdError, NodeKey};
+use crate::kind;
+use crate::value::{self, Value};
+
+/// The longest type tag, edge type or snapshot name, in bytes.
+pub const TAG_BYTES_MAX: usize = 128;
+/// The most ends in one list of an edge: with both lists full a payload stays below 64 KiB.
+pub const ENDS_MAX: usize = 512;
+
+/// An end of an edge: an artifact (receipts are artifacts), or a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum End {
+    /// A node.
+    Node(NodeKey),
+    /// An artifact.
+    Artifact(ArtifactId),
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            End::Node(key) => key.fmt(f),
+            End::Artifact(key) => key.fmt(f),
+        }
+    }
+}
+
+impl FromStr for End {
+    type Err = IdError;
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        match text.parse::<NodeKey>() {
+            Ok(key) => Ok(End::Node(key)),
+            Err(_) => text.parse().map(End::Artifact),
+        }
+    }
+}
+
+impl From<End> for Value {
+    fn from(end: End) -> Self {
+        match end {
+            End::Node(key) => Value::from(&key.0[..]),
+            End::Artifact(key) => Value::from(key),
+        }
+    }
+}
+
+impl End {
+    fn of_value(value: &Value) -> Option<Self> {
+        match value.as_bytes() {
+            Some(bytes) => NodeKey::from_slice(bytes).map(End::Node),
+            None => Some(End::Artifact(artifact(value)?)),
+        }
+    }
+}
+
+/// Which ends of an edge carry its meaning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, PartialOrd, Ord, Hash)]
+pub enum EdgeRole {
+    /// Those it comes from.
+    From,
+    /// Those it leads to.
+    To,
+    /// Both.
+    #[default]
+    Both,
+}
+
+impl EdgeRole {
+    /// All roles.
+    pub const ALL: [EdgeRole; 3] = [EdgeRole::From, EdgeRole::To, EdgeRole::Both];
+
+    /// The word in payloads, on the command line and in JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            EdgeRole::From => "from",
+            EdgeRole::To => "to",
+            EdgeRole::Both => "both",
+        }
+    }
+
+    /// The role with that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|role| role.name() == name)
+    }
+}
+
+/// The names of an edge: edges with equal ones are the same edge, and the latest counts (ART-5).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EdgeKey {
+    /// Where it comes from, sorted.
+    pub from: Vec<End>,
+    /// Where it leads, sorted.
+    pub to: Vec<End>,
+    /// Its type.
+    pub kind: String,
+}
+
+impl EdgeKey {
+    /// An edge with its ends sorted and each once. Nothing if a list is empty or too long, or the
+    /// type is too long or empty.
+    pub fn new(mut from: Vec<End>, mut to: Vec<End>, kind: &str) -> Option<Self> {
+        for ends in [&mut from, &mut to] {
+            ends.sort_unstable();
+            ends.dedup();
+            if ends.is_empty() || ends.len() > ENDS_MAX {
+                return None;
+            }
+        }
+        let fits = !kind.is_empty() && kind.len() <= TAG_BYTES_MAX;
+        fits.then(|| Self { from, to, kind: kind.to_owned() })
+    }
+
+    fn of_value(value: &Value) -> Option<Self> {
+        let ends = |name: &str| -> Option<Vec<End>> {
+            value.get(name)?.as_list()?.iter().map(End::of_value).collect()
+        };
+        let (from, to) = (ends("from")?, ends("to")?);
+        let key = Self::new(from.clone(), to.clone(), value.get("type")?.as_str()?)?;
+        // Only the sorted form: else one edge would have several fold keys.
+        (key.from == from && key.to == to).then_some(key)
+    }
+}
+
+/// What is claimed of an artifact. Different claims of one key are a conflict (ART-4).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Claim {
+    /// The artifact.
+    pub key: ArtifactId,
+    /// Its size in bytes.
+    pub size: u64,
+    /// What kind of thing it is.
+    pub type_tag: Option<String>,
+}
+
+impl Claim {
+    fn of_value(value: &Value) -> Option<Self> {
+        let type_tag = match value.get("type_tag") {
+            None => None,
+            Some(tag) => Some(tag.as_str().filter(|tag| tag.len() <= TAG_BYTES_MAX)?.to_owned()),
+        };
+        let (key, size) = (artifact(value.get("key")?)?, value.get("size")?.as_u64()?);
+        (size <= crate::artifact::ARTIFACT_BYTES_MAX).then_some(Self { key, size, type_tag })
+    }
+}
+
+/// What an event says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Statement {
+    /// `artifact.put`
+    Put(Claim),
+    /// `artifact.tombstone`
+    TombstoneArtifact(ArtifactId),
+    /// `artifact.pin` or `artifact.unpin`
+    Pin {
+        /// The artifact.
+        key: ArtifactId,
+        /// Whether it is held from now on.
+        held: bool,
+    },
+    /// `edge.add`
+    Edge(EdgeKey, EdgeRole),
+    /// `edge.tombstone`
+    TombstoneEdge(EdgeKey),
+    /// `conflict.resolve`
+    Resolve {
+        /// The claim that counts.
+        keep: Claim,
+        /// The events that made the claims which this decision knew. Another one reopens the conflict.
+        seen: Vec<EventId>,
+    },
+    /// `snapshot.create`
+    Snapshot {
+        /// Root of the state tree at the cut, which is this event's past.
+        root: [u8; 32],
+        /// Fold keys in the state.
+        entries: u64,
+        /// What people call it.
+        name: Option<String>,
+    },
+    /// `snapshot.drop`
+    DropSnapshot(EventId),
+}
+
+fn artifact(value: &Value) -> Option<ArtifactId> {
+    value.as_link()?.digest(ArtifactId::PREFIX).map(ArtifactId)
+}
+
+fn event_id(value: &Value) -> Option<EventId> {
+    value.as_link()?.digest(EventId::PREFIX).map(EventId)
+}
+
+fn with(mut value: Value, name: &'static str, more: Option<Value>) -> Value {
+    if let (Value::Map(map), Some(more)) = (&mut value, more) {
+        drop(map.insert(name, more));
+    }
+    value
+}
+
+impl Statement {
+    /// The kind and the payload value that say this.
+    pub fn to_value(&self) -> (&'static str, Value) {
+        let key_only = |key: &ArtifactId| Value::map([("key", Value::from(*key))]);
+        let text = |text: &String| Value::from(text.as_str());
+        match self {
+            Statement::Put(claim) => (kind::ARTIFACT_PUT, claim_value(claim)),
+            Statement::TombstoneArtifact(key) => (kind::ARTIFACT_TOMBSTONE, key_only(key)),
+            Statement::Pin { key, held: true } => (kind::ARTIFACT_PIN, key_only(key)),
+            Statement::Pin { key, held: false } => (kind::ARTIFACT_UNPIN, key_only(key)),
+            Statement::Edge(edge, role) => {
+                let role = Some(Value::from(role.name()));
+                (kind::EDGE_ADD, with(edge_value(edge), "role", role))
+            }
+            Statement::TombstoneEdge(edge) => (kind::EDGE_TOMBSTONE, edge_value(edge)),
+            Statement::Resolve { keep, seen } => {
+                let seen = Value::list(seen.iter().copied());
+                (kind::CONFLICT_RESOLVE, with(claim_value(keep), "seen", Some(seen)))
+            }
+            Statement::Snapshot { root, entries, name } => {
+                let value =
+                    Value::map([("root", Value::from(&root[..])), ("entries", (*entries).into())]);
+                (kind::SNAPSHOT_CREATE, with(value, "name", name.as_ref().map(text)))
+            }
+            Statement::DropSnapshot(id) => {
+                (kind::SNAPSHOT_DROP, Value::map([("snapshot", Value::from(*id))]))
+            }
+        }
+    }
+
+    /// What an event says, if it is of one of these kinds and well formed.
+    pub fn of_event(event: &Event) -> Option<Self> {
+        Self::of(&event.header.kind, event.payload_value()?)
+    }
+
+    /// What a payload value of a kind says.
+    pub fn of(kind: &str, bytes: &[u8]) -> Option<Self> {
+        if !matches!(kind.split_once('.')?.0, "artifact" | "edge" | "conflict" | "snapshot") {
+            return None;
+        }
+        let value = value::decode(bytes).ok()?;
+        let key = || artifact(value.get("key")?);
+        Some(match kind {
+            kind::ARTIFACT_PUT => Statement::Put(Claim::of_value(&value)?),
+            kind::ARTIFACT_TOMBSTONE => Statement::TombstoneArtifact(key()?),
+            kind::ARTIFACT_PIN => Statement::Pin { key: key()?, held: true },
+            kind::ARTIFACT_UNPIN => Statement::Pin { key: key()?, held: false },
+            kind::EDGE_ADD => {
+                let role = EdgeRole::from_name(value.get("role")?.as_str()?)?;
+                Statement::Edge(EdgeKey::of_value(&value)?, role)
+            }
+            kind::EDGE_TOMBSTONE => Statement::TombstoneEdge(EdgeKey::of_value(&value)?),
+            kind::CONFLICT_RESOLVE => {
+                let seen = value.get("seen")?.as_list()?.iter().map(event_id);
+                Statement::Resolve {
+                    keep: Claim::of_value(&value)?,
+                    seen: seen.collect::<Option<_>>()?,
+                }
+            }
+            kind::SNAPSHOT_CREATE => {
+                let name = match value.get("name") {
+                    None => None,
+                    Some(name) => Some(name.as_str()?.to_owned()),
+                };
+                let root = value.get("root")?.as_bytes()?.try_into().ok()?;
+                Statement::Snapshot { root, entries: value.get("entries")?.as_u64()?, name }
+            }
+            kind::SNAPSHOT_DROP => Statement::DropSnapshot(event_id(value.get("snapshot")?)?),
+            _ => return None,
+        })
+    }
+}
+
+fn claim_value(claim: &Claim) -> Value {
+    let value = Value::map([("key", Value::from(claim.key)), ("size", claim.size.into())]);
+    with(value, "type_tag", claim.type_tag.as_deref().map(Value::from))
+}
+
+fn edge_value(edge: &EdgeKey) -> Value {
+    Value::map([
+        ("from", Value::list(edge.from.iter().copied())),
+        ("to", Value::list(edge.to.iter().copied())),
+        ("type", Value::from(edge.kind.as_str())),
+    ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::subject::subject_of;
+
+    fn all() -> Vec<Statement> {
+        let key = ArtifactId::of(b"bytes");
+        let claim = |tag: Option<&str>| Claim { key, size: 5, type_tag: tag.map(str::to_owned) };
+        let ends = |n: u8| vec![End::Node(NodeKey([n; 32])), End::Artifact(ArtifactId([n; 32]))];
+        let edge = EdgeKey::new(ends(3), ends(1), "derived").unwrap();
+        vec![
+            Statement::Put(claim(None)),
+            Statement::Put(claim(Some("text/plain"))),
+            Statement::TombstoneArtifact(key),
+            Statement::Pin { key, held: true },
+            Statement::Pin { key, held: false },
+            Statement::Edge(edge.clone(), EdgeRole::To),
+            Statement::TombstoneEdge(edge),
+            Statement::Resolve { keep: claim(Some("a")), seen: vec![EventId([7; 32])] },
+            Statement::Snapshot { root: [9; 32], entries: 3, name: Some("monday".into()) },
+            Statement::Snapshot { root: [9; 32], entries: 0, name: None },
+            Statement::DropSnapshot(EventId([8; 32])),
+        ]
+    }
+
+    fn bytes(statement: &Statement) -> (&'static str, Vec<u8>) {
+        let (kind, value) = statement.to_value();
+        let mut bytes = Vec::new();
+        value::encode(&value, &mut bytes);
+        (kind, bytes)
+    }
+
+    #[test]
+    fn what_is_said_is_read_again() {
+        for statement in all() {
+            let (kind, bytes) = bytes(&statement);
+            assert_eq!(Statement::of(kind, &bytes), Some(statement.clone()), "{statement:?}");
+            assert!(!kind::is_erasable(kind) && kind::is_reserved(kind), "{kind}");
+            let folded = subject_of(kind, &bytes).is_some();
+            assert_eq!(folded, kind != kind::SNAPSHOT_CREATE, "{kind}");
+        }
+    }
+
+    #[test]
+    fn subjects_tell_claims_apart_and_edges_together() {
+        let subjects: Vec<_> =
+            all().iter().map(|s| bytes(s)).map(|(kind, bytes)| subject_of(kind, &bytes)).collect();
+        assert_ne!(subjects[0], subjects[1]);
+        assert_eq!(subjects[3], subjects[4]);
+        assert_eq!(subjects[5], subjects[6]);
+    }
+
+    #[test]
+    fn ends_out_of_order_are_no_edge() {
+        let (a, b) = (End::Node(NodeKey([1; 32])), End::Node(NodeKey([2; 32])));
+        let value = |from: Vec<End>| {
+            let value = Value::map([
+                ("from", Value::list(from)),
+                ("to", Value::list([a])),
+                ("type", "t".into()),
+                ("role", "both".into()),
+            ]);
+            let mut bytes = Vec::new();
+            value::encode(&value, &mut bytes);
+            bytes
+        };
+        assert!(Statement::of(kind::EDGE_ADD, &value(vec![a, b])).is_some());
+        for bad in [vec![b, a], vec![a, a], vec![]] {
+            let bytes = value(bad);
+            assert_eq!(Statement::of(kind::EDGE_ADD, &bytes), None);
+            assert_eq!(subject_of(kind::EDGE_ADD, &bytes), None);
+        }
+    }
+}
