@@ -17,6 +17,7 @@ pub mod node;
 pub mod past;
 mod recent;
 pub mod sketch;
+pub mod state;
 pub mod statement;
 pub mod subject;
 pub mod sync;

@@ -7,7 +7,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::event::Event;
-use crate::id::{ArtifactId, EventId, IdError, NodeKey};
+use crate::id::{ArtifactId, EventId, IdError, NodeKey, Subject};
 use crate::kind;
 use crate::value::{self, Value};
 
@@ -174,8 +174,8 @@ pub enum Statement {
     Resolve {
         /// The claim that counts.
         keep: Claim,
-        /// The events that made the claims which this decision knew. Another one reopens the conflict.
-        seen: Vec<EventId>,
+        /// Fold keys of the claims that this decision knew. Another one reopens the conflict.
+        seen: Vec<Subject>,
     },
     /// `snapshot.create`
     Snapshot {
@@ -221,7 +221,7 @@ impl Statement {
             }
             Statement::TombstoneEdge(edge) => (kind::EDGE_TOMBSTONE, edge_value(edge)),
             Statement::Resolve { keep, seen } => {
-                let seen = Value::list(seen.iter().copied());
+                let seen = Value::list(seen.iter().map(|subject| &subject.0[..]));
                 (kind::CONFLICT_RESOLVE, with(claim_value(keep), "seen", Some(seen)))
             }
             Statement::Snapshot { root, entries, name } => {
@@ -258,7 +258,8 @@ impl Statement {
             }
             kind::EDGE_TOMBSTONE => Statement::TombstoneEdge(EdgeKey::of_value(&value)?),
             kind::CONFLICT_RESOLVE => {
-                let seen = value.get("seen")?.as_list()?.iter().map(event_id);
+                let subject = |value: &Value| Subject::from_slice(value.as_bytes()?);
+                let seen = value.get("seen")?.as_list()?.iter().map(subject);
                 Statement::Resolve {
                     keep: Claim::of_value(&value)?,
                     seen: seen.collect::<Option<_>>()?,
@@ -309,7 +310,7 @@ mod tests {
             Statement::Pin { key, held: false },
             Statement::Edge(edge.clone(), EdgeRole::To),
             Statement::TombstoneEdge(edge),
-            Statement::Resolve { keep: claim(Some("a")), seen: vec![EventId([7; 32])] },
+            Statement::Resolve { keep: claim(Some("a")), seen: vec![Subject([7; 32])] },
             Statement::Snapshot { root: [9; 32], entries: 3, name: Some("monday".into()) },
             Statement::Snapshot { root: [9; 32], entries: 0, name: None },
             Statement::DropSnapshot(EventId([8; 32])),

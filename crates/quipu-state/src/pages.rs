@@ -1,0 +1,92 @@
+//! A file that only grows: what was written stays where it is, so an old root stays readable.
+
+use bytes::Bytes;
+use quipu_store::Disk;
+use quipu_store::disk::AppendFile;
+
+use crate::error::StateError;
+
+/// First bytes of the file; the last one counts its versions.
+const MAGIC: &[u8; 16] = b"quipu state v\0\0\x01";
+
+/// The pages of trees and chains, by their offset in a file. New ones are in memory until
+/// [`Pages::save`].
+#[derive(Debug)]
+pub(crate) struct Pages {
+    map: Bytes,
+    tail: Vec<u8>,
+}
+
+impl Pages {
+    /// No pages yet.
+    pub(crate) fn new() -> Self {
+        Self { map: Bytes::new(), tail: MAGIC.to_vec() }
+    }
+
+    /// The pages of a file, up to a length; nothing if it is no such file, or shorter.
+    pub(crate) fn open<D: Disk>(disk: &D, path: &str, length: u64) -> Option<Self> {
+        let length = usize::try_from(length).ok()?;
+        let map = disk.map(path).ok()?;
+        let good = map.len() >= length && length >= MAGIC.len() && map.starts_with(MAGIC);
+        good.then(|| Self { map: map.slice(..length), tail: Vec::new() })
+    }
+
+    /// Length of everything, in bytes.
+    pub(crate) fn len(&self) -> u64 {
+        (self.map.len() + self.tail.len()) as u64
+    }
+
+    /// Bytes that are not saved yet.
+    pub(crate) fn unsaved(&self) -> usize {
+        self.tail.len()
+    }
+
+    /// Adds bytes at the end. Answers where they are: never 0.
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> u64 {
+        let at = self.len();
+        self.tail.extend_from_slice(bytes);
+        at
+    }
+
+    /// Bytes at an offset.
+    pub(crate) fn bytes(&self, at: u64, length: usize) -> Result<&[u8], StateError> {
+        let at = usize::try_from(at).unwrap_or(usize::MAX);
+        let found = match at.checked_sub(self.map.len()) {
+            None => self.map.get(at..).and_then(|rest| rest.get(..length)),
+            Some(at) => self.tail.get(at..).and_then(|rest| rest.get(..length)),
+        };
+        found.ok_or(StateError::Damaged("a page lies beyond the end"))
+    }
+
+    /// A number at an offset.
+    pub(crate) fn number<const N: usize>(&self, at: u64) -> Result<[u8; N], StateError> {
+        let bytes = self.bytes(at, N)?;
+        bytes.try_into().map_err(|_| StateError::Damaged("a number is cut"))
+    }
+
+    /// Writes what is new to the file, durably, and goes on from there.
+    pub(crate) fn save<D: Disk>(&mut self, disk: &D, path: &str) -> Result<(), StateError> {
+        let io = |error| StateError::io(path, error);
+        // What an earlier save left behind a crash is not ours to keep.
+        match disk.size(path) {
+            Ok(size) if size > self.map.len() as u64 => {
+                disk.truncate(path, self.map.len() as u64).map_err(io)?;
+            }
+            Ok(size) if size < self.map.len() as u64 => {
+                return Err(StateError::Damaged("the file was cut"));
+            }
+            _ => {}
+        }
+        let mut file = disk.append(path).map_err(io)?;
+        file.write_all(&self.tail).map_err(io)?;
+        file.sync().map_err(io)?;
+        drop(file);
+        let length = self.map.len() + self.tail.len();
+        let map = disk.map(path).map_err(io)?;
+        if map.len() < length {
+            return Err(StateError::Damaged("the file was cut"));
+        }
+        (self.map, self.tail) = (map.slice(..length), Vec::new());
+        Ok(())
+    }
+}

@@ -1,0 +1,338 @@
+//! The state of one log, kept on disk beside it and brought up to date from it.
+//!
+//! *Invariant*: everything here follows from the log; it may be deleted at any time.
+//! *Invariant*: the root depends on the set of events only, not on when or in what order they came.
+
+use std::collections::BTreeSet;
+
+use quipu_core::event::{Event, Log};
+use quipu_core::history::{History, Ordinal};
+use quipu_core::id::{DomainId, EventId, Subject};
+use quipu_core::kind;
+use quipu_core::state::StateHash;
+use quipu_core::statement::Statement;
+use quipu_store::{Disk, StoreError};
+
+use crate::error::StateError;
+use crate::pages::Pages;
+use crate::record;
+use crate::refs;
+use crate::roots::{Roots, SnapshotAt};
+use crate::tree::{self, Change, Difference, Entry};
+use crate::view::View;
+
+/// Events that are taken into the trees at once: what is sorted in memory.
+const BATCH_EVENTS: u64 = 1 << 18;
+/// Bytes of new pages after which they are saved, so that memory stays bounded.
+const UNSAVED_BYTES_MAX: usize = 64 << 20;
+/// A pages file below this is never rewritten, in bytes.
+const COMPACT_BYTES_MIN: u64 = 64 << 20;
+/// A pages file with more bytes than this for each entry is mostly garbage: 88 for its place in a
+/// leaf, some 400 for its record and references, each up to four times.
+const COMPACT_BYTES_PER_ENTRY: u64 = 2_000;
+
+/// The state of a log.
+#[derive(Debug)]
+pub struct State {
+    domain: DomainId,
+    log: Log,
+    pages: Pages,
+    roots: Roots,
+    saved: bool,
+}
+
+/// Where the state of a log is on the disk.
+fn dir(log: Log) -> String {
+    format!("{}.state", log.name())
+}
+
+impl State {
+    /// The state as it was saved; empty if there is none, or if it cannot be used.
+    pub fn open<D: Disk>(disk: &D, domain: DomainId, log: Log) -> Self {
+        let dir = dir(log);
+        let read = || {
+            let bytes = disk.read(&format!("{dir}/roots")).ok()?;
+            let roots = Roots::decode(&bytes, &domain)?;
+            let entries = roots.winners.count.max(1);
+            let limit = COMPACT_BYTES_MIN.max(entries.saturating_mul(COMPACT_BYTES_PER_ENTRY));
+            if roots.length > limit {
+                return None;
+            }
+            Some((Pages::open(disk, &format!("{dir}/pages"), roots.length)?, roots))
+        };
+        let empty = || (Pages::new(), Roots::default());
+        let (pages, roots) = read().unwrap_or_else(empty);
+        Self { domain, log, pages, roots, saved: true }
+    }
+
+    /// Forgets everything, on the disk too.
+    ///
+    /// # Errors
+    /// If the disk refuses.
+    pub fn clear<D: Disk>(&mut self, disk: &D) -> Result<(), StateError> {
+        let dir = dir(self.log);
+        for name in disk.list(&dir).map_err(|error| StateError::io(&dir, error))? {
+            let path = format!("{dir}/{name}");
+            disk.remove(&path).map_err(|error| StateError::io(&path, error))?;
+        }
+        (self.pages, self.roots, self.saved) = (Pages::new(), Roots::default(), true);
+        Ok(())
+    }
+
+    /// How many events of the log are in it.
+    pub fn applied(&self) -> Ordinal {
+        self.roots.applied
+    }
+
+    /// The root.
+    pub fn root(&self) -> StateHash {
+        self.roots.winners.hash
+    }
+
+    /// How many fold keys it has.
+    pub fn entries(&self) -> u64 {
+        self.roots.winners.count
+    }
+
+    /// The snapshots in the log, sorted by clock and id.
+    pub fn snapshots(&self) -> &[SnapshotAt] {
+        &self.roots.snapshots
+    }
+
+    /// Takes in what the log has and the state has not. Starts anew if other events are quarantined
+    /// than were left out before, or if the log is not the one it knew. Answers how many events it
+    /// looked at.
+    ///
+    /// # Errors
+    /// If the log or the state's files cannot be read or written.
+    pub fn catch_up<D: Disk, H: History<Error = StoreError>>(
+        &mut self,
+        disk: &D,
+        history: &H,
+        quarantined: &BTreeSet<EventId>,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<u64, StateError> {
+        let mut looked_at = 0;
+        let count = history.count(self.log);
+        if self.roots.applied > count || !self.roots.aside.is_subset(quarantined) {
+            self.clear(disk)?;
+        }
+        loop {
+            while self.roots.applied < count {
+                let end = count.min(self.roots.applied + BATCH_EVENTS);
+                looked_at += end - self.roots.applied;
+                self.take(disk, history, end, quarantined)?;
+                progress(looked_at);
+            }
+            if self.roots.aside == *quarantined {
+                return Ok(looked_at);
+            }
+            // Something that was counted before is quarantined now.
+            self.clear(disk)?;
+        }
+    }
+
+    fn take<D: Disk, H: History<Error = StoreError>>(
+        &mut self,
+        disk: &D,
+        history: &H,
+        end: Ordinal,
+        quarantined: &BTreeSet<EventId>,
+    ) -> Result<(), StateError> {
+        let mut entries: Vec<Entry> = Vec::new();
+        let mut about = Vec::new();
+        let mut next = self.roots.applied;
+        while next < end {
+            for event in history.events(self.log, next..end)? {
+                if quarantined.contains(&event.id) {
+                    self.roots.aside.insert(event.id);
+                } else {
+                    self.read_event(&event, next, &mut entries, &mut about);
+                }
+                next += 1;
+            }
+            if self.pages.unsaved() > UNSAVED_BYTES_MAX {
+                self.save_pages(disk)?;
+            }
+        }
+        let changes = latest(entries);
+        self.roots.winners = tree::apply(&mut self.pages, &self.roots.winners, &changes)?;
+        self.roots.refs = refs::apply(&mut self.pages, &self.roots.refs, about)?;
+        self.roots.applied = end;
+        self.roots.snapshots.sort_unstable();
+        self.saved = false;
+        Ok(())
+    }
+
+    fn read_event(
+        &mut self,
+        event: &Event,
+        ordinal: Ordinal,
+        entries: &mut Vec<Entry>,
+        about: &mut Vec<refs::Ref>,
+    ) {
+        let (id, logseq) = (event.id, event.header.logseq);
+        if &*event.header.kind == kind::SNAPSHOT_CREATE && Statement::of_event(event).is_some() {
+            self.roots.snapshots.push(SnapshotAt { logseq, id, ordinal });
+        }
+        let Some(subject) = event.header.payload.subject else { return };
+        let mut entry = Entry { subject, id, logseq, ordinal, content: 0 };
+        let class = record::class_of(&event.header.kind);
+        if class != 0
+            && let (Some(value), Some(statement)) =
+                (event.payload_value(), Statement::of_event(event))
+        {
+            entry.content = record::write(&mut self.pages, &entry, class, value);
+            refs::put(&statement, entry.content, about);
+        }
+        entries.push(entry);
+    }
+
+    /// Saves what is new, durably. Losing it costs time only.
+    ///
+    /// # Errors
+    /// If the disk refuses.
+    pub fn save<D: Disk>(&mut self, disk: &D) -> Result<(), StateError> {
+        if self.saved {
+            return Ok(());
+        }
+        self.save_pages(disk)?;
+        self.roots.length = self.pages.len();
+        let dir = dir(self.log);
+        let (path, aside) = (format!("{dir}/roots"), format!("{dir}/roots.tmp"));
+        let io = |error| StateError::io(&path, error);
+        disk.write_new(&aside, &self.roots.encode(&self.domain)).map_err(io)?;
+        disk.rename(&aside, &path).map_err(io)?;
+        disk.sync_dir(&dir).map_err(io)?;
+        self.saved = true;
+        Ok(())
+    }
+
+    fn save_pages<D: Disk>(&mut self, disk: &D) -> Result<(), StateError> {
+        let dir = dir(self.log);
+        disk.create_dir(&dir).map_err(|error| StateError::io(&dir, error))?;
+        self.pages.save(disk, &format!("{dir}/pages"))
+    }
+
+    /// The state as of now.
+    pub fn current(&self) -> View<'_> {
+        View { pages: &self.pages, winners: self.roots.winners, refs: self.roots.refs }
+    }
+
+    /// The state at a snapshot, if it is kept.
+    pub fn at(&self, snapshot: &EventId) -> Option<View<'_>> {
+        let winners = *self.roots.kept.get(snapshot)?;
+        Some(View { pages: &self.pages, winners, refs: self.roots.refs })
+    }
+
+    /// Keeps the state as of now as that of a snapshot.
+    pub fn keep_current(&mut self, snapshot: EventId) {
+        self.roots.kept.insert(snapshot, self.roots.winners);
+        self.saved = false;
+    }
+
+    /// Lets go of the state of a snapshot.
+    pub fn forget(&mut self, snapshot: &EventId) {
+        self.saved &= self.roots.kept.remove(snapshot).is_none();
+    }
+
+    /// Keeps a state that was folded from a cut of the log, sorted by key. Costs what differs from
+    /// the current one. Answers its root.
+    ///
+    /// # Errors
+    /// If the log or the pages cannot be read.
+    pub fn keep_cut<H: History<Error = StoreError>>(
+        &mut self,
+        snapshot: EventId,
+        cut: &[Entry],
+        history: &H,
+    ) -> Result<StateHash, StateError> {
+        let mut changes = self.changes_to(cut)?;
+        let mut about = Vec::new();
+        for change in &mut changes {
+            if let Change::Set(entry) = change {
+                let event = history.event(self.log, entry.ordinal)?;
+                let mut read = Vec::new();
+                let snapshots = self.roots.snapshots.len();
+                self.read_event(&event, entry.ordinal, &mut read, &mut about);
+                self.roots.snapshots.truncate(snapshots);
+                if let Some(read) = read.pop() {
+                    *entry = read;
+                }
+            }
+        }
+        let winners = tree::apply(&mut self.pages, &self.roots.winners, &changes)?;
+        self.roots.refs = refs::apply(&mut self.pages, &self.roots.refs, about)?;
+        self.roots.kept.insert(snapshot, winners);
+        self.saved = false;
+        Ok(winners.hash)
+    }
+
+    /// What leads from the current state to another.
+    fn changes_to(&self, cut: &[Entry]) -> Result<Vec<Change>, StateError> {
+        let mut changes = Vec::new();
+        let mut rest = cut.iter().peekable();
+        tree::visit(&self.pages, &self.roots.winners, &mut |entry| {
+            while let Some(other) = rest.next_if(|other| other.subject < entry.subject) {
+                changes.push(Change::Set(*other));
+            }
+            match rest.next_if(|other| other.subject == entry.subject) {
+                None => changes.push(Change::Remove(entry.subject)),
+                Some(other) if other.id != entry.id => changes.push(Change::Set(*other)),
+                Some(_) => {}
+            }
+        })?;
+        changes.extend(rest.map(|entry| Change::Set(*entry)));
+        Ok(changes)
+    }
+
+    /// Where the states at two snapshots differ, sorted by key. Both must be kept.
+    ///
+    /// # Errors
+    /// If one is not kept, or the pages cannot be read.
+    pub fn diff(&self, a: &EventId, b: &EventId) -> Result<Vec<Difference>, StateError> {
+        let node = |id: &EventId| self.roots.kept.get(id).copied().ok_or(StateError::NoEvent(*id));
+        let mut out = Vec::new();
+        tree::diff(&self.pages, &node(a)?, &node(b)?, &mut out)?;
+        Ok(out)
+    }
+
+    /// Whether the state of a snapshot is kept.
+    pub fn is_kept(&self, snapshot: &EventId) -> bool {
+        self.roots.kept.contains_key(snapshot)
+    }
+
+    /// Checks the hashes of all pages that are in use.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn check(&self) -> Result<(), StateError> {
+        tree::check(&self.pages, &self.roots.winners)?;
+        self.roots.kept.values().try_for_each(|node| tree::check(&self.pages, node))
+    }
+}
+
+/// For each key its latest entry, sorted by key.
+fn latest(mut entries: Vec<Entry>) -> Vec<Change> {
+    entries.sort_unstable_by_key(|entry| (entry.subject, entry.order()));
+    let mut changes: Vec<Change> = Vec::with_capacity(entries.len());
+    for entry in entries {
+        match changes.last_mut() {
+            Some(last) if *last.subject() == entry.subject => *last = Change::Join(entry),
+            _ => changes.push(Change::Join(entry)),
+        }
+    }
+    changes
+}
+
+/// Folds entries of any order into the winners, sorted by key.
+pub fn fold(mut entries: Vec<Entry>) -> Vec<Entry> {
+    entries.sort_unstable_by_key(|entry| (entry.subject, std::cmp::Reverse(entry.order())));
+    entries.dedup_by_key(|entry| entry.subject);
+    entries
+}
+
+/// The entry of an event that writes a fold key, as far as the log says it.
+pub fn entry_of(event: &Event, subject: Subject, ordinal: Ordinal) -> Entry {
+    Entry { subject, id: event.id, logseq: event.header.logseq, ordinal, content: 0 }
+}

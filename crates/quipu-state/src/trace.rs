@@ -1,0 +1,83 @@
+//! Walks the trace graph, breadth first (ART-3, the operator TGKTraversal).
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use quipu_core::id::EventId;
+use quipu_core::statement::{EdgeRole, End};
+
+use crate::error::StateError;
+use crate::refs::Side;
+use crate::view::{Edge, View};
+
+/// Which way edges are followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Direction {
+    /// To what a thing came from.
+    Up,
+    /// To what came from a thing.
+    Down,
+    /// Both.
+    #[default]
+    Both,
+}
+
+/// What to walk.
+#[derive(Debug, Clone, Default)]
+pub struct Walk {
+    /// Which way.
+    pub direction: Direction,
+    /// At most so many edges away.
+    pub depth: u32,
+    /// Only edges of these types; all if none is named.
+    pub types: Vec<String>,
+    /// Only edges with this role.
+    pub role: Option<EdgeRole>,
+}
+
+/// What was found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Trace {
+    /// Everything that was reached, with its distance. The start is at 0.
+    pub nodes: BTreeMap<End, u32>,
+    /// The edges on the way, in replay order.
+    pub edges: Vec<Edge>,
+}
+
+/// Walks from an end.
+///
+/// # Errors
+/// If the state's pages are damaged.
+pub fn walk(view: &View<'_>, start: End, walk: &Walk) -> Result<Trace, StateError> {
+    let mut trace = Trace::default();
+    let mut seen: BTreeSet<EventId> = BTreeSet::new();
+    trace.nodes.insert(start, 0);
+    let mut queue = VecDeque::from([(start, 0)]);
+    while let Some((end, distance)) = queue.pop_front() {
+        if distance >= walk.depth {
+            continue;
+        }
+        for (edge, side) in view.edges_at(&end)? {
+            let wanted = (walk.types.is_empty() || walk.types.contains(&edge.key.kind))
+                && walk.role.is_none_or(|role| role == edge.role);
+            let next = match (side, walk.direction) {
+                (Side::From, Direction::Down | Direction::Both) => &edge.key.to,
+                (Side::To, Direction::Up | Direction::Both) => &edge.key.from,
+                _ => continue,
+            };
+            if !wanted {
+                continue;
+            }
+            for other in next {
+                trace.nodes.entry(*other).or_insert_with(|| {
+                    queue.push_back((*other, distance + 1));
+                    distance + 1
+                });
+            }
+            if seen.insert(edge.id) {
+                trace.edges.push(edge);
+            }
+        }
+    }
+    trace.edges.sort_unstable_by_key(|edge| (edge.logseq, edge.id));
+    Ok(trace)
+}
