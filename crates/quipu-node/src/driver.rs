@@ -10,8 +10,10 @@ use ed25519_dalek::SigningKey;
 use quipu_core::domain::{Parameters, RootError};
 use quipu_core::event::{Log, LogSeq, sign_own};
 use quipu_core::history::{History, Ordinal};
-use quipu_core::id::{DomainId, NodeKey};
+use quipu_core::id::{DomainId, EventId, NodeKey};
 use quipu_core::node::{CommandError, Effect, Input, LinkId, Met, Node, Notice, Reply, RequestId};
+use quipu_state::cut::{self, Cut};
+use quipu_state::{State, StateError, View};
 use quipu_store::{Disk, Recovery, SealJob, Sealed, StoreError, StoreOptions};
 
 use crate::held::Held;
@@ -39,6 +41,9 @@ pub enum DriverError {
     /// The first event of the log is no root event.
     #[error(transparent)]
     Root(#[from] RootError),
+    /// What the log adds up to cannot be kept.
+    #[error(transparent)]
+    State(#[from] StateError),
 }
 
 /// What a turn brought for others than links.
@@ -78,6 +83,7 @@ pub struct Driver<D: Disk, C: Clock, L: Links> {
     later: Vec<Later>,
     outcome: Outcome,
     effects: Vec<Effect>,
+    state: State,
 }
 
 impl<D: Disk, C: Clock, L: Links> Driver<D, C, L> {
@@ -117,6 +123,7 @@ impl<D: Disk, C: Clock, L: Links> Driver<D, C, L> {
         links: L,
         options: StoreOptions,
     ) -> Result<(Self, Recovery), DriverError> {
+        let state = State::open(&*disk, domain, Log::Internal);
         let (held, recovery) = Held::open(disk, domain, options)?;
         let mut node = Node::new(domain, key, entropy);
         node.open(&held)??;
@@ -129,6 +136,7 @@ impl<D: Disk, C: Clock, L: Links> Driver<D, C, L> {
             later: Vec::new(),
             outcome: Outcome::default(),
             effects: Vec::new(),
+            state,
         };
         driver.finish_erasures()?;
         Ok((driver, recovery))
@@ -241,6 +249,57 @@ impl<D: Disk, C: Clock, L: Links> Driver<D, C, L> {
     pub fn finish_seal(&mut self, sealed: Sealed) -> Result<(), DriverError> {
         if let Some(store) = self.held.store_mut() {
             store.finish_seal(sealed)?;
+        }
+        Ok(())
+    }
+
+    /// Brings the state up to date with the log.
+    ///
+    /// # Errors
+    /// If the disk is at fault.
+    pub fn catch_up(&mut self) -> Result<&State, DriverError> {
+        if let (Some(store), Some(dag)) = (self.held.store(), self.node.dag()) {
+            let disk = store.disk().clone();
+            self.state.catch_up(&*disk, store, dag.quarantined(), &mut |_| ())?;
+        }
+        Ok(&self.state)
+    }
+
+    /// The state at a snapshot, or at any other event: folded anew unless it is kept. A snapshot's
+    /// is kept from then on.
+    ///
+    /// # Errors
+    /// If the event is not here, or the disk is at fault.
+    pub fn state_at(&mut self, event: &EventId) -> Result<View<'_>, DriverError> {
+        self.catch_up()?;
+        if !self.state.is_kept(event)
+            && let Some(store) = self.held.store()
+        {
+            let cut = Cut::up_to(store, Log::Internal, event)?;
+            let winners = cut::winners(store, Log::Internal, &cut)?;
+            self.state.keep_cut(*event, &winners, store)?;
+        }
+        self.state.at(event).ok_or(DriverError::State(StateError::NoEvent(*event)))
+    }
+
+    /// The state as it was last brought up to date.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// The state, to keep or forget snapshots.
+    pub fn state_mut(&mut self) -> &mut State {
+        &mut self.state
+    }
+
+    /// Saves the state: losing it would only cost the time to build it again.
+    ///
+    /// # Errors
+    /// If the disk is at fault.
+    pub fn save_state(&mut self) -> Result<(), DriverError> {
+        if self.held.store().is_some() {
+            let disk = self.held.disk().clone();
+            self.state.save(&*disk)?;
         }
         Ok(())
     }

@@ -39,6 +39,14 @@ impl<D: Disk> Held<D> {
         }
     }
 
+    /// The disk.
+    pub fn disk(&self) -> &Arc<D> {
+        match self {
+            Held::Nothing { disk, .. } => disk,
+            Held::Store(store) => store.disk(),
+        }
+    }
+
     /// Appends events; the first ever is the root, and makes the store.
     pub(crate) fn append(
         &mut self,

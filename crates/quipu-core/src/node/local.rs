@@ -11,11 +11,13 @@ use crate::dag::{Rule, Step};
 use crate::domain::{Decision, Role, block_of};
 use crate::event::{Draft, Event, Log, LogSeq, Parents, VerifiedEvent, is_signature_place};
 use crate::history::History;
-use crate::id::{DomainId, EventId, NodeKey};
+use crate::id::{DomainId, EventId, LogDigest, NodeKey};
 use crate::kind;
 use crate::limits::SALT_BYTES_MAX;
+use crate::statement::Statement;
 use crate::sync::message::Refusal;
 use crate::sync::session::Traffic;
+use crate::value::Value;
 
 /// A request to this machine.
 #[derive(Debug)]
@@ -24,6 +26,18 @@ pub enum Command {
     Emit(Vec<(Arc<str>, Bytes)>),
     /// Append a decision about the domain.
     Decide(Decision),
+    /// Append what quipu itself says of artifacts, edges and conflicts.
+    Say(Vec<Statement>),
+    /// Append a snapshot of the log as it is at this digest: refused if it has moved on, or has more
+    /// leaves than an event may link to.
+    Snapshot {
+        /// The digest that the state root belongs to.
+        at: LogDigest,
+        /// What the snapshot says.
+        statement: Statement,
+    },
+    /// Append merge events until one event can link to all leaves.
+    Merge,
     /// Put in authentic events that came as a file.
     Import(Vec<VerifiedEvent>),
 }
@@ -101,6 +115,9 @@ pub enum CommandError {
         /// The domain that the peer holds, if that is the reason.
         domain: Option<DomainId>,
     },
+    /// The log has changed since the state was looked at.
+    #[error("other events arrived meanwhile")]
+    MovedOn,
     /// The link broke.
     #[error("the link to the peer is gone: {0}")]
     LinkLost(String),
@@ -124,6 +141,10 @@ pub(super) struct Job {
     done: Vec<Emitted>,
     /// Foreign events and how many of them were new, for imports.
     import: Option<u64>,
+    /// Only if the log has this digest, and few enough leaves.
+    at: Option<LogDigest>,
+    /// Write merges until there are few enough leaves.
+    merge: bool,
 }
 
 impl Node {
@@ -151,6 +172,8 @@ impl Node {
             drafts: VecDeque::new(),
             done: Vec::new(),
             import: None,
+            at: None,
+            merge: false,
         };
         match command {
             Command::Emit(events) => {
@@ -168,6 +191,16 @@ impl Node {
                 job.needed = if erase { Role::Writer } else { Role::Admin };
                 job.drafts.push_back(self.draft_of(&decision));
             }
+            Command::Say(statements) => {
+                for statement in &statements {
+                    job.drafts.push_back(self.draft_saying(statement.to_value()));
+                }
+            }
+            Command::Snapshot { at, statement } => {
+                job.at = Some(at);
+                job.drafts.push_back(self.draft_saying(statement.to_value()));
+            }
+            Command::Merge => job.merge = true,
             Command::Import(events) => {
                 let held = self.dag.as_ref().map_or(0, crate::dag::Dag::held);
                 job.import = Some(held);
@@ -193,8 +226,11 @@ impl Node {
     }
 
     pub(super) fn draft_of(&mut self, decision: &Decision) -> Draft {
+        self.draft_saying(decision.to_value())
+    }
+
+    fn draft_saying(&mut self, (kind, value): (&'static str, Value)) -> Draft {
         let salt_bytes = self.dag.as_ref().map_or(0, |dag| dag.parameters().salt_bytes);
-        let (kind, value) = decision.to_value();
         let payload = block_of(&value, self.salt(salt_bytes).as_ref());
         Draft { log: Log::Internal, kind: kind.into(), payload }
     }
@@ -227,7 +263,13 @@ impl Node {
             out.push(Effect::Reply { request, reply: Err(error) });
             return Ok(Flow::Done);
         }
-        while let Some(draft) = job.drafts.pop_front() {
+        if let Some(at) = job.at
+            && (self.digest() != at || self.has_many_leaves())
+        {
+            out.push(Effect::Reply { request, reply: Err(CommandError::MovedOn) });
+            return Ok(Flow::Done);
+        }
+        while let Some(draft) = self.next_draft(&mut job) {
             match self.write(now, draft, history, out)? {
                 Written::Done(emitted) => job.done.push(emitted),
                 Written::Blocked(draft) => {
@@ -243,6 +285,18 @@ impl Node {
         }
         out.push(Effect::Reply { request, reply: Ok(Reply::Emitted(job.done)) });
         Ok(Flow::Done)
+    }
+
+    fn next_draft(&mut self, job: &mut Job) -> Option<Draft> {
+        if job.merge && job.drafts.is_empty() && self.has_many_leaves() {
+            return Some(self.draft_saying((kind::MERGE, Value::Null)));
+        }
+        job.drafts.pop_front()
+    }
+
+    /// Whether there are more leaves than an event may link to.
+    fn has_many_leaves(&self) -> bool {
+        self.dag.as_ref().is_some_and(|dag| dag.leaf_count() > dag.parameters().parents_max)
     }
 
     fn not_entitled(&self, needed: Role) -> Option<CommandError> {

@@ -2,6 +2,7 @@
 
 use quipu_core::node::CommandError;
 use quipu_core::sync::message::Refusal;
+use quipu_state::StateError;
 use quipu_store::StoreError;
 use serde::{Deserialize, Serialize};
 
@@ -163,9 +164,24 @@ impl From<DriverError> for ApiError {
     fn from(error: DriverError) -> Self {
         match error {
             DriverError::Store(error) => error.into(),
+            DriverError::State(error) => error.into(),
             DriverError::Root(_) => {
                 Self::new(ExitCode::Storage, error.to_string()).hint("quipu verify --rebuild")
             }
+        }
+    }
+}
+
+impl From<StateError> for ApiError {
+    fn from(error: StateError) -> Self {
+        match error {
+            StateError::Store(error) => error.into(),
+            StateError::NoEvent(_) => Self::not_found(error.to_string()).hint("quipu snapshots"),
+            StateError::Damaged(_) => {
+                Self::new(ExitCode::Storage, error.to_string()).hint("quipu verify --rebuild")
+            }
+            StateError::Io { .. } => Self::new(ExitCode::Storage, error.to_string())
+                .hint("check the disk and the permissions"),
         }
     }
 }
