@@ -223,6 +223,31 @@ impl std::hash::Hasher for IdHasher {
     }
 }
 
+/// A snapshot as other domains name it (LOG-5): its domain, and its id there. The text is both
+/// ids with a colon between them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SnapshotId {
+    /// The domain.
+    pub domain: DomainId,
+    /// The snapshot event.
+    pub local: EventId,
+}
+
+impl fmt::Display for SnapshotId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.domain, self.local)
+    }
+}
+
+impl FromStr for SnapshotId {
+    type Err = IdError;
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        let (domain, local) =
+            text.split_once(':').ok_or_else(|| malformed("a federated snapshot id", text))?;
+        Ok(Self { domain: domain.parse()?, local: local.parse()? })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,9 +3,13 @@
 //! One request gives a row of JSON objects, then an end. Long rows are read in pieces, so that the
 //! machine goes on with its work in between.
 
+mod at;
 mod carry;
+mod current;
+mod data;
 mod error;
 mod read;
+mod snapshots;
 mod write;
 
 use std::net::SocketAddr;
@@ -48,7 +52,11 @@ pub enum Request {
         node: String,
     },
     /// The members.
-    Members,
+    Members {
+        /// As of this snapshot or event.
+        #[serde(default)]
+        at: Option<String>,
+    },
     /// Appends events.
     Emit {
         /// The events.
@@ -76,11 +84,134 @@ pub enum Request {
         /// With proofs.
         #[serde(default)]
         proof: bool,
+        /// As of this snapshot or event.
+        #[serde(default)]
+        at: Option<String>,
     },
     /// Where this node stands.
-    Status,
+    Status {
+        /// As of this snapshot or event.
+        #[serde(default)]
+        at: Option<String>,
+    },
     /// Feed tips.
-    Frontier,
+    Frontier {
+        /// As of this snapshot or event.
+        #[serde(default)]
+        at: Option<String>,
+    },
+    /// The artifacts that the log tells of.
+    Artifacts {
+        /// As of this snapshot or event.
+        #[serde(default)]
+        at: Option<String>,
+        /// Those that a tombstone hides, too.
+        #[serde(default)]
+        hidden: bool,
+    },
+    /// Adds an edge to the trace graph.
+    EdgeAdd {
+        /// Artifact keys or node keys, or the start of them.
+        from: Vec<String>,
+        /// The same.
+        to: Vec<String>,
+        /// Its type.
+        #[serde(rename = "type")]
+        kind: String,
+        /// `from`, `to` or `both`.
+        role: String,
+    },
+    /// The edges.
+    Edges {
+        /// As of this snapshot or event.
+        #[serde(default)]
+        at: Option<String>,
+        /// Only of this type.
+        #[serde(default, rename = "type")]
+        kind: Option<String>,
+    },
+    /// Walks the trace graph.
+    Trace(TraceQuery),
+    /// Shadows an artifact or an edge.
+    Tombstone {
+        /// An artifact key, or the id of an edge's event, or the start of it.
+        what: String,
+    },
+    /// Claims that disagree.
+    Conflicts {
+        /// As of this snapshot or event.
+        #[serde(default)]
+        at: Option<String>,
+    },
+    /// Decides a conflict.
+    ConflictResolve {
+        /// The artifact.
+        id: String,
+        /// The candidate: its event, its type or its size.
+        keep: String,
+    },
+    /// Keeps an artifact's bytes from being collected, or lets go of them.
+    Pin {
+        /// The artifact.
+        key: String,
+        /// Whether it is held from now on.
+        held: bool,
+    },
+    /// Appends a snapshot.
+    SnapshotCreate {
+        /// What people call it.
+        #[serde(default)]
+        name: Option<String>,
+    },
+    /// Lets go of a snapshot.
+    SnapshotDrop {
+        /// Its id, federated id or name.
+        id: String,
+    },
+    /// The snapshots.
+    Snapshots {
+        /// As of this snapshot or event.
+        #[serde(default)]
+        at: Option<String>,
+    },
+    /// One snapshot, with its root computed anew.
+    SnapshotShow {
+        /// Its id, federated id or name.
+        id: String,
+    },
+    /// Where the states at two snapshots differ.
+    SnapshotDiff {
+        /// One.
+        before: String,
+        /// The other.
+        after: String,
+    },
+    /// The fold.
+    Current {
+        /// As of this snapshot or event.
+        #[serde(default)]
+        at: Option<String>,
+    },
+    /// The fold of a snapshot's cut, from the log; at the end a report about it.
+    Replay {
+        /// Its id, federated id or name.
+        snapshot: String,
+        /// How many shards scan side by side.
+        #[serde(default)]
+        shards: Option<usize>,
+    },
+    /// What each snapshot applied.
+    Provenance {
+        /// Only this one.
+        #[serde(default)]
+        snapshot: Option<String>,
+    },
+    /// What is applied of each author.
+    Federation {
+        /// As of this snapshot or event.
+        #[serde(default)]
+        at: Option<String>,
+    },
     /// Exchanges with a peer, or with all known ones.
     Sync {
         /// A key with addresses; none for all known.
@@ -116,6 +247,25 @@ pub enum Request {
     ImportEnd,
     /// Ends the daemon.
     Shutdown,
+}
+
+/// What to walk of the trace graph.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct TraceQuery {
+    /// Where to start: an artifact key or a node key, or the start of it.
+    pub key: String,
+    /// `up`, `down` or `both`; nothing is `both`.
+    #[serde(default)]
+    pub direction: Option<String>,
+    /// At most so many edges away; nothing is any number.
+    #[serde(default)]
+    pub depth: Option<u32>,
+    /// Only edges of these types.
+    #[serde(default)]
+    pub types: Vec<String>,
+    /// As of this snapshot or event.
+    #[serde(default)]
+    pub at: Option<String>,
 }
 
 /// An event to append.
@@ -172,15 +322,34 @@ impl Api {
             }
             Request::MemberAdd { node, role } => self.member_add(&node, &role, sink),
             Request::MemberRemove { node } => self.member_remove(&node, sink),
-            Request::Members => self.members(sink),
+            Request::Members { at } => self.members(at, sink),
             Request::Emit { events } => self.emit(events, sink),
             Request::Show { id } => self.show(&id, sink),
-            Request::Log { kind, author, limit, reverse, proof } => {
-                let wanted = read::LogQuery { kind, author, limit, reverse, proof };
+            Request::Log { kind, author, limit, reverse, proof, at } => {
+                let wanted = read::LogQuery { kind, author, limit, reverse, proof, at };
                 self.log(wanted, sink)
             }
-            Request::Status => self.status(sink),
-            Request::Frontier => self.frontier(sink),
+            Request::Status { at } => self.status(at, sink),
+            Request::Frontier { at } => self.frontier(at, sink),
+            Request::Artifacts { at, hidden } => self.artifacts(at, hidden, sink),
+            Request::EdgeAdd { from, to, kind, role } => {
+                self.edge_add(from, to, &kind, &role, sink)
+            }
+            Request::Edges { at, kind } => self.edges(at, kind, sink),
+            Request::Trace(query) => self.trace(query, sink),
+            Request::Tombstone { what } => self.tombstone(&what, sink),
+            Request::Conflicts { at } => self.conflicts(at, sink),
+            Request::ConflictResolve { id, keep } => self.resolve(&id, &keep, sink),
+            Request::Pin { key, held } => self.pin(&key, held, sink),
+            Request::SnapshotCreate { name } => self.snapshot_create(name, sink),
+            Request::SnapshotDrop { id } => self.snapshot_drop(&id, sink),
+            Request::Snapshots { at } => self.snapshots(at, sink),
+            Request::SnapshotShow { id } => self.snapshot_show(&id, sink),
+            Request::SnapshotDiff { before, after } => self.snapshot_diff(&before, &after, sink),
+            Request::Current { at } => self.current(at, sink),
+            Request::Replay { snapshot, shards } => self.replay(&snapshot, shards, sink),
+            Request::Provenance { snapshot } => self.provenance(snapshot, sink),
+            Request::Federation { at } => self.federation(at, sink),
             Request::Sync { peer, addrs } => self.sync(peer, addrs, sink),
             Request::Verify => self.verify(sink),
             Request::Doctor => self.doctor(sink),

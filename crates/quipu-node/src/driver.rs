@@ -84,6 +84,8 @@ pub struct Driver<D: Disk, C: Clock, L: Links> {
     outcome: Outcome,
     effects: Vec<Effect>,
     state: State,
+    /// The event that is no snapshot whose state is kept.
+    asked: Option<EventId>,
 }
 
 impl<D: Disk, C: Clock, L: Links> Driver<D, C, L> {
@@ -137,6 +139,7 @@ impl<D: Disk, C: Clock, L: Links> Driver<D, C, L> {
             outcome: Outcome::default(),
             effects: Vec::new(),
             state,
+            asked: None,
         };
         driver.finish_erasures()?;
         Ok((driver, recovery))
@@ -266,12 +269,20 @@ impl<D: Disk, C: Clock, L: Links> Driver<D, C, L> {
     }
 
     /// The state at a snapshot, or at any other event: folded anew unless it is kept. A snapshot's
-    /// is kept from then on.
+    /// is kept from then on, that of another event until the next one is asked for.
     ///
     /// # Errors
     /// If the event is not here, or the disk is at fault.
     pub fn state_at(&mut self, event: &EventId) -> Result<View<'_>, DriverError> {
         self.catch_up()?;
+        if self.asked != Some(*event) {
+            let snapshot = |id: &EventId| self.state.snapshots().iter().any(|one| one.id == *id);
+            let (before, next) = (self.asked.take(), !snapshot(event));
+            if let Some(before) = before.filter(|before| !snapshot(before)) {
+                self.state.forget(&before);
+            }
+            self.asked = next.then_some(*event);
+        }
         if !self.state.is_kept(event)
             && let Some(store) = self.held.store()
         {

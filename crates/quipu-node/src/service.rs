@@ -10,9 +10,11 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, s
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use quipu_core::id::NodeKey;
+use quipu_core::id::{ArtifactId, NodeKey};
 use quipu_core::node::{Command, CommandError, Input, LinkId, LinkRole, Notice, Reply, RequestId};
+use quipu_core::statement::Statement;
 use quipu_core::sync::message::InviteProof;
+use quipu_state::Mark;
 use quipu_store::{RealDisk, Sealed, StoreError};
 
 use crate::driver::{Clock, Driver, DriverError, Links};
@@ -333,6 +335,25 @@ impl Handle {
         self.ask(move |machine, answer| machine.start(command, answer))
     }
 
+    /// Appends a snapshot of everything held. It may turn out that events arrived meanwhile: then
+    /// nothing is appended.
+    ///
+    /// # Errors
+    /// Why it was not done.
+    pub fn snapshot(&self, name: Option<String>) -> Answer {
+        let (sender, receiver) = channel();
+        let answer = self.ask(move |machine, answer| {
+            let _gone = sender.send(machine.snapshot(name, answer));
+        })?;
+        if let (Reply::Emitted(events), Ok(Some(mark))) = (&answer, receiver.recv())
+            && let Some(event) = events.first()
+        {
+            let id = event.id;
+            self.call(move |machine| machine.driver.state_mut().keep(id, &mark))?;
+        }
+        Ok(answer)
+    }
+
     /// Links to a peer, exchanges what both lack, and ends the link.
     ///
     /// # Errors
@@ -380,7 +401,7 @@ impl Machine {
             self.dispatch(outcome);
             self.seal(sender);
             if stop {
-                return Ok(());
+                return self.driver.save_state();
             }
         }
     }
@@ -499,6 +520,30 @@ impl Machine {
         if let Err(error) = self.driver.input(Input::Local { request, command }) {
             self.fail_all(&error.to_string());
         }
+    }
+
+    /// Starts a snapshot of what is held now. Answers how to keep its state.
+    fn snapshot(&mut self, name: Option<String>, answer: Sender<Answer>) -> Option<Mark> {
+        let state = match self.driver.catch_up() {
+            Ok(state) => state,
+            Err(error) => {
+                drop(answer.send(Err(ServiceError::Stopped(error.to_string()))));
+                return None;
+            }
+        };
+        let mark = state.mark();
+        let statement = Statement::Snapshot { root: state.root(), entries: state.entries(), name };
+        let at = self.driver.node_mut().digest();
+        self.start(Command::Snapshot { at, statement }, answer);
+        Some(mark)
+    }
+
+    /// Whether an artifact's bytes are here.
+    ///
+    /// # Errors
+    /// If the disk is at fault.
+    pub fn has_artifact(&self, _key: &ArtifactId) -> Result<bool, StoreError> {
+        Ok(false)
     }
 
     fn dial(&mut self, peer: NodeKey, addrs: Vec<SocketAddr>, dial: Dial) {

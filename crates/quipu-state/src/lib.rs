@@ -22,6 +22,6 @@ pub use error::StateError;
 pub use record::kind_of;
 pub use refs::Side;
 pub use roots::SnapshotAt;
-pub use state::{State, entry_of, fold};
+pub use state::{Mark, State, entry_of, fold};
 pub use tree::{Difference, Entry};
 pub use view::{Artifact, Conflict, Edge, View};

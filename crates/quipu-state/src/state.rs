@@ -18,7 +18,7 @@ use crate::pages::Pages;
 use crate::record;
 use crate::refs;
 use crate::roots::{Roots, SnapshotAt};
-use crate::tree::{self, Change, Difference, Entry};
+use crate::tree::{self, Change, Difference, Entry, Node};
 use crate::view::View;
 
 /// Events that are taken into the trees at once: what is sorted in memory.
@@ -39,6 +39,15 @@ pub struct State {
     pages: Pages,
     roots: Roots,
     saved: bool,
+    /// Counts how often everything was forgotten.
+    build: u64,
+}
+
+/// The state at some time.
+#[derive(Debug, Clone, Copy)]
+pub struct Mark {
+    winners: Node,
+    build: u64,
 }
 
 /// Where the state of a log is on the disk.
@@ -62,7 +71,7 @@ impl State {
         };
         let empty = || (Pages::new(), Roots::default());
         let (pages, roots) = read().unwrap_or_else(empty);
-        Self { domain, log, pages, roots, saved: true }
+        Self { domain, log, pages, roots, saved: true, build: 0 }
     }
 
     /// Forgets everything, on the disk too.
@@ -76,6 +85,7 @@ impl State {
             disk.remove(&path).map_err(|error| StateError::io(&path, error))?;
         }
         (self.pages, self.roots, self.saved) = (Pages::new(), Roots::default(), true);
+        self.build += 1;
         Ok(())
     }
 
@@ -225,10 +235,17 @@ impl State {
         Some(View { pages: &self.pages, winners, refs: self.roots.refs })
     }
 
-    /// Keeps the state as of now as that of a snapshot.
-    pub fn keep_current(&mut self, snapshot: EventId) {
-        self.roots.kept.insert(snapshot, self.roots.winners);
-        self.saved = false;
+    /// The state as of now, to be kept later.
+    pub fn mark(&self) -> Mark {
+        Mark { winners: self.roots.winners, build: self.build }
+    }
+
+    /// Keeps an earlier state as that of a snapshot, unless everything was built anew meanwhile.
+    pub fn keep(&mut self, snapshot: EventId, mark: &Mark) {
+        if mark.build == self.build {
+            self.roots.kept.insert(snapshot, mark.winners);
+            self.saved = false;
+        }
     }
 
     /// Lets go of the state of a snapshot.

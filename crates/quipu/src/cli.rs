@@ -46,6 +46,9 @@ pub(crate) struct Global {
     /// Say more on stderr; twice for still more.
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
+    /// For commands that read: answer as a machine that stopped at this snapshot or event.
+    #[arg(long, global = true, value_name = "SNAPSHOT|EVENT")]
+    pub(crate) at: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -199,6 +202,93 @@ pub(crate) enum Command {
         #[arg(long)]
         reason: String,
     },
+    /// List the artifacts of the domain.
+    Artifacts {
+        /// Those that a tombstone hides, too.
+        #[arg(long)]
+        hidden: bool,
+    },
+    /// Change the trace graph.
+    #[command(subcommand)]
+    Edge(EdgeCommand),
+    /// List the edges of the trace graph.
+    Edges {
+        /// Only of this type.
+        #[arg(long = "type", value_name = "T")]
+        kind: Option<String>,
+    },
+    /// Walk the trace graph from an artifact or a node.
+    #[command(
+        after_help = "Examples:\n  quipu trace bafkr4ic... --up --depth 3\n  quipu trace bafkr4ic... --format dot | dot -Tsvg > trace.svg"
+    )]
+    Trace {
+        /// Where to start: a key, or the first 8 characters or more.
+        key: String,
+        /// Only to what it came from.
+        #[arg(long, conflicts_with = "down")]
+        up: bool,
+        /// Only to what came from it.
+        #[arg(long)]
+        down: bool,
+        /// At most so many edges away.
+        #[arg(long, value_name = "N")]
+        depth: Option<u32>,
+        /// Only edges of this type; may be given several times.
+        #[arg(long = "type", value_name = "T")]
+        types: Vec<String>,
+        /// How to show it.
+        #[arg(long, default_value = "table")]
+        format: TraceFormat,
+    },
+    /// Hide an artifact or an edge from now on. History stays.
+    Tombstone {
+        /// An artifact key, or the event of an edge; the first 8 characters or more will do.
+        what: String,
+    },
+    /// List claims that disagree; exit code 1 if one is undecided.
+    #[command(args_conflicts_with_subcommands = true)]
+    Conflicts {
+        #[command(subcommand)]
+        command: Option<ConflictCommand>,
+    },
+    /// Keep an artifact's bytes from being collected.
+    Pin {
+        /// The artifact: its key, or the first 8 characters or more.
+        key: String,
+    },
+    /// Let go of an artifact's bytes again.
+    Unpin {
+        /// The artifact: its key, or the first 8 characters or more.
+        key: String,
+    },
+    /// Make, compare or let go of snapshots.
+    #[command(subcommand)]
+    Snapshot(SnapshotCommand),
+    /// List the snapshots.
+    Snapshots,
+    /// Print everything visible, in replay order: the same bytes on every machine.
+    Current,
+    /// Fold the log up to a snapshot, and check the snapshot's root.
+    #[command(after_help = "Example:\n  quipu replay --snapshot monday --explain > monday.ndjson")]
+    Replay {
+        /// The snapshot: its id, federated id or name.
+        #[arg(long, value_name = "S")]
+        snapshot: String,
+        /// Say on stderr what was scanned, skipped and merged, and how long it took.
+        #[arg(long)]
+        explain: bool,
+        /// How many shards scan side by side. Never changes the result.
+        #[arg(long, value_name = "N")]
+        shards: Option<usize>,
+    },
+    /// For each snapshot, what it applied.
+    Provenance {
+        /// Only this snapshot.
+        #[arg(long, value_name = "S")]
+        snapshot: Option<String>,
+    },
+    /// For each author, the last position and snapshot that are applied here.
+    Federation,
     /// Whole domains of simulated machines in one process: faulty links, disks, clocks and peers.
     #[command(after_help = SIM_EXAMPLES)]
     Sim {
@@ -251,6 +341,96 @@ pub(crate) enum Member {
         /// Its key, or the first 8 digits or more.
         key: String,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum EdgeCommand {
+    /// Add an edge. Ends are artifact keys or node keys.
+    #[command(
+        after_help = "Example:\n  quipu edge add --from bafkr4ic... --to bafkr4id... --type derived"
+    )]
+    Add {
+        /// Where it comes from.
+        #[arg(long, num_args = 1.., required = true, value_name = "KEY")]
+        from: Vec<String>,
+        /// Where it leads.
+        #[arg(long, num_args = 1.., required = true, value_name = "KEY")]
+        to: Vec<String>,
+        /// Its type.
+        #[arg(long = "type", value_name = "T")]
+        kind: String,
+        /// Which ends carry its meaning.
+        #[arg(long, default_value = "both")]
+        role: EdgeRoleArg,
+    },
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum EdgeRoleArg {
+    From,
+    To,
+    Both,
+}
+
+impl EdgeRoleArg {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            EdgeRoleArg::From => "from",
+            EdgeRoleArg::To => "to",
+            EdgeRoleArg::Both => "both",
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConflictCommand {
+    /// Decide for one of the claims, for everybody.
+    Resolve {
+        /// The conflict: the artifact's key, or the first 8 characters or more.
+        id: String,
+        /// The claim that counts: its event, its type or its size.
+        #[arg(long, value_name = "X")]
+        keep: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SnapshotCommand {
+    /// Name everything up to now, with one hash over the state.
+    Create {
+        /// What to call it.
+        #[arg(long, value_name = "N")]
+        name: Option<String>,
+    },
+    /// Let go of a snapshot: it no longer keeps artifacts from being collected.
+    Drop {
+        /// Its id, federated id or name.
+        snapshot: String,
+    },
+    /// Show a snapshot, and compute its root anew.
+    Show {
+        /// Its id, federated id or name.
+        snapshot: String,
+    },
+    /// List where two snapshots differ.
+    Diff {
+        /// One snapshot.
+        before: String,
+        /// The other.
+        after: String,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TraceFormat {
+    /// For people.
+    Table,
+    /// One object.
+    Json,
+    /// For Graphviz.
+    Dot,
+    /// For Mermaid.
+    Mermaid,
 }
 
 #[derive(Debug, Subcommand)]

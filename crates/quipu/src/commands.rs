@@ -1,24 +1,31 @@
 //! One function for each command.
 
 mod carry;
+mod data;
 mod export;
 mod found;
 mod git;
 mod load;
 mod sim;
 mod simple;
+mod snapshots;
+mod trace;
 
 use quipu_core::lifecycle::Stage;
 use quipu_core::machine::{dot, mermaid};
 use quipu_core::sync::session::SessionState;
-use quipu_node::api::{ApiError, ExitCode, Request};
+use quipu_node::api::{ApiError, ExitCode, Request, TraceQuery};
 
-use crate::cli::{ChartFormat, Cli, Command};
+use crate::cli::{ChartFormat, Cli, Command, ConflictCommand, EdgeCommand};
 use crate::{daemon, demo, output, start};
 
 /// Runs a command.
 pub(crate) fn run(cli: Cli) -> Result<ExitCode, ApiError> {
     let global = &cli.global;
+    if global.at.is_some() && !reads(&cli.command) {
+        return Err(ApiError::misuse("--at is for commands that read").hint("quipu log --at EVENT"));
+    }
+    let at = global.at.clone();
     match cli.command {
         Command::Init { target, domain, parents_max, salt_bytes } => {
             found::init(global, target, domain, parents_max, salt_bytes)
@@ -41,18 +48,66 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, ApiError> {
         Command::Emit { kind, payload, batch } => simple::emit(global, kind, payload, batch),
         Command::Sync { peer } => simple::sync(global, peer),
         Command::Log { kind, author, limit, reverse } => {
-            let request = Request::Log { kind, author, limit, reverse, proof: global.json };
+            let request = Request::Log { kind, author, limit, reverse, proof: global.json, at };
             simple::log(global, request)
         }
         Command::Id => simple::one(global, Request::Id),
-        Command::Status => simple::one(global, Request::Status),
+        Command::Status => simple::one(global, Request::Status { at }),
         Command::Show { id } => simple::show(global, id),
         Command::Frontier => simple::frontier(global),
         Command::Doctor => simple::doctor(global),
         Command::Members => simple::members(global),
         Command::Member(member) => simple::member(global, member),
         Command::Erase { id, reason } => simple::one(global, Request::Erase { id, reason }),
+        Command::Artifacts { hidden } => data::artifacts(global, hidden),
+        Command::Edge(EdgeCommand::Add { from, to, kind, role }) => {
+            let role = role.name().to_owned();
+            simple::one(global, Request::EdgeAdd { from, to, kind, role })
+        }
+        Command::Edges { kind } => data::edges(global, kind),
+        Command::Trace { key, up, down, depth, types, format } => {
+            let direction = match (up, down) {
+                (true, _) => Some("up".to_owned()),
+                (_, true) => Some("down".to_owned()),
+                _ => None,
+            };
+            trace::trace(global, TraceQuery { key, direction, depth, types, at }, format)
+        }
+        Command::Tombstone { what } => simple::one(global, Request::Tombstone { what }),
+        Command::Conflicts { command: None } => data::conflicts(global),
+        Command::Conflicts { command: Some(ConflictCommand::Resolve { id, keep }) } => {
+            simple::one(global, Request::ConflictResolve { id, keep })
+        }
+        Command::Pin { key } => simple::one(global, Request::Pin { key, held: true }),
+        Command::Unpin { key } => simple::one(global, Request::Pin { key, held: false }),
+        Command::Snapshot(command) => snapshots::snapshot(global, command),
+        Command::Snapshots => snapshots::list(global),
+        Command::Current => snapshots::current(global),
+        Command::Replay { snapshot, explain, shards } => {
+            snapshots::replay(global, snapshot, explain, shards)
+        }
+        Command::Provenance { snapshot } => snapshots::provenance(global, snapshot),
+        Command::Federation => snapshots::federation(global),
     }
+}
+
+/// Whether a command can answer as of a snapshot.
+fn reads(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::Members
+            | Command::Log { .. }
+            | Command::Status
+            | Command::Frontier
+            | Command::Export { .. }
+            | Command::Artifacts { .. }
+            | Command::Edges { .. }
+            | Command::Trace { .. }
+            | Command::Conflicts { command: None }
+            | Command::Snapshots
+            | Command::Current
+            | Command::Federation
+    )
 }
 
 fn flowchart(format: ChartFormat) -> Result<ExitCode, ApiError> {

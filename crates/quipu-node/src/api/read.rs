@@ -9,6 +9,7 @@ use quipu_core::history::{History, Ordinal};
 use quipu_core::id::{EventId, NodeKey};
 use serde_json::{Value, json};
 
+use super::at::cut_of;
 use super::{Api, ApiError, ExitCode, Sink};
 use crate::service::Machine;
 use crate::view;
@@ -28,6 +29,7 @@ pub(super) struct LogQuery {
     pub(super) limit: Option<u64>,
     pub(super) reverse: bool,
     pub(super) proof: bool,
+    pub(super) at: Option<String>,
 }
 
 impl Api {
@@ -45,7 +47,15 @@ impl Api {
         Ok(sink(value)?)
     }
 
-    pub(super) fn members(&self, sink: Sink<'_>) -> Result<(), ApiError> {
+    pub(super) fn members(&self, at: Option<String>, sink: Sink<'_>) -> Result<(), ApiError> {
+        if at.is_some() {
+            let rows = self.read(move |machine| match cut_of(machine, at.as_deref())? {
+                Some((_, cut)) => super::at::members_at(machine, &cut),
+                None => Ok(Vec::new()),
+            })?;
+            rows.into_iter().try_for_each(sink)?;
+            return Ok(());
+        }
         let members = self.read(|machine| Ok(dag(machine)?.members()))?;
         for member in members {
             sink(json!({
@@ -58,13 +68,20 @@ impl Api {
         Ok(())
     }
 
-    pub(super) fn status(&self, sink: Sink<'_>) -> Result<(), ApiError> {
-        Ok(sink(self.read(status)?)?)
+    pub(super) fn status(&self, at: Option<String>, sink: Sink<'_>) -> Result<(), ApiError> {
+        let value = self.read(move |machine| match cut_of(machine, at.as_deref())? {
+            Some((id, cut)) => super::at::status_at(machine, &id, &cut),
+            None => status(machine),
+        })?;
+        Ok(sink(value)?)
     }
 
-    pub(super) fn frontier(&self, sink: Sink<'_>) -> Result<(), ApiError> {
-        let ends = self.read(|machine| Ok(dag(machine)?.ends()))?;
-        let tip = |end: &quipu_core::history::FeedEnd| json!({ "author": end.author.to_string(), "seq": end.seq, "id": end.id.to_string() });
+    pub(super) fn frontier(&self, at: Option<String>, sink: Sink<'_>) -> Result<(), ApiError> {
+        let ends = self.read(move |machine| match cut_of(machine, at.as_deref())? {
+            Some((_, cut)) => super::at::ends_of(machine, &cut),
+            None => Ok(dag(machine)?.ends().iter().map(|e| (e.author, e.seq, e.id)).collect()),
+        })?;
+        let tip = |(author, seq, id): &(NodeKey, u64, EventId)| json!({ "author": author.to_string(), "seq": seq, "id": id.to_string() });
         Ok(sink(json!({ "tips": ends.iter().map(tip).collect::<Vec<_>>() }))?)
     }
 
@@ -255,6 +272,7 @@ fn replay_order(machine: &mut Machine, query: &LogQuery) -> Result<Vec<Ordinal>,
         Some(text) => Some(find_node(machine, text)?),
         None => None,
     };
+    let cut = cut_of(machine, query.at.as_deref())?;
     let dag = dag(machine)?;
     let held = machine.driver.held();
     let mut order: Vec<(LogSeq, EventId, Ordinal)> = Vec::new();
@@ -265,7 +283,8 @@ fn replay_order(machine: &mut Machine, query: &LogQuery) -> Result<Vec<Ordinal>,
         for (place, ordinal) in held.places(Log::Internal, next..end)?.into_iter().zip(next..) {
             let head = &place.head;
             let wanted = query.kind.as_ref().is_none_or(|kind| **kind == *head.kind)
-                && author.is_none_or(|author| author == head.author);
+                && author.is_none_or(|author| author == head.author)
+                && cut.as_ref().is_none_or(|(_, cut)| cut.contains(ordinal));
             if wanted && !dag.is_quarantined(&place.id) {
                 order.push((head.logseq, place.id, ordinal));
             }
@@ -281,7 +300,7 @@ fn replay_order(machine: &mut Machine, query: &LogQuery) -> Result<Vec<Ordinal>,
 }
 
 /// Reads events, in runs where ordinals are consecutive.
-fn read_events(machine: &Machine, ordinals: &[Ordinal]) -> Result<Vec<Event>, ApiError> {
+pub(super) fn read_events(machine: &Machine, ordinals: &[Ordinal]) -> Result<Vec<Event>, ApiError> {
     let held = machine.driver.held();
     let mut events: BTreeMap<Ordinal, Event> = BTreeMap::new();
     let mut sorted = ordinals.to_vec();

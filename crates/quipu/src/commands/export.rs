@@ -50,14 +50,15 @@ fn write(
     global: &Global,
     out: &mut impl Write,
 ) -> Result<u64, ApiError> {
-    let total = client.one(Request::Status)?["events"].as_u64();
+    let at = global.at.clone();
+    let total = client.one(Request::Status { at: at.clone() })?["events"].as_u64();
     let bar = output::progress(global.quiet, total, "events");
     let mut writer = Writer { format, out, signatures: Vec::new() };
-    let tips = client.one(Request::Frontier)?;
+    let tips = client.one(Request::Frontier { at: at.clone() })?;
     writer.begin(&tips)?;
     let mut events = 0;
     let proof = matches!(format, ExportFormat::Ndjson | ExportFormat::Car);
-    let request = Request::Log { kind: None, author: None, limit: None, reverse: false, proof };
+    let request = Request::Log { kind: None, author: None, limit: None, reverse: false, proof, at };
     client.ask(request, &mut |item| {
         events += 1;
         bar.set_position(events);

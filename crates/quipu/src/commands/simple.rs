@@ -37,7 +37,11 @@ pub(crate) fn one(global: &Global, request: Request) -> Result<ExitCode, ApiErro
 }
 
 /// A request with a list as its answer: NDJSON, or a table with these columns.
-fn list(global: &Global, request: Request, columns: &[&str]) -> Result<ExitCode, ApiError> {
+pub(crate) fn list(
+    global: &Global,
+    request: Request,
+    columns: &[&str],
+) -> Result<ExitCode, ApiError> {
     let mut table = output::table(columns);
     let json = global.json;
     client(global)?.ask(request, &mut |item| {
@@ -54,7 +58,7 @@ fn list(global: &Global, request: Request, columns: &[&str]) -> Result<ExitCode,
 }
 
 pub(crate) fn members(global: &Global) -> Result<ExitCode, ApiError> {
-    list(global, Request::Members, &["node", "role", "since"])
+    list(global, Request::Members { at: global.at.clone() }, &["node", "role", "since"])
 }
 
 pub(crate) fn member(global: &Global, member: Member) -> Result<ExitCode, ApiError> {
@@ -70,7 +74,7 @@ pub(crate) fn member(global: &Global, member: Member) -> Result<ExitCode, ApiErr
 }
 
 pub(crate) fn frontier(global: &Global) -> Result<ExitCode, ApiError> {
-    let object = client(global)?.one(Request::Frontier)?;
+    let object = client(global)?.one(Request::Frontier { at: global.at.clone() })?;
     if global.json {
         output::json(&object)?;
         return Ok(ExitCode::Done);

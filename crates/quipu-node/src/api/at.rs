@@ -1,0 +1,172 @@
+//! Time travel (LOG-10): what a reading request sees when it names a snapshot or an event.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use quipu_core::dag::digest_of;
+use quipu_core::domain::{Decision, Role};
+use quipu_core::event::Log;
+use quipu_core::history::History;
+use quipu_core::id::{EventId, IdMap, NodeKey, SnapshotId};
+use quipu_state::cut::Cut;
+use quipu_state::{State, View};
+use serde_json::{Value, json};
+
+use super::ApiError;
+use super::read::{dag, find_event, nothing_held};
+use crate::service::Machine;
+
+/// Places read at once.
+const SCAN_EVENTS: u64 = 4096;
+
+/// The event that a text names: its id or the start of it, a federated snapshot id, or the name of
+/// a snapshot.
+pub(super) fn event_of(machine: &mut Machine, text: &str) -> Result<EventId, ApiError> {
+    if let Ok(id) = text.parse::<SnapshotId>() {
+        let held = machine.driver.node().domain();
+        if id.domain != held {
+            let message = format!("{} is a snapshot of domain {}, not {held}", id.local, id.domain);
+            return Err(ApiError::not_found(message).hint("quipu id"));
+        }
+        return event_of(machine, &id.local.to_string());
+    }
+    if let Some(id) = named(machine, text)? {
+        return Ok(id);
+    }
+    let ordinal = find_event(machine, text)?;
+    Ok(machine.driver.held().id(Log::Internal, ordinal)?)
+}
+
+/// The latest snapshot with a name.
+fn named(machine: &mut Machine, name: &str) -> Result<Option<EventId>, ApiError> {
+    let snapshots = state(machine)?.snapshots().to_vec();
+    for snapshot in snapshots.iter().rev() {
+        if super::snapshots::name_of(machine, snapshot)?.as_deref() == Some(name) {
+            return Ok(Some(snapshot.id));
+        }
+    }
+    Ok(None)
+}
+
+/// The state, brought up to date.
+pub(super) fn state(machine: &mut Machine) -> Result<&State, ApiError> {
+    machine.driver.held().store().ok_or_else(nothing_held)?;
+    Ok(machine.driver.catch_up()?)
+}
+
+/// Asks the state as of now, or as of an event.
+pub(super) fn with_view<R>(
+    machine: &mut Machine,
+    at: Option<&str>,
+    question: impl FnOnce(&View<'_>) -> Result<R, ApiError>,
+) -> Result<R, ApiError> {
+    let Some(text) = at else { return question(&state(machine)?.current()) };
+    let id = event_of(machine, text)?;
+    question(&machine.driver.state_at(&id)?)
+}
+
+/// The cut that a text names, with its event.
+pub(super) fn cut_of(
+    machine: &mut Machine,
+    at: Option<&str>,
+) -> Result<Option<(EventId, Cut)>, ApiError> {
+    let Some(text) = at else { return Ok(None) };
+    let id = event_of(machine, text)?;
+    let store = machine.driver.held().store().ok_or_else(nothing_held)?;
+    Ok(Some((id, Cut::up_to(store, Log::Internal, &id)?)))
+}
+
+/// Feed ends of a cut, sorted: author, seq, id.
+pub(super) fn ends_of(
+    machine: &Machine,
+    cut: &Cut,
+) -> Result<Vec<(NodeKey, u64, EventId)>, ApiError> {
+    let held = machine.driver.held();
+    let mut ends: IdMap<EventId, (NodeKey, u64)> = IdMap::default();
+    let end = cut.end().min(held.count(Log::Internal));
+    let mut next = 0;
+    while next < end {
+        let places = held.places(Log::Internal, next..end.min(next + SCAN_EVENTS))?;
+        for place in places {
+            if cut.contains(next) {
+                if let Some(prev) = &place.head.prev {
+                    ends.remove(prev);
+                }
+                ends.insert(place.id, (place.head.author, place.head.seq));
+            }
+            next += 1;
+        }
+    }
+    let mut ends: Vec<_> = ends.into_iter().map(|(id, (author, seq))| (author, seq, id)).collect();
+    ends.sort_unstable();
+    Ok(ends)
+}
+
+/// Where a node stood that stopped at an event.
+pub(super) fn status_at(machine: &Machine, id: &EventId, cut: &Cut) -> Result<Value, ApiError> {
+    let ends = ends_of(machine, cut)?;
+    let authors: BTreeSet<NodeKey> = ends.iter().map(|(author, ..)| *author).collect();
+    let mut ids: Vec<EventId> = ends.iter().map(|(.., id)| *id).collect();
+    ids.sort_unstable();
+    let node = machine.driver.node();
+    let dag = dag(machine)?;
+    let forks = dag.equivocations();
+    let held = machine.driver.held();
+    let mut equivocations = Vec::new();
+    for fork in &forks {
+        let mut inside = Vec::new();
+        for id in &fork.ids {
+            if held.find(Log::Internal, id)?.is_some_and(|ordinal| cut.contains(ordinal)) {
+                inside.push(id.to_string());
+            }
+        }
+        if inside.len() > 1 {
+            let author = fork.author.to_string();
+            equivocations.push(json!({ "author": author, "seq": fork.seq, "ids": inside }));
+        }
+    }
+    Ok(json!({
+        "domain": node.domain().to_string(),
+        "name": dag.parameters().name,
+        "node": node.key().to_string(),
+        "at": id.to_string(),
+        "events": cut.len(),
+        "authors": authors.len(),
+        "leaves": [id.to_string()],
+        "digest": digest_of(&ids).to_string(),
+        "published_digest": digest_of(&[]).to_string(),
+        "waiting": 0,
+        "quarantined": 0,
+        "equivocations": equivocations,
+        "peers": [],
+    }))
+}
+
+/// The members by the decisions in a cut: of each machine the latest one in replay order.
+pub(super) fn members_at(machine: &Machine, cut: &Cut) -> Result<Vec<Value>, ApiError> {
+    let held = machine.driver.held();
+    let founder = dag(machine)?.authority().founder();
+    let mut latest: BTreeMap<NodeKey, ((_, EventId), Option<Role>)> = BTreeMap::new();
+    for ordinal in held.outline(Log::Internal)?.structural {
+        if !cut.contains(ordinal) {
+            continue;
+        }
+        let event = held.event(Log::Internal, ordinal)?;
+        let (node, role) = match Decision::of_event(&event) {
+            Some(Decision::Add { node, role, .. }) => (node, Some(role)),
+            Some(Decision::Remove { node }) => (node, None),
+            _ if ordinal == 0 => (founder, Some(Role::Admin)),
+            _ => continue,
+        };
+        let known = latest.entry(node).or_insert((event.order(), role));
+        if event.order() > known.0 {
+            *known = (event.order(), role);
+        }
+    }
+    let member = |(node, ((since, _), role)): (NodeKey, ((_, EventId), Option<Role>))| {
+        let since: quipu_core::event::LogSeq = since;
+        let role = role?.name();
+        let (text, ms) = (since.to_string(), since.ms());
+        Some(json!({ "node": node.to_string(), "role": role, "since": text, "since_ms": ms }))
+    };
+    Ok(latest.into_iter().filter_map(member).collect())
+}

@@ -1,0 +1,288 @@
+//! Snapshots, and the two tables about who applied what (LOG-3, LOG-5, LOG-7).
+
+use quipu_core::event::Log;
+use quipu_core::history::History;
+use quipu_core::id::{EventId, SnapshotId};
+use quipu_core::node::{Command, CommandError, Reply};
+use quipu_core::statement::Statement;
+use quipu_state::cut::Cut;
+use quipu_state::{Entry, SnapshotAt, kind_of};
+use serde_json::{Value, json};
+
+use super::at::{event_of, state, with_view};
+use super::data::statement_json;
+use super::read::dag;
+use super::{Api, ApiError, ExitCode, Sink};
+use crate::service::{Machine, ServiceError};
+
+/// How often a snapshot is tried while other events keep arriving.
+const SNAPSHOT_TRIES: u32 = 100;
+/// The longest name of a snapshot, in bytes.
+const NAME_BYTES_MAX: usize = quipu_core::statement::TAG_BYTES_MAX;
+
+/// What a snapshot event says.
+fn said(machine: &Machine, snapshot: &SnapshotAt) -> Result<(Statement, String), ApiError> {
+    let event = machine.driver.held().event(Log::Internal, snapshot.ordinal)?;
+    let statement = Statement::of_event(&event).ok_or_else(|| {
+        ApiError::new(ExitCode::Storage, format!("snapshot {} says nothing", snapshot.id))
+            .hint("quipu verify --rebuild")
+    })?;
+    Ok((statement, event.header.author.to_string()))
+}
+
+/// The name of a snapshot, if it has one.
+pub(super) fn name_of(
+    machine: &Machine,
+    snapshot: &SnapshotAt,
+) -> Result<Option<String>, ApiError> {
+    match said(machine, snapshot)?.0 {
+        Statement::Snapshot { name, .. } => Ok(name),
+        _ => Ok(None),
+    }
+}
+
+/// Whether an event says that a snapshot may go, and if so which.
+fn drop_of(machine: &mut Machine, snapshot: &EventId) -> Result<bool, ApiError> {
+    let (_, value) = Statement::DropSnapshot(*snapshot).to_value();
+    let mut bytes = Vec::new();
+    quipu_core::value::encode(&value, &mut bytes);
+    let subject = quipu_core::subject::subject_of(quipu_core::kind::SNAPSHOT_DROP, &bytes);
+    match subject {
+        Some(subject) => Ok(state(machine)?.current().winner(&subject)?.is_some()),
+        None => Ok(false),
+    }
+}
+
+/// A snapshot as JSON. `events` is the size of its cut.
+pub(super) fn snapshot_json(
+    machine: &mut Machine,
+    snapshot: &SnapshotAt,
+) -> Result<Value, ApiError> {
+    let (statement, author) = said(machine, snapshot)?;
+    let Statement::Snapshot { root, entries, name } = statement else {
+        return Err(ApiError::not_found(format!("{} is no snapshot", snapshot.id)));
+    };
+    let dropped = drop_of(machine, &snapshot.id)?;
+    let held = machine.driver.held();
+    let store = held.store().ok_or_else(super::read::nothing_held)?;
+    let events = Cut::up_to(store, Log::Internal, &snapshot.id)?.len() - 1;
+    let domain = machine.driver.node().domain();
+    Ok(json!({
+        "id": snapshot.id.to_string(),
+        "federated_id": SnapshotId { domain, local: snapshot.id }.to_string(),
+        "name": name,
+        "logseq": snapshot.logseq.to_string(),
+        "root": data_encoding::HEXLOWER.encode(&root),
+        "events": events,
+        "entries": entries,
+        "author": author,
+        "dropped": dropped,
+    }))
+}
+
+/// The snapshot that a text names.
+pub(super) fn find(machine: &mut Machine, text: &str) -> Result<SnapshotAt, ApiError> {
+    let id = event_of(machine, text)?;
+    let found = state(machine)?.snapshots().iter().find(|one| one.id == id).copied();
+    found.ok_or_else(|| {
+        ApiError::not_found(format!("event {id} is no snapshot")).hint("quipu snapshots")
+    })
+}
+
+impl Api {
+    pub(super) fn snapshot_create(
+        &self,
+        name: Option<String>,
+        sink: Sink<'_>,
+    ) -> Result<(), ApiError> {
+        if name.as_ref().is_some_and(|name| name.is_empty() || name.len() > NAME_BYTES_MAX) {
+            let message = format!("a name has 1 to {NAME_BYTES_MAX} bytes");
+            return Err(ApiError::refused(message));
+        }
+        for _ in 0..SNAPSHOT_TRIES {
+            self.handle.command(Command::Merge)?;
+            match self.handle.snapshot(name.clone()) {
+                Ok(Reply::Emitted(events)) => {
+                    let bug = || ApiError::new(ExitCode::Bug, "a snapshot gave no event");
+                    let id = events.first().ok_or_else(bug)?.id;
+                    let value = self.read(move |machine| {
+                        machine.driver.save_state()?;
+                        let snapshot = find(machine, &id.to_string())?;
+                        snapshot_json(machine, &snapshot)
+                    })?;
+                    return Ok(sink(value)?);
+                }
+                Err(ServiceError::Command(CommandError::MovedOn)) => {}
+                Ok(other) => {
+                    let message = format!("unexpected reply {other:?}");
+                    return Err(ApiError::new(ExitCode::Bug, message));
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(ApiError::refused("events keep arriving faster than a snapshot can be taken")
+            .hint("try again"))
+    }
+
+    pub(super) fn snapshot_drop(&self, text: &str, sink: Sink<'_>) -> Result<(), ApiError> {
+        let text = text.to_owned();
+        let id = self.read(move |machine| Ok(find(machine, &text)?.id))?;
+        let event = self.say(Statement::DropSnapshot(id))?;
+        self.read(move |machine| {
+            machine.driver.state_mut().forget(&id);
+            Ok(())
+        })?;
+        Ok(sink(json!({ "id": id.to_string(), "uuid": event.id.to_string() }))?)
+    }
+
+    pub(super) fn snapshots(&self, at: Option<String>, sink: Sink<'_>) -> Result<(), ApiError> {
+        let rows = self.read(move |machine| {
+            let cut = super::at::cut_of(machine, at.as_deref())?;
+            let all = state(machine)?.snapshots().to_vec();
+            let seen =
+                |one: &&SnapshotAt| cut.as_ref().is_none_or(|(_, cut)| cut.contains(one.ordinal));
+            all.iter().filter(seen).map(|one| snapshot_json(machine, one)).collect()
+        })?;
+        let rows: Vec<Value> = rows;
+        rows.into_iter().try_for_each(sink)?;
+        Ok(())
+    }
+
+    pub(super) fn snapshot_show(&self, text: &str, sink: Sink<'_>) -> Result<(), ApiError> {
+        let text = text.to_owned();
+        let value = self.read(move |machine| {
+            let snapshot = find(machine, &text)?;
+            let mut value = snapshot_json(machine, &snapshot)?;
+            let view = machine.driver.state_at(&snapshot.id)?;
+            let root = data_encoding::HEXLOWER.encode(&view.root());
+            let (mut edges, mut artifacts) = (0u64, 0u64);
+            view.visit(&mut |entry| {
+                edges += u64::from(kind_of(entry) == Some(quipu_core::kind::EDGE_ADD));
+            })?;
+            artifacts += view.artifacts()?.values().filter(|one| one.is_visible()).count() as u64;
+            value["verified"] = (value["root"] == *root).into();
+            value["artifacts"] = artifacts.into();
+            value["edges"] = edges.into();
+            Ok(value)
+        })?;
+        Ok(sink(value)?)
+    }
+
+    pub(super) fn snapshot_diff(
+        &self,
+        before: &str,
+        after: &str,
+        sink: Sink<'_>,
+    ) -> Result<(), ApiError> {
+        let (before, after) = (before.to_owned(), after.to_owned());
+        let rows = self.read(move |machine| {
+            let (a, b) = (find(machine, &before)?.id, find(machine, &after)?.id);
+            for id in [&a, &b] {
+                machine.driver.state_at(id)?;
+            }
+            let changes = machine.driver.state().diff(&a, &b)?;
+            let mut rows = Vec::with_capacity(changes.len());
+            for change in &changes {
+                let mut row = json!({
+                    "subject": change.subject.to_string(),
+                    "before": change.before.map(|entry| entry.id.to_string()),
+                    "after": change.after.map(|entry| entry.id.to_string()),
+                });
+                if let Some(entry) = change.after.or(change.before) {
+                    describe(machine, &entry, &mut row)?;
+                }
+                rows.push(row);
+            }
+            Ok(rows)
+        })?;
+        rows.into_iter().try_for_each(sink)?;
+        Ok(())
+    }
+
+    /// LOG-7: for each snapshot, what it applied.
+    pub(super) fn provenance(&self, only: Option<String>, sink: Sink<'_>) -> Result<(), ApiError> {
+        let all = self.read(move |machine| match &only {
+            Some(text) => Ok(vec![find(machine, text)?]),
+            None => Ok(state(machine)?.snapshots().to_vec()),
+        })?;
+        for snapshot in all {
+            let row = self.read(move |machine| {
+                let mut row = snapshot_json(machine, &snapshot)?;
+                let at = snapshot.id.to_string();
+                let (artifacts, edges) = with_view(machine, Some(&at), |view| {
+                    let mut edges = 0u64;
+                    view.visit(&mut |entry| {
+                        edges += u64::from(kind_of(entry) == Some(quipu_core::kind::EDGE_ADD));
+                    })?;
+                    let visible = view.artifacts()?;
+                    let visible = visible.values().filter(|one| one.is_visible());
+                    Ok((visible.map(|one| one.key.to_string()).collect::<Vec<_>>(), edges))
+                })?;
+                row["snapshot"] = row["id"].clone();
+                row["artifacts"] = artifacts.into();
+                row["edges"] = edges.into();
+                Ok(row)
+            })?;
+            sink(row)?;
+        }
+        Ok(())
+    }
+
+    /// LOG-7: for each author and peer, the last position and snapshot that are applied here.
+    pub(super) fn federation(&self, at: Option<String>, sink: Sink<'_>) -> Result<(), ApiError> {
+        let rows = self.read(move |machine| federation(machine, at.as_deref()))?;
+        rows.into_iter().try_for_each(sink)?;
+        Ok(())
+    }
+}
+
+fn federation(machine: &mut Machine, at: Option<&str>) -> Result<Vec<Value>, ApiError> {
+    let cut = super::at::cut_of(machine, at)?;
+    let snapshots = state(machine)?.snapshots().to_vec();
+    let mut last: std::collections::BTreeMap<String, EventId> = std::collections::BTreeMap::new();
+    for snapshot in &snapshots {
+        if cut.as_ref().is_none_or(|(_, cut)| cut.contains(snapshot.ordinal)) {
+            last.insert(said(machine, snapshot)?.1, snapshot.id);
+        }
+    }
+    let ends: Vec<_> = match &cut {
+        Some((_, cut)) => super::at::ends_of(machine, cut)?,
+        None => dag(machine)?.ends().iter().map(|end| (end.author, end.seq, end.id)).collect(),
+    };
+    let met: std::collections::BTreeMap<_, _> = machine.book().met().into_iter().collect();
+    let held = machine.driver.held();
+    let mut rows = Vec::with_capacity(ends.len());
+    for (author, seq, id) in ends {
+        let ordinal = held.find(Log::Internal, &id)?;
+        let logseq = ordinal.map(|ordinal| held.place(Log::Internal, ordinal)).transpose()?;
+        let node = author.to_string();
+        rows.push(json!({
+            "last_snapshot": last.get(&node).map(EventId::to_string),
+            "node": node,
+            "seq": seq,
+            "id": id.to_string(),
+            "logseq": logseq.map(|place| place.head.logseq.to_string()),
+            "level_events": met.get(&author).map(|met| met.ordinal),
+        }));
+    }
+    Ok(rows)
+}
+
+/// Adds kind and meaning of a winner to its row.
+pub(super) fn describe(
+    machine: &mut Machine,
+    entry: &Entry,
+    row: &mut Value,
+) -> Result<(), ApiError> {
+    match machine.driver.state().current().statement(entry)? {
+        Some(statement) => {
+            row["kind"] = kind_of(entry).into();
+            row["says"] = statement_json(&statement);
+        }
+        None => {
+            let place = machine.driver.held().place(Log::Internal, entry.ordinal)?;
+            row["kind"] = (*place.head.kind).into();
+        }
+    }
+    Ok(())
+}
