@@ -39,6 +39,14 @@ impl<D: Disk> Held<D> {
         }
     }
 
+    /// Nothing will be read for a while.
+    pub(crate) fn rest(&self) {
+        match self {
+            Held::Nothing { disk, .. } => disk.rest(),
+            Held::Store(store) => store.disk().rest(),
+        }
+    }
+
     /// Appends events; the first ever is the root, and makes the store.
     pub(crate) fn append(
         &mut self,

@@ -22,6 +22,8 @@ use crate::home::{Book, Home};
 const TURN_INPUTS_MAX: usize = 512;
 /// How long the loop sleeps when nothing is due.
 const IDLE: Duration = Duration::from_secs(3600);
+/// After how much time without input the loop gives back memory that it does not need.
+const REST: Duration = Duration::from_millis(1_000);
 /// Time between attempts to reach a peer: the first, and the longest.
 const REDIAL_MS: (u64, u64) = (1_000, 60_000);
 /// How long writes wait at start for a peer to tell about this machine's own newer events.
@@ -182,6 +184,9 @@ pub struct Machine {
     notices: Vec<Notice>,
     /// Something was put to the driver after the last turn ended: the next one must not wait.
     unfinished: bool,
+    /// There was input since memory was given back.
+    busy: bool,
+    on_rest: Option<fn()>,
 }
 
 /// Notices kept for `doctor`.
@@ -268,6 +273,8 @@ impl Service {
             listen: Vec::new(),
             notices: Vec::new(),
             unfinished: false,
+            busy: true,
+            on_rest: None,
         };
         for (peer, met) in machine.book.met() {
             machine.driver.node_mut().recall(peer, met);
@@ -364,9 +371,18 @@ impl Machine {
         sender: &SyncSender<Message>,
     ) -> Result<(), DriverError> {
         loop {
-            let first = match receiver.recv_timeout(self.wait()) {
-                Ok(message) => Some(message),
-                Err(RecvTimeoutError::Timeout) => None,
+            let (wait, busy) = (self.wait(), self.busy);
+            let first = match receiver.recv_timeout(if busy { wait.min(REST) } else { wait }) {
+                Ok(message) => {
+                    self.busy = true;
+                    Some(message)
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    if busy && wait >= REST {
+                        self.rest();
+                    }
+                    None
+                }
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
             };
             let rest = receiver.try_iter().take(TURN_INPUTS_MAX);
@@ -382,6 +398,19 @@ impl Machine {
             if stop {
                 return Ok(());
             }
+        }
+    }
+
+    /// What to do, besides, when there was no input for a while.
+    pub fn on_rest(&mut self, action: fn()) {
+        self.on_rest = Some(action);
+    }
+
+    fn rest(&mut self) {
+        self.busy = false;
+        self.driver.held().rest();
+        if let Some(action) = self.on_rest {
+            action();
         }
     }
 

@@ -18,6 +18,16 @@ use quipu_node::api::ExitCode;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// Gives memory back to the system that was freed: the allocator keeps it until somebody allocates again.
+#[expect(unsafe_code, reason = "a function of the allocator, which is a C library")]
+fn give_back_memory() {
+    // SAFETY: mimalloc.h declares it so. It takes no pointers, and any thread may call it at any time.
+    unsafe extern "C" {
+        safe fn mi_collect(force: bool);
+    }
+    mi_collect(true);
+}
+
 fn main() -> std::process::ExitCode {
     reset_broken_pipe();
     let cli = match cli::Cli::try_parse() {

@@ -3,8 +3,10 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use bytes::Bytes;
+use memmap2::Mmap;
 
 use super::{AppendFile, Disk, LockError};
 
@@ -15,6 +17,17 @@ const LOCK_FILE: &str = "lock";
 #[derive(Debug)]
 pub struct RealDisk {
     root: PathBuf,
+    /// What is mapped, and perhaps some that was.
+    maps: Mutex<Vec<Weak<Mmap>>>,
+}
+
+/// Keeps a file mapped.
+struct Mapped(Arc<Mmap>);
+
+impl AsRef<[u8]> for Mapped {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
 }
 
 impl RealDisk {
@@ -22,7 +35,7 @@ impl RealDisk {
     pub fn new(root: impl Into<PathBuf>) -> io::Result<Self> {
         let root = root.into();
         fs::create_dir_all(&root)?;
-        Ok(Self { root })
+        Ok(Self { root, maps: Mutex::default() })
     }
 
     /// The directory.
@@ -86,8 +99,23 @@ impl Disk for RealDisk {
         )]
         // SAFETY: the files mapped are never written in place, neither by the store (it writes
         // aside and renames) nor, as the lock and the documentation ask, by anybody else.
-        let map = unsafe { memmap2::Mmap::map(&file)? };
-        Ok(Bytes::from_owner(map))
+        let map = Arc::new(unsafe { Mmap::map(&file)? });
+        let mut maps = self.maps.lock().unwrap_or_else(PoisonError::into_inner);
+        if maps.len() == maps.capacity() {
+            maps.retain(|map| map.strong_count() > 0);
+        }
+        maps.push(Arc::downgrade(&map));
+        Ok(Bytes::from_owner(Mapped(map)))
+    }
+
+    fn rest(&self) {
+        let maps = self.maps.lock().unwrap_or_else(PoisonError::into_inner);
+        for map in maps.iter().filter_map(Weak::upgrade) {
+            #[expect(unsafe_code, reason = "gives the pages of a map back, which are read again when touched")]
+            // SAFETY: the map is shared and only read, and its file does not change, so a page that
+            // is read again has the same bytes. If the advice is refused nothing happens.
+            drop(unsafe { map.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) });
+        }
     }
 
     fn size(&self, path: &str) -> io::Result<u64> {
@@ -144,5 +172,33 @@ impl AppendFile for File {
 
     fn sync(&mut self) -> io::Result<()> {
         self.sync_data()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_mapped_can_be_read_after_a_rest() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = RealDisk::new(dir.path()).unwrap();
+        let files: Vec<(String, Vec<u8>)> =
+            (0..9u8).map(|n| (n.to_string(), vec![n; 10_000 * usize::from(n)])).collect();
+        for (path, bytes) in &files {
+            disk.write_new(path, bytes).unwrap();
+        }
+        let maps: Vec<Bytes> = files.iter().map(|(path, _)| disk.map(path).unwrap()).collect();
+        // Replaced and removed files stay what they were.
+        disk.write_new("aside", b"other").unwrap();
+        disk.rename("aside", "3").unwrap();
+        disk.remove("4").unwrap();
+        for _ in 0..2 {
+            disk.rest();
+            assert!(maps.iter().zip(&files).all(|(map, (_, bytes))| map == bytes));
+        }
+        drop(maps);
+        disk.rest();
+        assert_eq!(disk.map("3").unwrap(), &b"other"[..]);
     }
 }
