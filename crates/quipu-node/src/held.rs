@@ -39,11 +39,11 @@ impl<D: Disk> Held<D> {
         }
     }
 
-    /// Nothing will be read for a while.
-    pub(crate) fn rest(&self) {
+    /// The disk.
+    pub fn disk(&self) -> &Arc<D> {
         match self {
-            Held::Nothing { disk, .. } => disk.rest(),
-            Held::Store(store) => store.disk().rest(),
+            Held::Nothing { disk, .. } => disk,
+            Held::Store(store) => store.disk(),
         }
     }
 

@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use quipu_core::id::NodeKey;
 use quipu_core::node::{Command, CommandError, Input, LinkId, LinkRole, Notice, Reply, RequestId};
 use quipu_core::sync::message::InviteProof;
-use quipu_store::{RealDisk, Sealed, StoreError};
+use quipu_store::{Disk, RealDisk, Sealed, StoreError};
 
 use crate::driver::{Clock, Driver, DriverError, Links};
 use crate::home::{Book, Home};
@@ -408,7 +408,7 @@ impl Machine {
 
     fn rest(&mut self) {
         self.busy = false;
-        self.driver.held().rest();
+        self.driver.held().disk().rest();
         if let Some(action) = self.on_rest {
             action();
         }

@@ -12,7 +12,7 @@ use std::io;
 use bytes::Bytes;
 
 pub use faulty::{Faults, FaultyDisk};
-pub use real::RealDisk;
+pub use real::{RealDisk, Space};
 
 /// Files by relative path, with the few operations that a log needs.
 pub trait Disk: Send + Sync + 'static {

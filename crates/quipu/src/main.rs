@@ -12,7 +12,7 @@ mod socket;
 mod start;
 
 use clap::Parser;
-use quipu_node::api::ExitCode;
+use quipu_node::api::{ApiError, ExitCode};
 
 /// glibc gives memory back to the system and takes it again at every frame: a quarter of the time.
 #[global_allocator]
@@ -33,8 +33,12 @@ fn main() -> std::process::ExitCode {
     let cli = match cli::Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            drop(error.print());
             let code = if error.use_stderr() { ExitCode::Usage } else { ExitCode::Done };
+            if error.use_stderr() && wants_json(std::env::args_os().skip(1)) {
+                output::error(&usage_error(&error), true);
+            } else {
+                drop(error.print());
+            }
             return std::process::ExitCode::from(u8::from(code));
         }
     };
@@ -50,6 +54,27 @@ fn main() -> std::process::ExitCode {
         }
     };
     std::process::ExitCode::from(u8::from(code))
+}
+
+/// Whether `--json` was given, in arguments that could not be read.
+fn wants_json(arguments: impl Iterator<Item = std::ffi::OsString>) -> bool {
+    arguments.take_while(|argument| argument != "--").any(|argument| argument == "--json")
+}
+
+/// What clap says, as an error like all others: its first paragraph is the message, the rest the hint.
+fn usage_error(error: &clap::Error) -> ApiError {
+    use clap::error::ErrorKind;
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        return ApiError::misuse("a command is missing").hint("quipu --help");
+    }
+    let text = error.to_string();
+    let mut paragraphs = text
+        .trim()
+        .split("\n\n")
+        .map(|paragraph| paragraph.split_whitespace().collect::<Vec<_>>().join(" "));
+    let first = paragraphs.next().unwrap_or_default();
+    let message = first.strip_prefix("error: ").unwrap_or(&first);
+    ApiError::misuse(message).hint(paragraphs.collect::<Vec<_>>().join("; "))
 }
 
 /// A closed pipe (`quipu log | head`) ends the program quietly, as people expect of a filter.

@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 use bytes::Bytes;
 use memmap2::Mmap;
@@ -46,6 +47,42 @@ impl RealDisk {
     fn path(&self, path: &str) -> PathBuf {
         self.root.join(path)
     }
+
+    /// How much room the file system has.
+    pub fn space(&self) -> io::Result<Space> {
+        let found = rustix::fs::statvfs(&self.root)?;
+        let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
+        Ok(Space { free: bytes(found.f_bavail), total: bytes(found.f_blocks) })
+    }
+
+    /// Temporary files, of the store and of what else is in its directory, that nobody wrote to for a while.
+    pub fn leftovers(&self, age: Duration) -> io::Result<Vec<PathBuf>> {
+        let mut found = Vec::new();
+        let mut dirs = vec![self.root.clone()];
+        while let Some(dir) = dirs.pop() {
+            for entry in fs::read_dir(&dir)?.flatten() {
+                let (path, Ok(meta)) = (entry.path(), entry.metadata()) else { continue };
+                if meta.is_dir() {
+                    dirs.push(path);
+                } else if path.extension().is_some_and(|extension| extension == "tmp")
+                    && meta.modified()?.elapsed().is_ok_and(|since| since >= age)
+                {
+                    found.push(path);
+                }
+            }
+        }
+        found.sort_unstable();
+        Ok(found)
+    }
+}
+
+/// Room on a file system, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Space {
+    /// What this program may still write.
+    pub free: u64,
+    /// All of it.
+    pub total: u64,
 }
 
 impl Disk for RealDisk {
@@ -111,7 +148,10 @@ impl Disk for RealDisk {
     fn rest(&self) {
         let maps = self.maps.lock().unwrap_or_else(PoisonError::into_inner);
         for map in maps.iter().filter_map(Weak::upgrade) {
-            #[expect(unsafe_code, reason = "gives the pages of a map back, which are read again when touched")]
+            #[expect(
+                unsafe_code,
+                reason = "gives the pages of a map back, which are read again when touched"
+            )]
             // SAFETY: the map is shared and only read, and its file does not change, so a page that
             // is read again has the same bytes. If the advice is refused nothing happens.
             drop(unsafe { map.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) });
