@@ -241,7 +241,7 @@ fn usage() {
         let mut command = program(temp.path());
         command.arg("--json").args(*arguments);
         let ran = finish(command, b"");
-        let object = refused(&ran, 2, &["--help"]);
+        let object = refused(&ran, 2, &[]);
         assert_eq!(ran.stderr.lines().count(), 1, "{arguments:?}");
         let message = object["error"].as_str().unwrap();
         assert!(!message.is_empty() && !message.starts_with("error"), "{message}");
