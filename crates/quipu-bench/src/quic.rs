@@ -6,49 +6,17 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use ed25519_dalek::SigningKey;
-use quipu_core::id::{DomainId, NodeKey};
-use quipu_core::node::{LinkId, Reply};
-use quipu_net::{Commands, LinkEvent, QuicTransport};
+use quipu_core::id::DomainId;
+use quipu_core::node::Reply;
+use quipu_net::QuicTransport;
+use quipu_node::Driver;
 use quipu_node::home::Home;
-use quipu_node::service::{Mailbox, NetEvent, Network, Service, SystemClock};
-use quipu_node::{Driver, Links};
+use quipu_node::service::{Mailbox, Service, SystemClock};
 use quipu_store::{RealDisk, StoreOptions};
 
 use crate::pair::node_of;
 use crate::workload::{Writer, founder, store};
 use crate::{Result, figure, rate};
-
-struct Quic(Commands);
-
-impl Links for Quic {
-    fn send(&mut self, link: LinkId, bytes: Vec<u8>) {
-        self.0.send(link, bytes.into());
-    }
-    fn close(&mut self, link: LinkId, reason: &str) {
-        self.0.close(link, reason);
-    }
-}
-
-impl Network for Quic {
-    fn connect(&mut self, request: u64, peer: NodeKey, addrs: Vec<SocketAddr>) {
-        self.0.connect(request, peer.0, addrs);
-    }
-    fn consumed(&mut self, link: LinkId, bytes: usize) {
-        self.0.consumed(link, bytes);
-    }
-}
-
-fn translate(event: LinkEvent) -> NetEvent {
-    match event {
-        LinkEvent::Up { link, peer, request, remote_addr, .. } => {
-            NetEvent::Up { link, peer: NodeKey(peer), request, addr: remote_addr }
-        }
-        LinkEvent::Frame { link, bytes } => NetEvent::Frame { link, bytes: bytes.into() },
-        LinkEvent::Writable { link, written } => NetEvent::Writable { link, written },
-        LinkEvent::Down { link, reason } => NetEvent::Down { link, reason },
-        LinkEvent::ConnectFailed { request, reason } => NetEvent::ConnectFailed { request, reason },
-    }
-}
 
 fn start(
     dir: &Path,
@@ -58,16 +26,15 @@ fn start(
 ) -> Result<(Service, QuicTransport)> {
     let home = Home::create(dir, key)?;
     let mailbox = Mailbox::default();
-    let sink = mailbox.sink();
-    let transport = QuicTransport::bind(
+    let transport = quipu_link::bind(
         runtime.handle().clone(),
         key.to_bytes(),
         vec![SocketAddr::from(([127, 0, 0, 1], 0))],
         true,
-        move |event| sink(translate(event)),
+        &mailbox,
     )?;
     let disk = Arc::new(RealDisk::new(home.dir())?);
-    let network: Box<dyn Network> = Box::new(Quic(transport.commands()));
+    let network = quipu_link::network(&transport);
     let options = StoreOptions::default();
     let (driver, _) =
         Driver::open(disk, domain, key.clone(), [4; 32], SystemClock, network, options)?;

@@ -284,12 +284,6 @@ impl VerifiedEvent {
     pub fn into_event(self) -> Event {
         self.0
     }
-
-    /// Drops a signature that is no longer worth keeping.
-    pub fn without_signature(mut self) -> Self {
-        self.0.signature = None;
-        self
-    }
 }
 
 impl std::ops::Deref for VerifiedEvent {

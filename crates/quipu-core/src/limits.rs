@@ -49,6 +49,8 @@ pub const SEND_WINDOW_BYTES: usize = 512 << 10;
 pub const ENDS_LISTED_MAX: usize = 128;
 /// Symbols in the first answer: enough for 100 changed feeds in 99 of 100 cases.
 pub const SYMBOLS_FIRST: usize = 316;
+/// The most symbols taken before the ends are asked for as a list.
+pub const SYMBOLS_TAKEN_MAX: usize = 1 << 15;
 /// Comparisons in a row that do not end level before a session waits for its next turn.
 pub const ATTEMPTS_MAX: u8 = 12;
 /// How often a session compares when nothing happens, in milliseconds.

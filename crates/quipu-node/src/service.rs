@@ -15,7 +15,7 @@ use quipu_core::node::{Command, CommandError, Input, LinkId, LinkRole, Notice, R
 use quipu_core::statement::Statement;
 use quipu_core::sync::message::InviteProof;
 use quipu_state::Mark;
-use quipu_store::{RealDisk, Sealed, StoreError};
+use quipu_store::{Disk, RealDisk, Sealed, StoreError};
 
 use crate::driver::{Clock, Driver, DriverError, Links};
 use crate::home::{Book, Home};
@@ -24,6 +24,8 @@ use crate::home::{Book, Home};
 const TURN_INPUTS_MAX: usize = 512;
 /// How long the loop sleeps when nothing is due.
 const IDLE: Duration = Duration::from_secs(3600);
+/// After how much time without input the loop gives back memory that it does not need.
+const REST: Duration = Duration::from_millis(1_000);
 /// Time between attempts to reach a peer: the first, and the longest.
 const REDIAL_MS: (u64, u64) = (1_000, 60_000);
 /// How long writes wait at start for a peer to tell about this machine's own newer events.
@@ -184,6 +186,9 @@ pub struct Machine {
     notices: Vec<Notice>,
     /// Something was put to the driver after the last turn ended: the next one must not wait.
     unfinished: bool,
+    /// There was input since memory was given back.
+    busy: bool,
+    on_rest: Option<fn()>,
 }
 
 /// Notices kept for `doctor`.
@@ -270,6 +275,8 @@ impl Service {
             listen: Vec::new(),
             notices: Vec::new(),
             unfinished: false,
+            busy: true,
+            on_rest: None,
         };
         for (peer, met) in machine.book.met() {
             machine.driver.node_mut().recall(peer, met);
@@ -385,9 +392,18 @@ impl Machine {
         sender: &SyncSender<Message>,
     ) -> Result<(), DriverError> {
         loop {
-            let first = match receiver.recv_timeout(self.wait()) {
-                Ok(message) => Some(message),
-                Err(RecvTimeoutError::Timeout) => None,
+            let (wait, busy) = (self.wait(), self.busy);
+            let first = match receiver.recv_timeout(if busy { wait.min(REST) } else { wait }) {
+                Ok(message) => {
+                    self.busy = true;
+                    Some(message)
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    if busy && wait >= REST {
+                        self.rest();
+                    }
+                    None
+                }
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
             };
             let rest = receiver.try_iter().take(TURN_INPUTS_MAX);
@@ -403,6 +419,19 @@ impl Machine {
             if stop {
                 return self.driver.save_state();
             }
+        }
+    }
+
+    /// What to do, besides, when there was no input for a while.
+    pub fn on_rest(&mut self, action: fn()) {
+        self.on_rest = Some(action);
+    }
+
+    fn rest(&mut self) {
+        self.busy = false;
+        self.driver.held().disk().rest();
+        if let Some(action) = self.on_rest {
+            action();
         }
     }
 

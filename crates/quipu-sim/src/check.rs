@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use quipu_core::event::{Log, LogSeq};
 use quipu_core::history::History;
-use quipu_core::id::{EventId, LogDigest, Subject};
+use quipu_core::id::{DomainId, EventId, LogDigest, Subject};
 use quipu_node::Driver;
 use quipu_store::{Disk, FaultyDisk, Store};
 
@@ -15,6 +15,10 @@ use crate::report::{Finding, Sabotage};
 use crate::world::World;
 
 const LOG: Log = Log::Internal;
+/// Bodies stay below this, however many leaves there are (EVT-13).
+const BODY_BYTES: usize = 6_000;
+/// With so few parents a body is far below that.
+const FEW_PARENTS: usize = 64;
 
 /// What a machine makes of the events it holds: equal on all that hold the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +54,9 @@ impl State {
                 next += 1;
                 if dag.is_quarantined(&event.id) {
                     continue;
+                }
+                if event.header.parents.len() > FEW_PARENTS {
+                    check_body(&event, &dag.domain())?;
                 }
                 order.push(event.order());
                 if let Some(subject) = event.header.payload.subject {
@@ -92,6 +99,15 @@ impl State {
         ];
         parts.into_iter().find_map(|(differs, what)| differs.then_some(what))
     }
+}
+
+fn check_body(event: &quipu_core::event::Event, domain: &DomainId) -> Result<(), Finding> {
+    let mut body = Vec::new();
+    quipu_core::codec::v1::encode_body(&event.header, domain, &mut body);
+    if body.len() < BODY_BYTES {
+        return Ok(());
+    }
+    Err(Finding::new("a body is too large", format!("{}: {} bytes", event.id, body.len())))
 }
 
 fn forks_of(dag: &quipu_core::dag::Dag) -> Vec<(quipu_core::id::NodeKey, u64, Vec<EventId>)> {
@@ -390,7 +406,7 @@ fn problem_of(store: &Store<FaultyDisk>, aside: impl Fn(EventId) -> bool) -> Opt
     Some(format!("{}: {}: {}", problem.what, problem.object, problem.detail))
 }
 
-fn reopen(machine: &Machine, domain: quipu_core::id::DomainId) -> Result<SimDriver, Finding> {
+fn reopen(machine: &Machine, domain: DomainId) -> Result<SimDriver, Finding> {
     let disk = std::sync::Arc::new(machine.disk.fork());
     let opened = Driver::open(
         disk,

@@ -12,7 +12,7 @@ use std::io;
 use bytes::Bytes;
 
 pub use faulty::{Faults, FaultyDisk};
-pub use real::RealDisk;
+pub use real::{RealDisk, Space};
 
 /// Files by relative path, with the few operations that a log needs.
 pub trait Disk: Send + Sync + 'static {
@@ -32,6 +32,9 @@ pub trait Disk: Send + Sync + 'static {
     /// A view of a whole file that is not read until it is touched. The file must not change in
     /// place while the view lives; replacing it by a rename is fine.
     fn map(&self, path: &str) -> io::Result<Bytes>;
+    /// Tells the system that what was mapped will not be read soon, so that it takes no memory. Views
+    /// stay what they are.
+    fn rest(&self) {}
     /// Size of a file.
     fn size(&self, path: &str) -> io::Result<u64>;
     /// Creates or replaces a file and makes its content durable. Its name is durable only after

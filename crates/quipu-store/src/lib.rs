@@ -33,7 +33,7 @@ mod store;
 mod summary;
 mod verify;
 
-pub use disk::{Disk, Faults, FaultyDisk, RealDisk};
+pub use disk::{Disk, Faults, FaultyDisk, RealDisk, Space};
 pub use error::{Problem, Recovery, StoreError, StoreStats, Verification};
 pub use options::StoreOptions;
 pub use seal::{SealJob, Sealed};

@@ -31,7 +31,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, ApiError> {
             found::init(global, target, domain, parents_max, salt_bytes)
         }
         Command::Join { ticket, target } => found::join(global, &ticket, target),
-        Command::Flowchart { format } => flowchart(format),
+        Command::Flowchart { format } => flowchart(format, global.json),
         Command::Demo { keep } => demo::run(keep, global.quiet),
         Command::Sim { scenario, seed, seeds, twice, sabotage } => {
             sim::run(global, &scenario, seed, seeds, twice, sabotage.as_deref())
@@ -110,11 +110,22 @@ fn reads(command: &Command) -> bool {
     )
 }
 
-fn flowchart(format: ChartFormat) -> Result<ExitCode, ApiError> {
+fn flowchart(format: ChartFormat, json: bool) -> Result<ExitCode, ApiError> {
     let charts = match format {
         ChartFormat::Mermaid => [mermaid::<Stage>(), mermaid::<SessionState>()],
         ChartFormat::Dot => [dot::<Stage>(), dot::<SessionState>()],
     };
-    output::line(charts.join("\n").trim_end())?;
+    if json {
+        let [life, session] = charts;
+        let format = match format {
+            ChartFormat::Mermaid => "mermaid",
+            ChartFormat::Dot => "dot",
+        };
+        let charts = [("life of an event", life), ("peer session", session)];
+        let charts = charts.map(|(name, text)| serde_json::json!({ "name": name, "text": text }));
+        output::json(&serde_json::json!({ "format": format, "charts": charts }))?;
+    } else {
+        output::line(charts.join("\n").trim_end())?;
+    }
     Ok(ExitCode::Done)
 }

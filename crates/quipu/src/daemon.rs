@@ -83,7 +83,10 @@ fn start_all(home: &Home, listen: &[SocketAddr]) -> Result<(Service, Quic), ApiE
     if let Some(addr) = addrs.first() {
         home.set_port(addr.port())?;
     }
-    service.handle().call(move |machine| machine.set_listen(addrs))?;
+    service.handle().call(move |machine| {
+        machine.set_listen(addrs);
+        machine.on_rest(crate::give_back_memory);
+    })?;
     Ok((service, quic))
 }
 

@@ -12,19 +12,33 @@ mod socket;
 mod start;
 
 use clap::Parser;
-use quipu_node::api::ExitCode;
+use quipu_node::api::{ApiError, ExitCode};
 
 /// glibc gives memory back to the system and takes it again at every frame: a quarter of the time.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Gives memory back to the system that was freed: the allocator keeps it until somebody allocates again.
+#[expect(unsafe_code, reason = "a function of the allocator, which is a C library")]
+fn give_back_memory() {
+    // SAFETY: mimalloc.h declares it so. It takes no pointers, and any thread may call it at any time.
+    unsafe extern "C" {
+        safe fn mi_collect(force: bool);
+    }
+    mi_collect(true);
+}
 
 fn main() -> std::process::ExitCode {
     reset_broken_pipe();
     let cli = match cli::Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            drop(error.print());
             let code = if error.use_stderr() { ExitCode::Usage } else { ExitCode::Done };
+            if error.use_stderr() && wants_json(std::env::args_os().skip(1)) {
+                output::error(&usage_error(&error), true);
+            } else {
+                drop(error.print());
+            }
             return std::process::ExitCode::from(u8::from(code));
         }
     };
@@ -40,6 +54,27 @@ fn main() -> std::process::ExitCode {
         }
     };
     std::process::ExitCode::from(u8::from(code))
+}
+
+/// Whether `--json` was given, in arguments that could not be read.
+fn wants_json(arguments: impl Iterator<Item = std::ffi::OsString>) -> bool {
+    arguments.take_while(|argument| argument != "--").any(|argument| argument == "--json")
+}
+
+/// What clap says, as an error like all others: its first paragraph is the message, the rest the hint.
+fn usage_error(error: &clap::Error) -> ApiError {
+    use clap::error::ErrorKind;
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        return ApiError::misuse("a command is missing").hint("quipu --help");
+    }
+    let text = error.to_string();
+    let mut paragraphs = text
+        .trim()
+        .split("\n\n")
+        .map(|paragraph| paragraph.split_whitespace().collect::<Vec<_>>().join(" "));
+    let first = paragraphs.next().unwrap_or_default();
+    let message = first.strip_prefix("error: ").unwrap_or(&first);
+    ApiError::misuse(message).hint(paragraphs.collect::<Vec<_>>().join("; "))
 }
 
 /// A closed pipe (`quipu log | head`) ends the program quietly, as people expect of a filter.

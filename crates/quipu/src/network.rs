@@ -1,13 +1,10 @@
-//! The QUIC transport as the driver's network.
+//! A QUIC transport with the runtime that carries it.
 
 use std::net::SocketAddr;
 
-use quipu_core::id::NodeKey;
-use quipu_core::node::LinkId;
-use quipu_net::{Commands, LinkEvent, QuicTransport};
-use quipu_node::Links;
+use quipu_net::QuicTransport;
 use quipu_node::api::{ApiError, ExitCode};
-use quipu_node::service::{Mailbox, NetEvent, Network};
+use quipu_node::service::{Mailbox, Network};
 
 /// A transport with the runtime that carries it.
 #[derive(Debug)]
@@ -30,10 +27,8 @@ impl Quic {
             .thread_name("quipu-net")
             .enable_all()
             .build()?;
-        let sink = mailbox.sink();
         let handle = runtime.handle().clone();
-        let report = move |event| sink(translate(event));
-        let transport = QuicTransport::bind(handle, seed, listen, accept, report)
+        let transport = quipu_link::bind(handle, seed, listen, accept, mailbox)
             .map_err(|error| ApiError::new(ExitCode::Peer, format!("cannot listen: {error}")))?;
         Ok(Self { transport, _runtime: runtime })
     }
@@ -45,45 +40,11 @@ impl Quic {
 
     /// The driver's side of it.
     pub(crate) fn network(&self) -> Box<dyn Network> {
-        Box::new(QuicLinks(self.transport.commands()))
+        quipu_link::network(&self.transport)
     }
 
     /// Ends all links in good order.
     pub(crate) fn shutdown(self) {
         self.transport.shutdown();
-    }
-}
-
-fn translate(event: LinkEvent) -> NetEvent {
-    match event {
-        LinkEvent::Up { link, peer, request, remote_addr, .. } => {
-            NetEvent::Up { link, peer: NodeKey(peer), request, addr: remote_addr }
-        }
-        LinkEvent::Frame { link, bytes } => NetEvent::Frame { link, bytes: bytes.into() },
-        LinkEvent::Writable { link, written } => NetEvent::Writable { link, written },
-        LinkEvent::Down { link, reason } => NetEvent::Down { link, reason },
-        LinkEvent::ConnectFailed { request, reason } => NetEvent::ConnectFailed { request, reason },
-    }
-}
-
-struct QuicLinks(Commands);
-
-impl Links for QuicLinks {
-    fn send(&mut self, link: LinkId, bytes: Vec<u8>) {
-        self.0.send(link, bytes.into());
-    }
-
-    fn close(&mut self, link: LinkId, reason: &str) {
-        self.0.close(link, reason);
-    }
-}
-
-impl Network for QuicLinks {
-    fn connect(&mut self, request: u64, peer: NodeKey, addrs: Vec<SocketAddr>) {
-        self.0.connect(request, peer.0, addrs);
-    }
-
-    fn consumed(&mut self, link: LinkId, bytes: usize) {
-        self.0.consumed(link, bytes);
     }
 }

@@ -94,6 +94,18 @@ pub(crate) fn plain(value: &Value) -> String {
     }
 }
 
+/// That something is being done of which nobody knows how long it takes, on a terminal; nothing in a pipe.
+pub(crate) fn working(quiet: bool, what: &str) -> indicatif::ProgressBar {
+    let bar = progress(quiet, None, what);
+    if let Ok(style) = indicatif::ProgressStyle::with_template("{spinner} {msg} {elapsed}") {
+        bar.set_style(style);
+    }
+    if !bar.is_hidden() {
+        bar.enable_steady_tick(std::time::Duration::from_millis(100));
+    }
+    bar
+}
+
 /// A progress bar on a terminal; nothing in a pipe.
 pub(crate) fn progress(quiet: bool, total: Option<u64>, what: &str) -> indicatif::ProgressBar {
     use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};

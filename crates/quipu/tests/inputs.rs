@@ -237,7 +237,26 @@ fn usage() {
         let ran = finish(command, b"");
         let error = ran.fails(2);
         assert!(ran.stdout.is_empty() && !error.is_empty(), "{arguments:?}");
+        // For a script the same is one object on one line.
+        let mut command = program(temp.path());
+        command.arg("--json").args(*arguments);
+        let ran = finish(command, b"");
+        let object = refused(&ran, 2, &[]);
+        assert_eq!(ran.stderr.lines().count(), 1, "{arguments:?}");
+        let message = object["error"].as_str().unwrap();
+        assert!(!message.is_empty() && !message.starts_with("error"), "{message}");
+        assert!(object["hint"].as_str().is_some_and(|hint| !hint.is_empty()), "{object}");
     }
+    let object = {
+        let mut command = program(temp.path());
+        command.args(["log", "--limit", "many", "--json"]);
+        refused(&finish(command, b""), 2, &["'many'", "--limit"])
+    };
+    assert!(object["error"].as_str().unwrap().starts_with("invalid value"), "{object}");
+    // Behind `--` it is no option.
+    let mut command = program(temp.path());
+    command.args(["nonsense", "--", "--json"]);
+    assert!(finish(command, b"").fails(2).starts_with("error: "));
     for arguments in [["--help"].as_slice(), &["--version"], &["emit", "--help"]] {
         let mut command = program(temp.path());
         command.args(arguments);

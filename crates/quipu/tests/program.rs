@@ -134,3 +134,115 @@ fn directories_are_found_as_documented() {
     assert_eq!(ask(&mut program(temp.path()))["node"], mine);
     assert_eq!(ask(program(temp.path()).current_dir(&below))["node"], node);
 }
+
+#[test]
+fn flow_charts_as_json() {
+    let temp = temp();
+    for format in ["mermaid", "dot"] {
+        let run = |json: &[&str]| {
+            let mut command = program(temp.path());
+            command.args(["flowchart", "--format", format]).args(json);
+            let ran = finish(command, b"");
+            assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+            ran.stdout
+        };
+        let (text, object) = (run(&[]), run(&["--json"]));
+        assert_eq!(object.lines().count(), 1);
+        let object: serde_json::Value = serde_json::from_str(&object).unwrap();
+        assert_eq!(object["format"], format);
+        let charts = object["charts"].as_array().unwrap();
+        assert_eq!(charts.len(), 2);
+        for chart in charts {
+            assert!(
+                text.contains(chart["text"].as_str().unwrap().trim()) && chart["name"].is_string()
+            );
+        }
+    }
+}
+
+#[test]
+fn the_doctor_looks_at_the_disk() {
+    let temp = temp();
+    let mut a = Machine::found("a", temp.path());
+    a.write("something", 10);
+    a.serve();
+    let young = a.dir.join(".quipu/internal/000099.block.tmp");
+    let old = a.dir.join(".quipu/book.json.tmp");
+    for path in [&young, &old] {
+        std::fs::write(path, "half").unwrap();
+    }
+    let hour_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
+    std::fs::File::options().write(true).open(&old).unwrap().set_modified(hour_ago).unwrap();
+    let report = a.one(["doctor"]);
+    let of = |what: &str| -> Vec<String> {
+        let findings = report["findings"].as_array().unwrap().iter();
+        let of = findings.filter(|finding| finding["what"] == what);
+        of.map(|finding| finding["object"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(
+        of("leftover"),
+        [old.display().to_string()],
+        "a write may be under way in the other"
+    );
+    let number = |field: &str| report["disk"][field].as_u64().unwrap();
+    let (store, free, total) = (number("store_bytes"), number("free_bytes"), number("total_bytes"));
+    assert!(store > 500 && store < 1 << 20 && store < total && free <= total, "{report}");
+    let low = free < 1 << 30 || free < total / 100 * 5;
+    assert_eq!(of("disk").len(), usize::from(low), "{report}");
+    std::fs::remove_file(&old).unwrap();
+    assert!(!a.one(["doctor"]).to_string().contains("leftover"));
+}
+
+/// What a command shows on a terminal; nothing if there is no `script` to make one.
+fn on_a_terminal(machine: &Machine, arguments: &[&str]) -> Option<String> {
+    let line = format!(
+        "{} --dir {} {}",
+        env!("CARGO_BIN_EXE_quipu"),
+        machine.dir.display(),
+        arguments.join(" ")
+    );
+    let mut command = Command::new("script");
+    command.args(["-qec", &line, "/dev/null"]).env("TERM", "xterm").env("HOME", &machine.root);
+    let output = command.env_remove("QUIPU_DIR").output().ok()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{arguments:?}: {text}");
+    Some(text)
+}
+
+#[test]
+fn progress_on_a_terminal_and_none_in_a_pipe() {
+    let temp = temp();
+    let mut a = Machine::found("a", temp.path());
+    a.write("many", 3000);
+    let ticket = a.serve();
+    let at = |name: &str| temp.path().join(name).display().to_string();
+    let (file, other, third) = (at("all.ndjson"), at("other.ndjson"), at("third"));
+    let export = ["export", "--format", "ndjson", &other];
+    let load = ["load", &file];
+    let (b, c) = (Machine::new("b", temp.path()), Machine::new("c", temp.path()));
+    a.run(["export", "--format", "ndjson", &file]);
+    let cases: [(&Machine, &[&str], &str); 4] = [
+        (&a, &export, "events"),
+        (&a, &["verify"], "verifying"),
+        (&b, &["join", &ticket], "events"),
+        (&a, &load, "events"),
+    ];
+    for (machine, arguments, word) in cases {
+        let Some(text) = on_a_terminal(machine, arguments) else { continue };
+        // It is drawn in place: the line is cleared at the end.
+        assert!(text.contains("\u{1b}[2K") && text.contains(word), "{arguments:?}: {text:?}");
+        if let Some(quiet) = on_a_terminal(&c, &["-q", "join", &ticket, &third]) {
+            assert!(!quiet.contains('\u{1b}'), "{quiet:?}");
+            std::fs::remove_dir_all(&third).unwrap();
+        }
+    }
+    let pipes: [(&Machine, &[&str]); 4] =
+        [(&a, &export), (&a, &["verify"]), (&c, &["join", &ticket]), (&a, &load)];
+    for (machine, arguments) in pipes {
+        let mut command = machine.command();
+        command.args(arguments);
+        let ran = finish(command, b"");
+        assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{arguments:?}");
+        assert!(!ran.stdout.contains('\u{1b}'), "{arguments:?}");
+    }
+}

@@ -4,17 +4,15 @@ use super::{Effect, LinkId, Met, Node};
 use crate::dag::Dag;
 use crate::history::{History, Ordinal};
 use crate::id::LogDigest;
-use crate::limits::{ANSWER_MS, COMPARE_MS, ENDS_LISTED_MAX, SYMBOLS_FIRST};
+use crate::limits::{ANSWER_MS, COMPARE_MS, ENDS_LISTED_MAX, SYMBOLS_FIRST, SYMBOLS_TAKEN_MAX};
 use crate::sketch::{Decoder, Item, decode_symbols, encode_symbols};
-use crate::sync::frontier::Frontier;
+use crate::sync::frontier::{Covered, Frontier};
 use crate::sync::message::{ENDS_MAX, Message, RANGES_MAX, Refusal, View, Wanted};
 use crate::sync::plan::{Cargo, Difference, outlook};
 use crate::sync::session::{SessionInput, SessionState};
 
 /// From this attempt on all feed ends are listed, however many: the sketch failed too often.
 const ATTEMPT_LISTED: u8 = 2;
-/// The most symbols taken before the ends are asked for as a list.
-const SYMBOLS_TAKEN_MAX: usize = 1 << 15;
 
 impl Node {
     /// Starts a comparison.
@@ -30,9 +28,10 @@ impl Node {
         if session.state != SessionState::ExpectWelcome {
             session.step(SessionInput::CompareSent);
         }
-        session.met = self.met.get(&session.peer).filter(|_| session.attempt == 0).copied();
+        let attempt = session.attempt.max(if session.listed { ATTEMPT_LISTED } else { 0 });
+        session.met = self.met.get(&session.peer).filter(|_| attempt == 0).copied();
         let met = session.met.map(|met| met_prefix(&met.digest));
-        let (round, attempt) = (session.round, session.attempt);
+        let round = session.round;
         let message = Message::Compare { round, attempt, digest, count, met };
         out.push(Effect::Send { link, bytes: session.encode(&message) });
     }
@@ -67,7 +66,7 @@ impl Node {
         }
         session.step(SessionInput::Differs);
         let known = self.met.get(&session.peer).filter(|own| met == Some(met_prefix(&own.digest)));
-        let view = view_of(dag, &self.frontier, known, count, attempt);
+        let view = view_of(dag, &mut self.frontier, known, count, attempt, round);
         let count = dag.event_count();
         let message = Message::Differs { round, digest: own, count, view };
         out.push(Effect::Send { link, bytes: session.encode(&message) });
@@ -100,6 +99,7 @@ impl Node {
             return Ok(());
         };
         session.view_at = held;
+        session.part = false;
         session.deadline = now + ANSWER_MS;
         let Some(dag) = self.dag.as_mut().filter(|_| held > 0) else {
             return self.exchange(now, link, Wanted::Everything, None, history, out);
@@ -111,7 +111,13 @@ impl Node {
             return self.exchange(now, link, nothing, cargo, history, out);
         }
         let difference = match view {
-            View::All(items) => Difference::of(&items, &self.frontier.all(), None),
+            View::All(items) => {
+                let covered = Covered::by(&items);
+                session.part = covered.is_part();
+                let mut own = self.frontier.all();
+                own.retain(|item| covered.covers(item));
+                Difference::of(&items, &own, None)
+            }
             View::Changed(items) => {
                 let since = session.met.map(|met| met.ordinal);
                 let changed = changed_since(dag, &self.frontier, since.unwrap_or(0));
@@ -175,15 +181,19 @@ impl Node {
             let difference = Difference { remote_only, local_only, since: None };
             return self.on_difference(now, link, &difference, history, out);
         }
-        if !pushed || decoder.is_refused() || decoder.received() >= SYMBOLS_TAKEN_MAX {
-            session.attempt = session.attempt.max(ATTEMPT_LISTED);
+        // The difference is at least as large as that of the sizes, and takes more symbols than it has items.
+        let apart = batch.set_size.abs_diff(self.frontier.sketch().set_size()) as usize;
+        let needed = apart.saturating_add(apart / 3);
+        let hopeless = needed > SYMBOLS_TAKEN_MAX || decoder.received() >= SYMBOLS_TAKEN_MAX;
+        if !pushed || decoder.is_refused() || hopeless {
+            session.listed = true;
             self.send_compare(now, link, out);
             return Ok(());
         }
         session.step(SessionInput::Undecoded);
         session.traffic.round_trips += 1;
         let start = decoder.received() as u32;
-        let count = (start / 4).max(64);
+        let count = (start / 4).max(64).max((needed as u32).saturating_sub(start));
         session.decoder = Some((decoder, digest));
         let message = Message::MoreSymbols { round, start, count };
         out.push(Effect::Send { link, bytes: session.encode(&message) });
@@ -241,9 +251,15 @@ fn met_prefix(digest: &LogDigest) -> [u8; 8] {
 }
 
 /// How to show one's feed ends to a peer, at the least cost.
-fn view_of(dag: &Dag, frontier: &Frontier, met: Option<&Met>, count: u64, attempt: u8) -> View {
-    let feeds = frontier.feed_count();
-    let listed = feeds <= ENDS_LISTED_MAX || (attempt >= ATTEMPT_LISTED && feeds <= ENDS_MAX);
+fn view_of(
+    dag: &Dag,
+    frontier: &mut Frontier,
+    met: Option<&Met>,
+    count: u64,
+    attempt: u8,
+    round: u32,
+) -> View {
+    let listed = frontier.feed_count() <= ENDS_LISTED_MAX || attempt >= ATTEMPT_LISTED;
     match met {
         _ if count == 0 => View::All(Vec::new()),
         Some(met) => {
@@ -251,7 +267,7 @@ fn view_of(dag: &Dag, frontier: &Frontier, met: Option<&Met>, count: u64, attemp
             changed.truncate(ENDS_MAX);
             View::Changed(changed)
         }
-        None if listed => View::All(frontier.all()),
+        None if listed => View::All(frontier.list(round)),
         None => {
             let symbols = frontier.symbols(0..SYMBOLS_FIRST);
             View::Symbols(encode_symbols(&symbols, 0, frontier.sketch().set_size()))

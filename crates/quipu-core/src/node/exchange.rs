@@ -5,7 +5,7 @@ use crate::dag::Dag;
 use crate::history::History;
 use crate::id::{IdMap, LogDigest, NodeKey};
 use crate::limits::{ATTEMPTS_MAX, COMPARE_MS};
-use crate::sync::message::{Message, Wanted};
+use crate::sync::message::{ENDS_MAX, Message, Wanted};
 use crate::sync::plan::Cargo;
 use crate::sync::session::{PeerHas, SessionInput, SessionState};
 
@@ -127,14 +127,19 @@ impl Node {
         let progress = moved != session.progress;
         session.progress = moved;
         session.rounds_apart = session.rounds_apart.saturating_add(1);
-        if !progress || session.rounds_apart > 2 {
+        // Lists of parts take a round each.
+        let parts = if session.part { self.frontier.feed_count() / ENDS_MAX + 1 } else { 0 };
+        let parts = u8::try_from(parts).unwrap_or(u8::MAX);
+        let patience = if progress || session.part { parts.saturating_add(2) } else { 0 };
+        if session.rounds_apart > patience {
             session.attempt = session.attempt.saturating_add(1);
         }
-        if session.rounds_apart < ATTEMPTS_MAX {
+        if session.rounds_apart < ATTEMPTS_MAX.saturating_add(parts) {
             self.send_compare(now, link, out);
         } else {
             session.rounds_apart = 0;
             session.attempt = 0;
+            session.listed = false;
             self.finish_request(link, false, out);
         }
     }
@@ -166,6 +171,7 @@ impl Node {
         let held = self.dag.as_ref().map_or(0, Dag::held);
         let Some(session) = self.sessions.get_mut(&link) else { return };
         session.attempt = 0;
+        session.listed = false;
         session.rounds_apart = 0;
         session.has = PeerHas { below: held, ..PeerHas::default() };
         session.outgoing.live_from = session.live.then_some(held);

@@ -67,7 +67,7 @@ pub fn invite_message(domain: &DomainId, newcomer: &NodeKey) -> [u8; 32] {
 /// How the responder shows its feed ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum View {
-    /// All of them.
+    /// All of them; if there are [`ENDS_MAX`], a part.
     All(Vec<Item>),
     /// Those that changed since both sides were level.
     Changed(Vec<Item>),

@@ -184,6 +184,10 @@ pub(crate) struct Session {
     pub(crate) request: Option<u64>,
     pub(crate) round: u32,
     pub(crate) attempt: u8,
+    /// Sketches do not help: the peer is to list its feed ends.
+    pub(crate) listed: bool,
+    /// The list of this round was a part of the peer's feed ends.
+    pub(crate) part: bool,
     /// Where both were level when the round began.
     pub(crate) met: Option<crate::node::Met>,
     /// Digest at which the round started here.
@@ -217,6 +221,8 @@ impl Session {
             request: None,
             round: 0,
             attempt: 0,
+            listed: false,
+            part: false,
             met: None,
             decoder: None,
             view_at: 0,

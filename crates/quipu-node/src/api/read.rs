@@ -1,12 +1,14 @@
 //! Requests that only read.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use quipu_core::codec::v1;
 use quipu_core::dag::{Dag, digest_of};
 use quipu_core::event::{Event, Log, LogSeq};
 use quipu_core::history::{History, Ordinal};
 use quipu_core::id::{EventId, NodeKey};
+use quipu_store::{RealDisk, Space};
 use serde_json::{Value, json};
 
 use super::at::cut_of;
@@ -20,6 +22,13 @@ const CHUNK_EVENTS: usize = 512;
 const SCAN_EVENTS: u64 = 4096;
 /// The fewest characters of an id that may stand for it.
 const PREFIX_CHARS_MIN: usize = 8;
+
+/// With less room than this `doctor` complains.
+const DISK_FREE_MIN: u64 = 1 << 30;
+/// So it does with less than this part of the disk.
+const DISK_FREE_PERCENT: u64 = 5;
+/// Temporary files live for moments: older ones were left by something that was interrupted.
+const LEFTOVER_AGE: Duration = Duration::from_secs(60);
 
 /// What `log` shows.
 #[derive(Debug, Clone)]
@@ -263,7 +272,35 @@ fn doctor(machine: &Machine) -> Result<Value, ApiError> {
             _ => {}
         }
     }
-    Ok(json!({ "findings": findings }))
+    let stats = machine.driver.held().store().map(|store| store.stats()).unwrap_or_default();
+    let disk = machine.driver.held().disk();
+    let space = disk.space().map_err(|error| disk_error(disk, &error))?;
+    if is_low(&space) {
+        let detail =
+            format!("{} MB free of {} MB", space.free / 1_000_000, space.total / 1_000_000);
+        find("disk", disk.root().display().to_string(), detail, "make room, or move the machine");
+    }
+    for path in disk.leftovers(LEFTOVER_AGE).map_err(|error| disk_error(disk, &error))? {
+        let detail = "a temporary file of a write that did not finish".to_owned();
+        find("leftover", path.display().to_string(), detail, "remove it");
+    }
+    Ok(json!({
+        "findings": findings,
+        "disk": {
+            "store_bytes": stats.disk_bytes,
+            "free_bytes": space.free,
+            "total_bytes": space.total,
+        },
+    }))
+}
+
+fn disk_error(disk: &RealDisk, error: &std::io::Error) -> ApiError {
+    ApiError::new(ExitCode::Storage, format!("{}: {error}", disk.root().display()))
+}
+
+/// Whether a disk may soon be full.
+fn is_low(space: &Space) -> bool {
+    space.free < DISK_FREE_MIN || space.free < space.total / 100 * DISK_FREE_PERCENT
 }
 
 /// The ordinals of the events that a query wants, in replay order.
@@ -393,4 +430,18 @@ pub(super) fn value_of_json(text: &str) -> Result<Vec<u8>, ApiError> {
         return Err(ApiError::refused(message).hint("larger things are artifacts: quipu put FILE"));
     }
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_is_low_below_a_gigabyte_or_a_twentieth() {
+        const GIB: u64 = 1 << 30;
+        let low = |free, total| is_low(&Space { free, total });
+        assert!(low(0, 0) && low(GIB - 1, 2 * GIB) && low(49 * GIB, 1000 * GIB));
+        assert!(!low(GIB, 2 * GIB) && !low(GIB, 20 * GIB) && !low(50 * GIB, 1000 * GIB));
+        assert!(!low(u64::MAX, u64::MAX));
+    }
 }

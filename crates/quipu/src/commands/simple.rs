@@ -92,7 +92,16 @@ pub(crate) fn doctor(global: &Global) -> Result<ExitCode, ApiError> {
     let findings = object["findings"].as_array().cloned().unwrap_or_default();
     if global.json {
         output::json(&object)?;
-    } else if findings.is_empty() {
+        return Ok(ExitCode::Done);
+    }
+    let mb = |field: &str| object["disk"][field].as_u64().unwrap_or_default() / 1_000_000;
+    output::line(&format!(
+        "the store takes {} MB; the disk has {} MB free of {} MB",
+        mb("store_bytes"),
+        mb("free_bytes"),
+        mb("total_bytes")
+    ))?;
+    if findings.is_empty() {
         output::line("nothing to complain about")?;
     } else {
         for finding in &findings {
@@ -325,6 +334,7 @@ fn add_up(total: &mut Value, item: &Value) {
 
 pub(crate) fn verify(global: &Global, rebuild: bool) -> Result<ExitCode, ApiError> {
     let home = start::find_home(global)?;
+    let bar = output::working(global.quiet, if rebuild { "rebuilding" } else { "verifying" });
     let report = if rebuild {
         let disk = start::disk(&home)?;
         let (_, report) = Store::rebuild(disk, home.domain()?, StoreOptions::default())?;
@@ -337,6 +347,7 @@ pub(crate) fn verify(global: &Global, rebuild: bool) -> Result<ExitCode, ApiErro
     } else {
         Client::open(&home)?.one(Request::Verify)?
     };
+    bar.finish_and_clear();
     let problems = report["problems"].as_array().map_or(0, Vec::len);
     if global.json {
         output::json(&report)?;
