@@ -37,7 +37,8 @@ impl GroupSet {
 
     /// Whether any group of the range is in the set.
     pub(crate) fn touches(&self, range: &Range<u64>) -> bool {
-        self.runs.range(..range.end).next_back().is_some_and(|(_, end)| *end > range.start)
+        let last = self.runs.range(..range.end).next_back();
+        !range.is_empty() && last.is_some_and(|(_, end)| *end > range.start)
     }
 
     /// Whether all groups up to there are in the set.

@@ -99,7 +99,12 @@ impl<F: Files> ArtifactStore<F> {
     pub fn partials(&self) -> Result<Vec<ArtifactId>> {
         let names = self.files.list(PARTIAL).doing("listing", PARTIAL)?;
         let texts = names.iter().filter_map(|name| name.strip_suffix(".size"));
-        let mut keys: Vec<ArtifactId> = texts.filter_map(|text| text.parse().ok()).collect();
+        let mut keys = Vec::new();
+        for key in texts.filter_map(|text| text.parse().ok()) {
+            if !self.contains(&key)? {
+                keys.push(key);
+            }
+        }
         keys.sort_unstable();
         Ok(keys)
     }
@@ -119,22 +124,23 @@ impl<F: Files> ArtifactStore<F> {
         Ok(())
     }
 
-    /// Removes partial files that cannot be used. Answers how many keys they had.
+    /// Removes partial files that cannot be used, or no longer. Answers how many keys they had.
     pub(crate) fn clean_partials(&self) -> Result<u64> {
         let known = self.partials()?;
-        let mut removed = 0;
-        let mut last = None;
-        for name in self.files.list(PARTIAL).doing("listing", PARTIAL)? {
-            let text = name.split('.').next().unwrap_or_default();
-            let Ok(key) = text.parse::<ArtifactId>() else { continue };
-            if last != Some(key) && known.binary_search(&key).is_err() {
-                // Looking at it removes it.
-                self.with_slot(&key, |slot| self.look(&key, slot))?;
-                removed += 1;
-            }
-            last = Some(key);
+        let names = self.files.list(PARTIAL).doing("listing", PARTIAL)?;
+        let texts = names.iter().filter_map(|name| name.split('.').next());
+        let mut keys: Vec<ArtifactId> = texts.filter_map(|text| text.parse().ok()).collect();
+        keys.retain(|key| known.binary_search(key).is_err());
+        keys.sort_unstable();
+        keys.dedup();
+        for key in &keys {
+            self.with_slot(key, |slot| match self.look(key, slot)? {
+                Some(_) => self.drop_in(key, slot),
+                // What could not be used went when it was looked at.
+                None => Ok(()),
+            })?;
         }
-        Ok(removed)
+        Ok(keys.len() as u64)
     }
 
     /// Runs with what is known of an artifact, locked.

@@ -56,18 +56,25 @@ impl<F: Files> ArtifactStore<F> {
     }
 }
 
+/// Without a thread: the one segment, and what may be wrong after it.
 fn copy_small<F: Files>(
     segments: &mut Segments<F>,
     to: &mut dyn Write,
     progress: &mut dyn FnMut(u64),
 ) -> Result<u64> {
-    let mut buffer = Vec::new();
-    let result = segments.next(&mut buffer);
-    let sink = |source| Error::Sink { key: segments.open.key, source };
-    to.write_all(&buffer).and_then(|()| to.flush()).map_err(sink)?;
-    progress(buffer.len() as u64);
-    result?;
-    Ok(buffer.len() as u64)
+    let key = segments.open.key;
+    let sink = |source| Error::Sink { key, source };
+    let (mut buffer, mut written) = (Vec::new(), 0);
+    loop {
+        let more = segments.next(&mut buffer)?;
+        to.write_all(&buffer).map_err(sink)?;
+        written += buffer.len() as u64;
+        progress(written);
+        if !more {
+            to.flush().map_err(sink)?;
+            return Ok(written);
+        }
+    }
 }
 
 /// What is read ahead: bytes, and the error that follows them, if one does.
