@@ -13,8 +13,8 @@ use crate::files::{FileAt, Files};
 use crate::store::{ArtifactStore, Complete};
 use crate::tree::{Cv, Node, PAIR_BYTES, SEGMENT_BYTES, SEGMENT_GROUPS, hash_groups, open_pair};
 
-/// Segments of 1 MiB that are read ahead.
-const AHEAD: usize = 4;
+/// Segments of 1 MiB that wait to be verified, and as many that wait to be written.
+const AHEAD: usize = 3;
 
 /// Reads an artifact from its begin to its end. Bytes are handed out only after they were verified
 /// against the name; if some do not fit, what precedes them is handed out, and then the error.
@@ -33,7 +33,7 @@ impl<F: Files> ArtifactStore<F> {
         Ok(Reader { segments: Segments::new(open), buffer: Vec::new(), taken: 0 })
     }
 
-    /// Writes a complete artifact out, verified, reading ahead on another thread. `progress` gets
+    /// Writes a complete artifact out, verified, reading and verifying ahead on two other threads. `progress` gets
     /// the number of bytes written so far. Answers the size. After an error about damage, what
     /// precedes the damage has been written.
     pub fn copy_to(
@@ -48,10 +48,15 @@ impl<F: Files> ArtifactStore<F> {
             return copy_small(&mut segments, to, progress);
         }
         thread::scope(|scope| {
-            let (to_write, from) = sync_channel(AHEAD);
-            let (to_free, free) = sync_channel(AHEAD + 2);
-            scope.spawn(move || read_ahead(&mut segments, &to_write, &free));
-            write_out(key, &from, &to_free, to, progress)
+            let (to_check, fetched) = sync_channel(AHEAD);
+            let (to_write, checked) = sync_channel(AHEAD);
+            let (to_free, free) = sync_channel(2 * AHEAD + 3);
+            scope.spawn(move || fetch_all(&mut segments, &to_check, &free));
+            scope.spawn({
+                let open = &open;
+                move || check_all(open, &fetched, &to_write)
+            });
+            write_out(key, &checked, &to_free, to, progress)
         })
     }
 }
@@ -77,18 +82,40 @@ fn copy_small<F: Files>(
     }
 }
 
-/// What is read ahead: bytes, and the error that follows them, if one does.
-type Ahead = (Vec<u8>, Result<bool>);
+/// What was read ahead: bytes, and what they are.
+type Fetched = (Vec<u8>, Result<Raw>);
+/// What was verified ahead: bytes, and the error that follows them, if one does.
+type Checked = (Vec<u8>, Result<()>);
 
-fn read_ahead<F: Files>(
+fn fetch_all<F: Files>(
     segments: &mut Segments<F>,
-    to: &SyncSender<Ahead>,
+    to: &SyncSender<Fetched>,
     free: &Receiver<Vec<u8>>,
 ) {
     loop {
         let mut buffer = free.try_recv().unwrap_or_default();
-        let result = segments.next(&mut buffer);
-        let last = !matches!(result, Ok(true));
+        let raw = segments.fetch(&mut buffer);
+        let last = !matches!(raw, Ok(Raw::Segment(..)));
+        if to.send((buffer, raw)).is_err() || last {
+            return;
+        }
+    }
+}
+
+fn check_all<H: FileAt>(open: &Complete<H>, from: &Receiver<Fetched>, to: &SyncSender<Checked>) {
+    while let Ok((mut buffer, raw)) = from.recv() {
+        let damaged = match raw {
+            Ok(Raw::Segment(node, cv)) => check(open, node, &cv, &mut buffer),
+            Ok(Raw::Damaged(bytes)) => Ok(Some(bytes)),
+            Ok(Raw::End) => return,
+            Err(error) => Err(error),
+        };
+        let result = match damaged {
+            Ok(None) => Ok(()),
+            Ok(Some(bytes)) => Err(Error::Damaged { key: open.key, bytes }),
+            Err(error) => Err(error),
+        };
+        let last = result.is_err();
         if to.send((buffer, result)).is_err() || last {
             return;
         }
@@ -97,7 +124,7 @@ fn read_ahead<F: Files>(
 
 fn write_out(
     key: &ArtifactId,
-    from: &Receiver<Ahead>,
+    from: &Receiver<Checked>,
     free: &SyncSender<Vec<u8>>,
     to: &mut dyn Write,
     progress: &mut dyn FnMut(u64),
@@ -109,9 +136,7 @@ fn write_out(
         written += buffer.len() as u64;
         progress(written);
         let _ = free.try_send(buffer);
-        if !result? {
-            break;
-        }
+        result?;
     }
     to.flush().map_err(sink)?;
     Ok(written)
@@ -148,7 +173,7 @@ impl<F: Files> Read for Reader<F> {
     }
 }
 
-/// The verified segments of an artifact, in order.
+/// The segments of an artifact, in order.
 #[derive(Debug)]
 struct Segments<F: Files> {
     open: Arc<Complete<F::File>>,
@@ -158,98 +183,114 @@ struct Segments<F: Files> {
     damaged: Option<Range<u64>>,
 }
 
+/// What was read of an artifact, not yet verified.
+enum Raw {
+    /// A segment that must have this hash.
+    Segment(Node, Cv),
+    /// The hashes above these bytes do not fit.
+    Damaged(Range<u64>),
+    End,
+}
+
 impl<F: Files> Segments<F> {
     fn new(open: Arc<Complete<F::File>>) -> Self {
         let nodes = vec![(Node::root(open.size), open.key.0)];
         Self { open, nodes, damaged: None }
     }
 
-    /// Puts the next segment in the buffer. Answers whether there may be more; after the end the
-    /// buffer is empty. With an error about damage, the buffer holds what is good before it.
+    /// Puts the next segment in the buffer, verified. Answers whether there may be more; after the
+    /// end the buffer is empty. Good bytes before damage come first, and the error with the next
+    /// call.
     fn next(&mut self, buffer: &mut Vec<u8>) -> Result<bool> {
-        buffer.clear();
-        if let Some(bytes) = self.damaged.clone() {
-            return Err(Error::Damaged { key: self.open.key, bytes });
-        }
-        while let Some((node, cv)) = self.nodes.pop() {
-            if node.groups <= SEGMENT_GROUPS {
-                self.read_segment(node, &cv, buffer)?;
-                // Damage is reported by the next call, if good bytes precede it.
-                return if buffer.is_empty() { self.end() } else { Ok(self.has_more()) };
-            }
-            let Some((left, right)) = self.pair(node, &cv)? else {
-                self.damaged = Some(node.bytes(self.open.size));
-                return self.end();
+        if self.damaged.is_none() {
+            let raw = self.fetch(buffer)?;
+            self.damaged = match raw {
+                Raw::Segment(node, cv) => check(&self.open, node, &cv, buffer)?,
+                Raw::Damaged(bytes) => Some(bytes),
+                Raw::End => return Ok(false),
             };
-            let (l, r) = node.split();
-            self.nodes.extend([(r, right), (l, left)]);
+            if !buffer.is_empty() {
+                return Ok(self.damaged.is_some() || !self.nodes.is_empty());
+            }
         }
-        Ok(false)
-    }
-
-    fn has_more(&self) -> bool {
-        self.damaged.is_some() || !self.nodes.is_empty()
-    }
-
-    fn end(&self) -> Result<bool> {
+        buffer.clear();
         match self.damaged.clone() {
             Some(bytes) => Err(Error::Damaged { key: self.open.key, bytes }),
             None => Ok(false),
         }
     }
 
-    fn is_root(&self, node: Node) -> bool {
-        node == Node::root(self.open.size)
-    }
-
-    fn pair(&self, node: Node, cv: &Cv) -> Result<Option<(Cv, Cv)>> {
-        let mut pair = [0; PAIR_BYTES as usize];
-        let Some(outboard) = &self.open.outboard else { return Ok(None) };
-        let n = outboard.read_full_at(&mut pair, node.pair_offset());
-        if n.doing("reading the outboard of", &self.open.key.to_string())? < pair.len() {
-            return Ok(None);
+    /// Puts the next segment in the buffer as it is on the disk. The buffer is empty unless the
+    /// answer is a segment.
+    fn fetch(&mut self, buffer: &mut Vec<u8>) -> Result<Raw> {
+        while let Some((node, cv)) = self.nodes.pop() {
+            if node.groups <= SEGMENT_GROUPS {
+                return match self.read(node, buffer) {
+                    Ok(()) => Ok(Raw::Segment(node, cv)),
+                    Err(error) => {
+                        buffer.clear();
+                        // A later call may have more luck.
+                        self.nodes.push((node, cv));
+                        Err(error)
+                    }
+                };
+            }
+            let Some((left, right)) = pair(&self.open, node, &cv)? else {
+                buffer.clear();
+                return Ok(Raw::Damaged(node.bytes(self.open.size)));
+            };
+            let (l, r) = node.split();
+            self.nodes.extend([(r, right), (l, left)]);
         }
-        Ok(open_pair(&pair, cv, self.is_root(node)))
+        buffer.clear();
+        Ok(Raw::End)
     }
 
-    /// Reads and verifies a segment as one; if it does not fit, what precedes the damage remains.
-    fn read_segment(&mut self, node: Node, cv: &Cv, buffer: &mut Vec<u8>) -> Result<()> {
+    fn read(&self, node: Node, buffer: &mut Vec<u8>) -> Result<()> {
         let bytes = node.bytes(self.open.size);
         buffer.resize((bytes.end - bytes.start) as usize, 0);
         let n = self.open.data.read_full_at(buffer, bytes.start);
-        let n = n.doing("reading", &self.open.key.to_string());
-        let n = n.inspect_err(|_| buffer.clear())?;
-        if n == buffer.len() && hash_groups(buffer, node.start, self.is_root(node)) == *cv {
-            return Ok(());
-        }
-        buffer.truncate(n);
-        let good = self.good_prefix(node, cv, buffer);
-        buffer.truncate(good.as_ref().map_or(0, |good| (good - bytes.start) as usize));
-        good.map(|_| ())
+        buffer.truncate(n.doing("reading", &self.open.key.to_string())?);
+        Ok(())
     }
+}
 
-    /// Up to where the bytes of a segment fit; notes what does not.
-    fn good_prefix(&mut self, node: Node, cv: &Cv, segment: &[u8]) -> Result<u64> {
-        let base = node.bytes(self.open.size).start;
-        let mut nodes = vec![(node, *cv)];
-        while let Some((node, cv)) = nodes.pop() {
-            let bytes = node.bytes(self.open.size);
-            let slice = segment.get((bytes.start - base) as usize..(bytes.end - base) as usize);
-            let root = self.is_root(node);
-            if slice.is_some_and(|slice| hash_groups(slice, node.start, root) == cv) {
-                continue;
-            }
-            match if node.groups > 1 { self.pair(node, &cv)? } else { None } {
-                Some((left, right)) => {
-                    let (l, r) = node.split();
-                    nodes.extend([(r, right), (l, left)]);
-                }
-                None => {
-                    self.damaged = Some(bytes.clone());
-                    return Ok(bytes.start);
-                }
-            }
-        }
-        Ok(base + segment.len() as u64)
+/// The hashes under a node, if they fit.
+fn pair<H: FileAt>(open: &Complete<H>, node: Node, cv: &Cv) -> Result<Option<(Cv, Cv)>> {
+    let mut pair = [0; PAIR_BYTES as usize];
+    let Some(outboard) = &open.outboard else { return Ok(None) };
+    let n = outboard.read_full_at(&mut pair, node.pair_offset());
+    if n.doing("reading the outboard of", &open.key.to_string())? < pair.len() {
+        return Ok(None);
     }
+    Ok(open_pair(&pair, cv, node == Node::root(open.size)))
+}
+
+/// Verifies a segment as one. If it does not fit, what precedes the damage remains in the buffer,
+/// and the answer is the bytes that do not fit.
+fn check<H: FileAt>(
+    open: &Complete<H>,
+    node: Node,
+    cv: &Cv,
+    buffer: &mut Vec<u8>,
+) -> Result<Option<Range<u64>>> {
+    let root = Node::root(open.size);
+    let base = node.bytes(open.size).start;
+    let mut nodes = vec![(node, *cv)];
+    while let Some((node, cv)) = nodes.pop() {
+        let bytes = node.bytes(open.size);
+        let slice = buffer.get((bytes.start - base) as usize..(bytes.end - base) as usize);
+        if slice.is_some_and(|slice| hash_groups(slice, node.start, node == root) == cv) {
+            continue;
+        }
+        let below = if node.groups > 1 { pair(open, node, &cv) } else { Ok(None) };
+        // Nothing but what was verified stays in the buffer, whatever happens.
+        if !matches!(below, Ok(Some(_))) {
+            buffer.truncate((bytes.start - base) as usize);
+        }
+        let Some((left, right)) = below? else { return Ok(Some(bytes)) };
+        let (l, r) = node.split();
+        nodes.extend([(r, right), (l, left)]);
+    }
+    Ok(None)
 }
