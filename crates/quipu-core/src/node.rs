@@ -15,18 +15,22 @@ mod peer;
 mod proof;
 mod refs;
 mod stream;
+mod transfer;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 
+use bytes::Bytes;
 use ed25519_dalek::SigningKey;
 
-pub use local::{Command, CommandError, Emitted, Reply};
+pub use local::{Command, CommandError, Emitted, FetchFailure, Reply};
+pub use transfer::{Fetching, PartOutcome};
 
 use crate::dag::{Dag, Rule, digest_of};
 use crate::domain::RootError;
 use crate::event::{Event, Log, VerifiedEvent};
-use crate::history::{History, Ordinal};
-use crate::id::{DomainId, EventId, LogDigest, NodeKey};
+use crate::history::{History, Missing, Ordinal};
+use crate::id::{ArtifactId, DomainId, EventId, LogDigest, NodeKey};
 use crate::sync::frontier::Frontier;
 use crate::sync::message::{InviteProof, Refusal};
 use crate::sync::session::{Session, SessionState, Traffic};
@@ -75,6 +79,40 @@ pub enum Input {
         link: LinkId,
         /// Why, for people.
         reason: String,
+    },
+    /// An artifact is to be fetched from whoever has it, until it is here or not wanted any more.
+    /// Nothing happens if [`Node::wants_room`] is used up: say it again later.
+    Want {
+        /// Which.
+        key: ArtifactId,
+        /// What is lacking, if a part of it is here: asked from the history if not said.
+        missing: Option<Missing>,
+    },
+    /// An artifact is not to be fetched any more. Requests for it stand.
+    Unwant {
+        /// Which.
+        key: ArtifactId,
+    },
+    /// Every [`Input::Want`] that follows from the events so far was given: sessions that do not
+    /// stay may end. See [`Node::await_wants`].
+    WantsTold,
+    /// An artifact is held whole now, by other ways than [`Effect::StorePart`].
+    ArtifactHeld {
+        /// Which.
+        key: ArtifactId,
+        /// Its size.
+        size: u64,
+    },
+    /// The answer to [`Effect::StorePart`]; one for each, in any order.
+    PartStored {
+        /// Where the part came from.
+        link: LinkId,
+        /// Of which artifact.
+        key: ArtifactId,
+        /// Which groups.
+        groups: Range<u64>,
+        /// What became of it.
+        outcome: PartOutcome,
     },
     /// Time has passed; see [`Node::deadline`].
     Tick,
@@ -144,6 +182,20 @@ pub enum Effect {
         link: LinkId,
         /// Why, for people.
         reason: String,
+    },
+    /// Check a part of an artifact against its name, keep it if it fits, and answer with
+    /// [`Input::PartStored`]. Does not wait for a commit.
+    StorePart {
+        /// Where it came from.
+        link: LinkId,
+        /// Of which artifact.
+        key: ArtifactId,
+        /// The size that the sender claims.
+        size: u64,
+        /// Which groups.
+        groups: Range<u64>,
+        /// The groups with what proves them.
+        bytes: Bytes,
     },
     /// Answer a request, after the next commit.
     Reply {
@@ -227,6 +279,34 @@ pub enum Notice {
         author: NodeKey,
         /// The event.
         id: EventId,
+    },
+    /// A wanted artifact is held whole now.
+    ArtifactComplete {
+        /// Which.
+        key: ArtifactId,
+        /// Its size.
+        size: u64,
+    },
+    /// Everybody who is linked was asked for a wanted artifact, and nobody has it.
+    ArtifactLacking {
+        /// Which.
+        key: ArtifactId,
+    },
+    /// A wanted artifact could not be kept here. It is not wanted any more.
+    ArtifactFailed {
+        /// Which.
+        key: ArtifactId,
+        /// Why.
+        reason: String,
+    },
+    /// A peer sent bytes that are not of the artifact that it said.
+    BadPart {
+        /// Who sent it.
+        peer: NodeKey,
+        /// Of which artifact.
+        key: ArtifactId,
+        /// What does not fit.
+        reason: String,
     },
 }
 
@@ -389,6 +469,11 @@ impl Node {
             Input::LinkDown { link, reason } => self.on_link_down(link, &reason, out),
             Input::Tick => self.on_tick(now_ms, history, out)?,
             Input::Continue => {}
+            Input::Want { .. }
+            | Input::Unwant { .. }
+            | Input::WantsTold
+            | Input::ArtifactHeld { .. }
+            | Input::PartStored { .. } => {}
             Input::TurnEnd => {
                 self.ending = true;
                 self.settle_all(now_ms, out);

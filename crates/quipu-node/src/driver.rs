@@ -4,6 +4,7 @@
 //! are in memory at once, sends and replies wait for the commit. So one fsync serves everything
 //! that came in a turn, and nobody hears of anything that this machine could still lose.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use ed25519_dalek::SigningKey;
@@ -14,6 +15,7 @@ use quipu_core::id::{DomainId, NodeKey};
 use quipu_core::node::{CommandError, Effect, Input, LinkId, Met, Node, Notice, Reply, RequestId};
 use quipu_store::{Disk, Recovery, SealJob, Sealed, StoreError, StoreOptions};
 
+use crate::artifacts::Artifacts;
 use crate::held::Held;
 
 /// Where time comes from.
@@ -78,6 +80,8 @@ pub struct Driver<D: Disk, C: Clock, L: Links> {
     later: Vec<Later>,
     outcome: Outcome,
     effects: Vec<Effect>,
+    /// Answers to effects, for the node.
+    answers: VecDeque<Input>,
 }
 
 impl<D: Disk, C: Clock, L: Links> Driver<D, C, L> {
@@ -129,6 +133,7 @@ impl<D: Disk, C: Clock, L: Links> Driver<D, C, L> {
             later: Vec::new(),
             outcome: Outcome::default(),
             effects: Vec::new(),
+            answers: VecDeque::new(),
         };
         driver.finish_erasures()?;
         Ok((driver, recovery))
@@ -158,17 +163,16 @@ impl<D: Disk, C: Clock, L: Links> Driver<D, C, L> {
             let mut effects = std::mem::take(&mut self.effects);
             self.node.handle(now, &self.held, input, &mut effects)?;
             for effect in effects.drain(..) {
-                if self.carry_out(effect)? {
-                    next = Some(Input::Continue);
-                }
+                self.carry_out(effect)?;
             }
             self.effects = effects;
+            next = self.answers.pop_front();
         }
         Ok(())
     }
 
-    /// Carries out one effect. Answers whether the node wants to go on.
-    fn carry_out(&mut self, effect: Effect) -> Result<bool, DriverError> {
+    /// Carries out one effect.
+    fn carry_out(&mut self, effect: Effect) -> Result<(), DriverError> {
         match effect {
             Effect::Append { log, events } => {
                 self.held.append(log, events)?;
@@ -180,7 +184,12 @@ impl<D: Disk, C: Clock, L: Links> Driver<D, C, L> {
                     self.dirty = true;
                 }
             }
-            Effect::Continue => return Ok(true),
+            Effect::Continue => self.answers.push_back(Input::Continue),
+            Effect::StorePart { link, key, size, groups, bytes } => {
+                let artifacts = &mut self.held.artifacts;
+                let outcome = artifacts.write_part(&key, size, groups.clone(), &bytes);
+                self.answers.push_back(Input::PartStored { link, key, groups, outcome });
+            }
             Effect::Erase { log, ordinal } => self.later.push(Later::Erase { log, ordinal }),
             Effect::Send { link, bytes } => self.later.push(Later::Send { link, bytes }),
             Effect::Close { link, reason } => self.later.push(Later::Close { link, reason }),
@@ -188,7 +197,7 @@ impl<D: Disk, C: Clock, L: Links> Driver<D, C, L> {
             Effect::Remember { peer, met } => self.outcome.met.push((peer, met)),
             Effect::Notify(notice) => self.outcome.notices.push(notice),
         }
-        Ok(false)
+        Ok(())
     }
 
     /// Ends a turn: makes durable what was appended, then lets go of what waited for that.
@@ -263,6 +272,16 @@ impl<D: Disk, C: Clock, L: Links> Driver<D, C, L> {
     /// What the machine holds.
     pub fn held(&self) -> &Held<D> {
         &self.held
+    }
+
+    /// Gives the machine artifacts; until then it holds none.
+    pub fn set_artifacts(&mut self, artifacts: Box<dyn Artifacts>) {
+        self.held.artifacts = artifacts;
+    }
+
+    /// The artifacts.
+    pub fn artifacts_mut(&mut self) -> &mut dyn Artifacts {
+        &mut *self.held.artifacts
     }
 
     /// The clock.

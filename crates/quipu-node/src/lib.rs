@@ -5,6 +5,7 @@
 //! one thread (see [`service`]), the simulator runs many of them in one thread.
 
 pub mod api;
+mod artifacts;
 pub mod bundle;
 pub mod driver;
 mod held;
@@ -12,5 +13,6 @@ pub mod home;
 pub mod service;
 pub mod view;
 
+pub use artifacts::{Artifacts, NoArtifacts};
 pub use driver::{Clock, Driver, DriverError, Links, Outcome};
 pub use held::Held;

@@ -590,7 +590,11 @@ impl Machine {
             }
             let routine = matches!(
                 notice,
-                Notice::Level { .. } | Notice::PeerUp { .. } | Notice::Admitted { .. }
+                Notice::Level { .. }
+                    | Notice::PeerUp { .. }
+                    | Notice::Admitted { .. }
+                    | Notice::ArtifactComplete { .. }
+                    | Notice::ArtifactLacking { .. }
             );
             if !routine {
                 self.notices.push(notice);
@@ -678,5 +682,13 @@ fn log_notice(notice: &Notice) {
         }
         Notice::Forked { author, id } => tracing::warn!(%author, %id, "author wrote two histories"),
         Notice::Quarantined { author, id } => tracing::warn!(%author, %id, "event quarantined"),
+        Notice::ArtifactComplete { key, size } => tracing::info!(%key, size, "artifact fetched"),
+        Notice::ArtifactLacking { key } => tracing::info!(%key, "no linked machine has artifact"),
+        Notice::ArtifactFailed { key, reason } => {
+            tracing::warn!(%key, reason, "artifact cannot be kept");
+        }
+        Notice::BadPart { peer, key, reason } => {
+            tracing::warn!(%peer, %key, reason, "bytes that are not of the artifact");
+        }
     }
 }

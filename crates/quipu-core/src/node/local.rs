@@ -11,7 +11,7 @@ use crate::dag::{Rule, Step};
 use crate::domain::{Decision, Role, block_of};
 use crate::event::{Draft, Event, Log, LogSeq, Parents, VerifiedEvent, is_signature_place};
 use crate::history::History;
-use crate::id::{DomainId, EventId, NodeKey};
+use crate::id::{ArtifactId, DomainId, EventId, NodeKey};
 use crate::kind;
 use crate::limits::SALT_BYTES_MAX;
 use crate::sync::message::Refusal;
@@ -26,6 +26,11 @@ pub enum Command {
     Decide(Decision),
     /// Put in authentic events that came as a file.
     Import(Vec<VerifiedEvent>),
+    /// Get an artifact from whoever is linked and has it.
+    Fetch {
+        /// Which.
+        key: ArtifactId,
+    },
 }
 
 /// What became of a request.
@@ -37,6 +42,11 @@ pub enum Reply {
     Imported {
         /// New ones.
         new: u64,
+    },
+    /// The artifact is here.
+    Fetched {
+        /// Its size.
+        size: u64,
     },
     /// A session is over, or level.
     Synced {
@@ -104,6 +114,37 @@ pub enum CommandError {
     /// The link broke.
     #[error("the link to the peer is gone: {0}")]
     LinkLost(String),
+    /// An artifact could not be had.
+    #[error("artifact {key} is not here: {why}")]
+    NotFetched {
+        /// Which.
+        key: ArtifactId,
+        /// Why.
+        why: FetchFailure,
+    },
+}
+
+/// Why an artifact could not be had.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FetchFailure {
+    /// There is no link to anybody.
+    #[error("no machine is linked")]
+    NoLinks,
+    /// All that are linked were asked.
+    #[error("no linked machine has it")]
+    Lacking,
+    /// Those that had it went away, or lost it.
+    #[error("the machines that had it are gone")]
+    SourcesGone,
+    /// Those that claimed to have it sent something else.
+    #[error("what {0} sent is something else")]
+    BadParts(NodeKey),
+    /// Too many artifacts are wanted.
+    #[error("too many artifacts are being fetched")]
+    Busy,
+    /// It could not be kept.
+    #[error("{0}")]
+    NotKept(String),
 }
 
 fn role_text(role: Option<Role>) -> &'static str {
@@ -167,6 +208,9 @@ impl Node {
                 let erase = matches!(decision, Decision::Erase { .. });
                 job.needed = if erase { Role::Writer } else { Role::Admin };
                 job.drafts.push_back(self.draft_of(&decision));
+            }
+            Command::Fetch { key } => {
+                return Err(CommandError::NotFetched { key, why: FetchFailure::NoLinks });
             }
             Command::Import(events) => {
                 let held = self.dag.as_ref().map_or(0, crate::dag::Dag::held);

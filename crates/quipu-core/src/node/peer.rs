@@ -186,6 +186,12 @@ impl Node {
                 self.pump(now, link, history, out)?;
                 self.conclude(now, link, out);
             }
+            Message::Ask { .. }
+            | Message::Offer { .. }
+            | Message::Get { .. }
+            | Message::Part { .. }
+            | Message::Lack { .. }
+            | Message::Idle => {}
             Message::Level { round, digest } => self.on_level(link, round, digest, out),
             Message::Tips(items) => self.on_tips(now, link, items),
             Message::Prune => self.set_eager(link, false),

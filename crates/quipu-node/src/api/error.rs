@@ -1,6 +1,6 @@
 //! Errors as clients see them: what happened, to which object, and what to do.
 
-use quipu_core::node::CommandError;
+use quipu_core::node::{CommandError, FetchFailure};
 use quipu_core::sync::message::Refusal;
 use quipu_store::StoreError;
 use serde::{Deserialize, Serialize};
@@ -117,6 +117,12 @@ impl From<CommandError> for ApiError {
     fn from(error: CommandError) -> Self {
         let code = match &error {
             CommandError::Refused { .. } | CommandError::LinkLost(_) => ExitCode::Peer,
+            CommandError::NotFetched { why, .. } => match why {
+                FetchFailure::Lacking => ExitCode::NotFound,
+                FetchFailure::NotKept(_) => ExitCode::Storage,
+                FetchFailure::Busy => ExitCode::Refused,
+                _ => ExitCode::Peer,
+            },
             CommandError::NotMember(_) => ExitCode::NotFound,
             _ => ExitCode::Refused,
         };
