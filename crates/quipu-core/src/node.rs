@@ -322,7 +322,7 @@ pub struct Node {
     /// Authentic events that are to be put to the DAG, with the link they came over.
     inbox: VecDeque<(Option<LinkId>, VerifiedEvent)>,
     /// Frames that came while others were not done.
-    frames: VecDeque<(LinkId, Vec<u8>)>,
+    frames: VecDeque<(LinkId, Bytes)>,
     jobs: VecDeque<local::Job>,
     /// Applied, not appended yet.
     staged: Vec<VerifiedEvent>,
@@ -335,6 +335,7 @@ pub struct Node {
     waiting: apply::Waiting,
     loose: loose::Loose,
     met: BTreeMap<NodeKey, Met>,
+    transfers: transfer::Transfers,
     salts: blake3::OutputReader,
     /// What the clock showed last.
     seen_ms: u64,
@@ -369,6 +370,7 @@ impl Node {
             waiting: apply::Waiting::default(),
             loose: loose::Loose::default(),
             met: BTreeMap::new(),
+            transfers: transfer::Transfers::default(),
             salts: blake3::Hasher::new_keyed(&entropy).finalize_xof(),
             seen_ms: 0,
         }
@@ -455,12 +457,15 @@ impl Node {
             }
         }
         match input {
+            Input::Local { request, command: Command::Fetch { key } } => {
+                self.on_fetch(request, key, history, out)?;
+            }
             Input::Local { request, command } => self.on_command(request, command, out),
             Input::LinkUp { link, peer, role } => self.on_link_up(now_ms, link, peer, role, out),
             Input::Frame { link, bytes } => {
                 if let Some(session) = self.sessions.get_mut(&link) {
                     session.traffic.bytes_received += bytes.len() as u64;
-                    self.frames.push_back((link, bytes));
+                    self.frames.push_back((link, bytes.into()));
                 }
             }
             Input::Writable { link, written } => {
@@ -469,11 +474,13 @@ impl Node {
             Input::LinkDown { link, reason } => self.on_link_down(link, &reason, out),
             Input::Tick => self.on_tick(now_ms, history, out)?,
             Input::Continue => {}
-            Input::Want { .. }
-            | Input::Unwant { .. }
-            | Input::WantsTold
-            | Input::ArtifactHeld { .. }
-            | Input::PartStored { .. } => {}
+            Input::Want { key, missing } => _ = self.want(key, missing, None, history)?,
+            Input::Unwant { key } => self.unwant(&key),
+            Input::WantsTold => self.on_wants_told(),
+            Input::ArtifactHeld { key, size } => self.complete(key, size, out),
+            Input::PartStored { link, key, groups, outcome } => {
+                self.on_part_stored(link, key, &groups, outcome, history, out)?;
+            }
             Input::TurnEnd => {
                 self.ending = true;
                 self.settle_all(now_ms, out);
@@ -481,6 +488,9 @@ impl Node {
             Input::Committed => self.push_live(now_ms, history, out)?,
         }
         let flow = self.run(now_ms, history, out)?;
+        if flow == Flow::Done {
+            self.trade(now_ms, history, out)?;
+        }
         if flow == Flow::Done && std::mem::take(&mut self.ending) {
             self.flush(out);
         }
@@ -496,6 +506,7 @@ impl Node {
         }
         for session in self.sessions.values_mut() {
             session.deadline = session.deadline.saturating_sub(back);
+            session.trade.follow_clock(back);
             let tips = &mut session.outgoing.tips_not_before;
             *tips = tips.saturating_sub(back);
             if let Some((at, _)) = &mut session.incoming.graft {
@@ -560,12 +571,14 @@ impl Node {
         let held = self.dag.as_ref().map_or(0, Dag::held);
         let outgoing = &session.outgoing;
         let tips_due = !outgoing.eager && outgoing.live_from.is_some_and(|from| from < held);
-        let timed = session.initiator || !session.is_open();
+        let compares = session.initiator && session.trade.leaving.is_none();
+        let timed = compares || !session.is_open();
         let graft = session.incoming.graft.as_ref().map(|(at, _)| *at);
         let open = session.state != SessionState::Closed;
         [timed.then_some(session.deadline), tips_due.then_some(outgoing.tips_not_before), graft]
             .into_iter()
             .flatten()
+            .chain(session.trade.deadlines())
             .filter(move |_| open)
     }
 
