@@ -110,7 +110,7 @@ pub(crate) fn node_messages(data: &[u8]) {
     let mut index = 0;
     let frames = pieces(rest).into_iter().map(|piece| {
         let Some((kind, fields)) = piece.split_first() else { return vec![14] };
-        let kind = 2 + kind % 15;
+        let kind = 2 + kind % 21;
         if kind == 10 {
             let packed = fields.get(1..).unwrap_or_default().to_vec();
             let flags = fields.first().copied().unwrap_or(0);

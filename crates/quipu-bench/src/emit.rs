@@ -8,7 +8,7 @@ use quipu_core::domain::Parameters;
 use quipu_node::Driver;
 use quipu_node::api::{Api, NewEvent, Request};
 use quipu_node::home::Home;
-use quipu_node::service::{Handle, Mailbox, Network, Offline, Service, SystemClock};
+use quipu_node::service::{Handle, Mailbox, Network, Offline, Peers, Service, SystemClock};
 use quipu_store::{RealDisk, StoreOptions};
 
 use crate::limits::Limits;
@@ -36,7 +36,7 @@ pub(crate) fn run(dir: &Path, limits: &Limits) -> Result<()> {
     let domain = Real::found(disk.clone(), &parameters, &key, [5; 32], 1_790_000_000_000, options)?;
     let offline: Box<dyn Network> = Box::new(Offline);
     let (driver, _) = Driver::open(disk, domain, key, [6; 32], SystemClock, offline, options)?;
-    let service = Service::start(home, driver, Mailbox::default(), false);
+    let service = Service::start(home, driver, Mailbox::default(), Peers::None);
     batches(&service.handle(), limits)?;
     singles(&service.handle(), limits)?;
     clients(&service.handle())?;

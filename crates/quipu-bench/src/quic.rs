@@ -11,7 +11,7 @@ use quipu_core::node::Reply;
 use quipu_net::QuicTransport;
 use quipu_node::Driver;
 use quipu_node::home::Home;
-use quipu_node::service::{Mailbox, Service, SystemClock};
+use quipu_node::service::{Mailbox, Peers, Service, SystemClock};
 use quipu_store::{RealDisk, StoreOptions};
 
 use crate::pair::node_of;
@@ -38,7 +38,7 @@ fn start(
     let options = StoreOptions::default();
     let (driver, _) =
         Driver::open(disk, domain, key.clone(), [4; 32], SystemClock, network, options)?;
-    Ok((Service::start(home, driver, mailbox, false), transport))
+    Ok((Service::start(home, driver, mailbox, Peers::Once), transport))
 }
 
 pub(crate) fn join(dir: &Path, events: usize, authors: usize) -> Result<()> {

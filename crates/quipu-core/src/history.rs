@@ -5,7 +5,7 @@
 use std::ops::Range;
 
 use crate::event::{Event, Head, Log, LogSeq};
-use crate::id::{EventId, NodeKey};
+use crate::id::{ArtifactId, EventId, NodeKey};
 
 /// An event by the order in which this machine received it within one log: 0, 1, 2 ... Local, never
 /// sent, never hashed. Links always point to smaller ordinals.
@@ -83,4 +83,32 @@ pub trait History {
     fn proof(&self, log: Log, end: &EventId) -> Result<Option<Vec<Event>>, Self::Error>;
     /// What a machine must know when it starts.
     fn outline(&self, log: Log) -> Result<Outline, Self::Error>;
+
+    /// The size of an artifact that is held whole and may be shown to members.
+    fn artifact_size(&self, _key: &ArtifactId) -> Result<Option<u64>, Self::Error> {
+        Ok(None)
+    }
+    /// The size of an artifact, and some groups of it with what proves them, as they travel. At most
+    /// [`crate::artifact::PART_GROUPS_MAX`] groups, and all of them exist; nothing if any is not here.
+    fn artifact_part(
+        &self,
+        _key: &ArtifactId,
+        _groups: Range<u64>,
+    ) -> Result<Option<(u64, Vec<u8>)>, Self::Error> {
+        Ok(None)
+    }
+    /// The proven size of an artifact of which only a part is held, and the groups that are missing,
+    /// in order and apart. Nothing if no part of it is held, or all.
+    fn artifact_missing(&self, _key: &ArtifactId) -> Result<Option<Missing>, Self::Error> {
+        Ok(None)
+    }
+}
+
+/// What is lacking of an artifact.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Missing {
+    /// Its size, proven by its last group.
+    pub size: u64,
+    /// Groups that are not here, in order, none twice.
+    pub groups: Vec<Range<u64>>,
 }

@@ -67,3 +67,25 @@ pub const LOOSE_BYTES_MAX: usize = 16 << 20;
 /// Bytes of one feed end's proof, and of all proofs in a frame: fits 64 events with as many parents as
 /// may be, and leaves room for them in a frame.
 pub const PROOF_BYTES_MAX: usize = 384 << 10;
+/// Artifacts in one question or answer: 10 KiB.
+pub const ASK_KEYS_MAX: usize = 256;
+/// Bytes of one part of an artifact: its groups, and 64 inner nodes of the tree. A tree of the largest
+/// artifact is 37 nodes high, and 16 groups have 15 nodes among themselves.
+pub const PART_BYTES_MAX: usize =
+    crate::artifact::PART_GROUPS_MAX as usize * crate::artifact::GROUP_BYTES as usize + 64 * 64;
+/// Parts that are asked for over one link and are not here yet: 4 MiB keep 400 MB/s busy at 10 ms.
+pub const PARTS_ASKED_MAX: usize = 16;
+/// Parts that a peer may ask for before they were sent. More than an honest peer ever asks for.
+pub const PARTS_OWED_MAX: usize = 64;
+/// Parts that were given up on a link, and may come all the same, are remembered so far.
+pub const PARTS_LATE_MAX: usize = 64;
+/// Artifacts that are wanted at one time. More are offered to the node again when there is room.
+pub const WANTS_MAX: usize = 4_096;
+/// Artifacts that are begun and not complete, so that few files grow at one time.
+pub const FETCHES_MAX: usize = 64;
+/// Peers of which it is remembered that they have an artifact.
+pub const SOURCES_MAX: usize = 32;
+/// Sizes of one artifact that are tried at one time, where peers disagree.
+pub const SIZES_TRIED_MAX: usize = 4;
+/// Artifacts that a peer asked for in vain, of which it is told when they are here.
+pub const ASKED_REMEMBERED_MAX: usize = 4_096;

@@ -15,18 +15,22 @@ mod peer;
 mod proof;
 mod refs;
 mod stream;
+mod transfer;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 
+use bytes::Bytes;
 use ed25519_dalek::SigningKey;
 
-pub use local::{Command, CommandError, Emitted, Reply};
+pub use local::{Command, CommandError, Emitted, FetchFailure, Reply};
+pub use transfer::{Fetching, PartOutcome};
 
 use crate::dag::{Dag, Rule, digest_of};
 use crate::domain::RootError;
 use crate::event::{Event, Log, VerifiedEvent};
-use crate::history::{History, Ordinal};
-use crate::id::{DomainId, EventId, LogDigest, NodeKey};
+use crate::history::{History, Missing, Ordinal};
+use crate::id::{ArtifactId, DomainId, EventId, LogDigest, NodeKey};
 use crate::sync::frontier::Frontier;
 use crate::sync::message::{InviteProof, Refusal};
 use crate::sync::session::{Session, SessionState, Traffic};
@@ -75,6 +79,40 @@ pub enum Input {
         link: LinkId,
         /// Why, for people.
         reason: String,
+    },
+    /// An artifact is to be fetched from whoever has it, until it is here or not wanted any more.
+    /// Nothing happens if [`Node::wants_room`] is used up: say it again later.
+    Want {
+        /// Which.
+        key: ArtifactId,
+        /// What is lacking, if a part of it is here: asked from the history if not said.
+        missing: Option<Missing>,
+    },
+    /// An artifact is not to be fetched any more. Requests for it stand.
+    Unwant {
+        /// Which.
+        key: ArtifactId,
+    },
+    /// Every [`Input::Want`] that follows from the events so far was given: sessions that do not
+    /// stay may end. See [`Node::await_wants`].
+    WantsTold,
+    /// An artifact is held whole now, by other ways than [`Effect::StorePart`].
+    ArtifactHeld {
+        /// Which.
+        key: ArtifactId,
+        /// Its size.
+        size: u64,
+    },
+    /// The answer to [`Effect::StorePart`]; one for each, in any order.
+    PartStored {
+        /// Where the part came from.
+        link: LinkId,
+        /// Of which artifact.
+        key: ArtifactId,
+        /// Which groups.
+        groups: Range<u64>,
+        /// What became of it.
+        outcome: PartOutcome,
     },
     /// Time has passed; see [`Node::deadline`].
     Tick,
@@ -144,6 +182,20 @@ pub enum Effect {
         link: LinkId,
         /// Why, for people.
         reason: String,
+    },
+    /// Check a part of an artifact against its name, keep it if it fits, and answer with
+    /// [`Input::PartStored`]. Does not wait for a commit.
+    StorePart {
+        /// Where it came from.
+        link: LinkId,
+        /// Of which artifact.
+        key: ArtifactId,
+        /// The size that the sender claims.
+        size: u64,
+        /// Which groups.
+        groups: Range<u64>,
+        /// The groups with what proves them.
+        bytes: Bytes,
     },
     /// Answer a request, after the next commit.
     Reply {
@@ -228,6 +280,34 @@ pub enum Notice {
         /// The event.
         id: EventId,
     },
+    /// A wanted artifact is held whole now.
+    ArtifactComplete {
+        /// Which.
+        key: ArtifactId,
+        /// Its size.
+        size: u64,
+    },
+    /// Everybody who is linked was asked for a wanted artifact, and nobody has it.
+    ArtifactLacking {
+        /// Which.
+        key: ArtifactId,
+    },
+    /// A wanted artifact could not be kept here. It is not wanted any more.
+    ArtifactFailed {
+        /// Which.
+        key: ArtifactId,
+        /// Why.
+        reason: String,
+    },
+    /// A peer sent bytes that are not of the artifact that it said.
+    BadPart {
+        /// Who sent it.
+        peer: NodeKey,
+        /// Of which artifact.
+        key: ArtifactId,
+        /// What does not fit.
+        reason: String,
+    },
 }
 
 /// One machine in one domain.
@@ -242,7 +322,7 @@ pub struct Node {
     /// Authentic events that are to be put to the DAG, with the link they came over.
     inbox: VecDeque<(Option<LinkId>, VerifiedEvent)>,
     /// Frames that came while others were not done.
-    frames: VecDeque<(LinkId, Vec<u8>)>,
+    frames: VecDeque<(LinkId, Bytes)>,
     jobs: VecDeque<local::Job>,
     /// Applied, not appended yet.
     staged: Vec<VerifiedEvent>,
@@ -255,6 +335,7 @@ pub struct Node {
     waiting: apply::Waiting,
     loose: loose::Loose,
     met: BTreeMap<NodeKey, Met>,
+    transfers: transfer::Transfers,
     salts: blake3::OutputReader,
     /// What the clock showed last.
     seen_ms: u64,
@@ -289,6 +370,7 @@ impl Node {
             waiting: apply::Waiting::default(),
             loose: loose::Loose::default(),
             met: BTreeMap::new(),
+            transfers: transfer::Transfers::default(),
             salts: blake3::Hasher::new_keyed(&entropy).finalize_xof(),
             seen_ms: 0,
         }
@@ -375,12 +457,15 @@ impl Node {
             }
         }
         match input {
+            Input::Local { request, command: Command::Fetch { key } } => {
+                self.on_fetch(request, key, history, out)?;
+            }
             Input::Local { request, command } => self.on_command(request, command, out),
             Input::LinkUp { link, peer, role } => self.on_link_up(now_ms, link, peer, role, out),
             Input::Frame { link, bytes } => {
                 if let Some(session) = self.sessions.get_mut(&link) {
                     session.traffic.bytes_received += bytes.len() as u64;
-                    self.frames.push_back((link, bytes));
+                    self.frames.push_back((link, bytes.into()));
                 }
             }
             Input::Writable { link, written } => {
@@ -389,6 +474,13 @@ impl Node {
             Input::LinkDown { link, reason } => self.on_link_down(link, &reason, out),
             Input::Tick => self.on_tick(now_ms, history, out)?,
             Input::Continue => {}
+            Input::Want { key, missing } => _ = self.want(key, missing, None, history)?,
+            Input::Unwant { key } => self.unwant(&key),
+            Input::WantsTold => self.on_wants_told(),
+            Input::ArtifactHeld { key, size } => self.complete(key, size, out),
+            Input::PartStored { link, key, groups, outcome } => {
+                self.on_part_stored(link, key, &groups, outcome, history, out)?;
+            }
             Input::TurnEnd => {
                 self.ending = true;
                 self.settle_all(now_ms, out);
@@ -396,6 +488,9 @@ impl Node {
             Input::Committed => self.push_live(now_ms, history, out)?,
         }
         let flow = self.run(now_ms, history, out)?;
+        if flow == Flow::Done {
+            self.trade(now_ms, history, out)?;
+        }
         if flow == Flow::Done && std::mem::take(&mut self.ending) {
             self.flush(out);
         }
@@ -411,6 +506,7 @@ impl Node {
         }
         for session in self.sessions.values_mut() {
             session.deadline = session.deadline.saturating_sub(back);
+            session.trade.follow_clock(back);
             let tips = &mut session.outgoing.tips_not_before;
             *tips = tips.saturating_sub(back);
             if let Some((at, _)) = &mut session.incoming.graft {
@@ -475,12 +571,14 @@ impl Node {
         let held = self.dag.as_ref().map_or(0, Dag::held);
         let outgoing = &session.outgoing;
         let tips_due = !outgoing.eager && outgoing.live_from.is_some_and(|from| from < held);
-        let timed = session.initiator || !session.is_open();
+        let compares = session.initiator && session.trade.leaving.is_none();
+        let timed = compares || !session.is_open();
         let graft = session.incoming.graft.as_ref().map(|(at, _)| *at);
         let open = session.state != SessionState::Closed;
         [timed.then_some(session.deadline), tips_due.then_some(outgoing.tips_not_before), graft]
             .into_iter()
             .flatten()
+            .chain(session.trade.deadlines())
             .filter(move |_| open)
     }
 

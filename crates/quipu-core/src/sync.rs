@@ -10,4 +10,5 @@ pub mod frontier;
 pub mod message;
 pub mod plan;
 pub mod session;
+pub(crate) mod trade;
 pub mod unsigned;

@@ -282,10 +282,28 @@ fn sync_messages() {
         assert_eq!(Message::decode(&unhex(&vector["frame"])), Ok(message));
     }
     check_refused(&file["refused"], "frame", |_, frame| told(Message::decode(frame)));
+    artifact_messages();
     let invite = &file["invite_message"];
     let newcomer: NodeKey = text(&invite["newcomer"]).parse().unwrap();
     let message = invite_message(&DomainId(array(&invite["domain"])), &newcomer);
     assert_eq!(hex(&message), text(&invite["message"]));
+}
+
+fn artifact_messages() {
+    let file = file("sync-artifacts-v1.json");
+    for vector in list(&file["good"]) {
+        let name = text(&vector["name"]);
+        let frame = unhex(&vector["frame"]);
+        let message = message_of(&vector["message"]);
+        assert_eq!(hex(&message.encode()), hex(&frame), "{name}");
+        assert_eq!(Message::decode(&frame).as_ref(), Ok(&message), "{name}");
+        assert_eq!(Message::decode_frame(&frame.into()).as_ref(), Ok(&message), "{name}");
+        assert_eq!(message_json(&message), vector["message"], "{name}");
+    }
+    check_refused(&file["refused"], "frame", |_, frame| {
+        assert_eq!(Message::decode_frame(&frame.to_vec().into()), Message::decode(frame));
+        told(Message::decode(frame))
+    });
 }
 
 #[test]
@@ -329,6 +347,7 @@ fn no_file_is_forgotten() {
         "payload-v1.json",
         "signatures.json",
         "subjects.json",
+        "sync-artifacts-v1.json",
         "sync-messages-v1.json",
         "value.json",
     ];

@@ -3,6 +3,7 @@
 //! One request gives a row of JSON objects, then an end. Long rows are read in pieces, so that the
 //! machine goes on with its work in between.
 
+mod artifacts;
 mod at;
 mod carry;
 mod current;
@@ -19,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use carry::Importer;
-pub use error::{ApiError, ExitCode};
+pub use error::{ApiError, ExitCode, artifact_error};
 pub use write::check_event;
 
 use crate::service::Handle;
@@ -99,6 +100,34 @@ pub enum Request {
         /// As of this snapshot or event.
         #[serde(default)]
         at: Option<String>,
+    },
+    /// Tells the domain of an artifact that the client has imported into the machine's directory.
+    Put {
+        /// The name of the import.
+        import: String,
+        /// Its key.
+        key: String,
+        /// Its size in bytes.
+        size: u64,
+        /// What kind of thing it is.
+        #[serde(default)]
+        type_tag: Option<String>,
+    },
+    /// What is known of an artifact, and whether its bytes are here.
+    Locate {
+        /// Its key, or the start of it.
+        key: String,
+    },
+    /// Gets an artifact's bytes from peers, if they are not here.
+    Fetch {
+        /// Its key, or the start of it.
+        key: String,
+    },
+    /// Removes the bytes of artifacts that nothing holds.
+    Gc {
+        /// Only say what would go.
+        #[serde(default)]
+        dry_run: bool,
     },
     /// The artifacts that the log tells of.
     Artifacts {
@@ -331,6 +360,12 @@ impl Api {
             }
             Request::Status { at } => self.status(at, sink),
             Request::Frontier { at } => self.frontier(at, sink),
+            Request::Put { import, key, size, type_tag } => {
+                self.put(&import, &key, size, type_tag, sink)
+            }
+            Request::Locate { key } => self.locate(&key, sink),
+            Request::Fetch { key } => self.fetch(&key, sink),
+            Request::Gc { dry_run } => self.gc(dry_run, sink),
             Request::Artifacts { at, hidden } => self.artifacts(at, hidden, sink),
             Request::EdgeAdd { from, to, kind, role } => {
                 self.edge_add(from, to, &kind, &role, sink)

@@ -4,18 +4,21 @@
 //! are in memory at once, sends and replies wait for the commit. So one fsync serves everything
 //! that came in a turn, and nobody hears of anything that this machine could still lose.
 
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use ed25519_dalek::SigningKey;
 use quipu_core::domain::{Parameters, RootError};
-use quipu_core::event::{Log, LogSeq, sign_own};
+use quipu_core::event::{Log, LogSeq, VerifiedEvent, sign_own};
 use quipu_core::history::{History, Ordinal};
-use quipu_core::id::{DomainId, EventId, NodeKey};
+use quipu_core::id::{ArtifactId, DomainId, EventId, NodeKey};
 use quipu_core::node::{CommandError, Effect, Input, LinkId, Met, Node, Notice, Reply, RequestId};
+use quipu_core::statement::Statement;
 use quipu_state::cut::{self, Cut};
 use quipu_state::{State, StateError, View};
 use quipu_store::{Disk, Recovery, SealJob, Sealed, StoreError, StoreOptions};
 
+use crate::artifacts::{ArtifactPolicy, Artifacts};
 use crate::held::Held;
 
 /// Where time comes from.
@@ -64,6 +67,17 @@ impl Outcome {
     }
 }
 
+/// Artifacts that are to be fetched.
+#[derive(Debug, Default)]
+struct Wants {
+    /// None: this machine fetches nothing by itself.
+    policy: Option<ArtifactPolicy>,
+    /// Those that the node was not told of yet.
+    lacking: BTreeSet<ArtifactId>,
+    /// Those that a tombstone hid meanwhile.
+    hidden: Vec<ArtifactId>,
+}
+
 /// Effects that wait for the commit.
 #[derive(Debug)]
 enum Later {
@@ -86,6 +100,9 @@ pub struct Driver<D: Disk, C: Clock, L: Links> {
     state: State,
     /// The event that is no snapshot whose state is kept.
     asked: Option<EventId>,
+    wants: Wants,
+    /// Answers to effects, for the node.
+    answers: VecDeque<Input>,
 }
 
 impl<D: Disk, C: Clock, L: Links> Driver<D, C, L> {
@@ -140,6 +157,8 @@ impl<D: Disk, C: Clock, L: Links> Driver<D, C, L> {
             effects: Vec::new(),
             state,
             asked: None,
+            wants: Wants::default(),
+            answers: VecDeque::new(),
         };
         driver.finish_erasures()?;
         Ok((driver, recovery))
@@ -169,19 +188,19 @@ impl<D: Disk, C: Clock, L: Links> Driver<D, C, L> {
             let mut effects = std::mem::take(&mut self.effects);
             self.node.handle(now, &self.held, input, &mut effects)?;
             for effect in effects.drain(..) {
-                if self.carry_out(effect)? {
-                    next = Some(Input::Continue);
-                }
+                self.carry_out(effect)?;
             }
             self.effects = effects;
+            next = self.answers.pop_front();
         }
         Ok(())
     }
 
-    /// Carries out one effect. Answers whether the node wants to go on.
-    fn carry_out(&mut self, effect: Effect) -> Result<bool, DriverError> {
+    /// Carries out one effect.
+    fn carry_out(&mut self, effect: Effect) -> Result<(), DriverError> {
         match effect {
             Effect::Append { log, events } => {
+                self.note_artifacts(&events);
                 self.held.append(log, events)?;
                 self.dirty = true;
             }
@@ -191,7 +210,12 @@ impl<D: Disk, C: Clock, L: Links> Driver<D, C, L> {
                     self.dirty = true;
                 }
             }
-            Effect::Continue => return Ok(true),
+            Effect::Continue => self.answers.push_back(Input::Continue),
+            Effect::StorePart { link, key, size, groups, bytes } => {
+                let artifacts = &mut self.held.artifacts;
+                let outcome = artifacts.write_part(&key, size, groups.clone(), &bytes);
+                self.answers.push_back(Input::PartStored { link, key, groups, outcome });
+            }
             Effect::Erase { log, ordinal } => self.later.push(Later::Erase { log, ordinal }),
             Effect::Send { link, bytes } => self.later.push(Later::Send { link, bytes }),
             Effect::Close { link, reason } => self.later.push(Later::Close { link, reason }),
@@ -199,7 +223,7 @@ impl<D: Disk, C: Clock, L: Links> Driver<D, C, L> {
             Effect::Remember { peer, met } => self.outcome.met.push((peer, met)),
             Effect::Notify(notice) => self.outcome.notices.push(notice),
         }
-        Ok(false)
+        Ok(())
     }
 
     /// Ends a turn: makes durable what was appended, then lets go of what waited for that.
@@ -208,6 +232,7 @@ impl<D: Disk, C: Clock, L: Links> Driver<D, C, L> {
     /// If the disk is at fault: then nothing of this turn was sent or answered.
     pub fn finish_turn(&mut self) -> Result<Outcome, DriverError> {
         self.input(Input::TurnEnd)?;
+        self.tell_wants()?;
         if std::mem::take(&mut self.dirty) {
             if let Some(store) = self.held.store_mut() {
                 store.commit()?;
@@ -333,6 +358,71 @@ impl<D: Disk, C: Clock, L: Links> Driver<D, C, L> {
     /// What the machine holds.
     pub fn held(&self) -> &Held<D> {
         &self.held
+    }
+
+    /// Gives the machine artifacts; until then it holds none.
+    pub fn set_artifacts(&mut self, artifacts: Box<dyn Artifacts>) {
+        self.held.artifacts = artifacts;
+    }
+
+    /// From now on, fetches artifacts as the policy says: those that the log tells of and will tell
+    /// of.
+    ///
+    /// # Errors
+    /// If the disk is at fault.
+    pub fn fetch_artifacts(&mut self, policy: ArtifactPolicy) -> Result<(), DriverError> {
+        self.wants = Wants { policy: Some(policy), ..Wants::default() };
+        self.node.await_wants();
+        let visible = self.catch_up()?.current().artifacts()?;
+        for artifact in visible.values() {
+            if let Some(claim) = artifact.counts()
+                && policy.wants(claim.size)
+                && self.held.artifact_size(&claim.key)?.is_none()
+            {
+                self.wants.lacking.insert(claim.key);
+            }
+        }
+        self.tell_wants()
+    }
+
+    /// Notes what new events say of artifacts.
+    fn note_artifacts(&mut self, events: &[VerifiedEvent]) {
+        let Some(policy) = self.wants.policy else { return };
+        for event in events.iter().filter(|event| event.header.kind.starts_with("artifact.")) {
+            match Statement::of_event(event) {
+                Some(Statement::Put(claim)) if policy.wants(claim.size) => {
+                    self.wants.lacking.insert(claim.key);
+                }
+                Some(Statement::TombstoneArtifact(key)) => {
+                    self.wants.lacking.remove(&key);
+                    self.wants.hidden.push(key);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Tells the node which artifacts to fetch, as many as it has room for.
+    fn tell_wants(&mut self) -> Result<(), DriverError> {
+        for key in std::mem::take(&mut self.wants.hidden) {
+            self.input(Input::Unwant { key })?;
+        }
+        while self.node.wants_room() > 0
+            && let Some(key) = self.wants.lacking.pop_first()
+        {
+            if self.held.artifact_size(&key)?.is_none() {
+                self.input(Input::Want { key, missing: None })?;
+            }
+        }
+        if self.node.awaits_wants() {
+            self.input(Input::WantsTold)?;
+        }
+        Ok(())
+    }
+
+    /// The artifacts.
+    pub fn artifacts_mut(&mut self) -> &mut dyn Artifacts {
+        &mut *self.held.artifacts
     }
 
     /// The clock.

@@ -1,16 +1,25 @@
-//! What a machine holds: nothing yet, or a store.
+//! What a machine holds: a log or none yet, and artifacts.
 
 use std::ops::Range;
 use std::sync::Arc;
 
 use quipu_core::event::{Event, Log, VerifiedEvent};
-use quipu_core::history::{History, Ordinal, Outline, Place};
-use quipu_core::id::{DomainId, EventId, NodeKey};
+use quipu_core::history::{History, Missing, Ordinal, Outline, Place};
+use quipu_core::id::{ArtifactId, DomainId, EventId, NodeKey};
 use quipu_store::{Disk, Store, StoreError, StoreOptions};
+
+use crate::artifacts::{Artifacts, NoArtifacts};
+
+/// What a machine holds.
+#[derive(Debug)]
+pub struct Held<D: Disk> {
+    log: HeldLog<D>,
+    pub(crate) artifacts: Box<dyn Artifacts>,
+}
 
 /// A store, or the disk on which one is made when the root event arrives.
 #[derive(Debug)]
-pub enum Held<D: Disk> {
+enum HeldLog<D: Disk> {
     /// A machine that is joining.
     Nothing {
         /// Where the store will be.
@@ -25,25 +34,25 @@ pub enum Held<D: Disk> {
 impl<D: Disk> Held<D> {
     /// The store, if there is one.
     pub fn store(&self) -> Option<&Store<D>> {
-        match self {
-            Held::Nothing { .. } => None,
-            Held::Store(store) => Some(store),
+        match &self.log {
+            HeldLog::Nothing { .. } => None,
+            HeldLog::Store(store) => Some(store),
         }
     }
 
     /// The store, if there is one.
     pub fn store_mut(&mut self) -> Option<&mut Store<D>> {
-        match self {
-            Held::Nothing { .. } => None,
-            Held::Store(store) => Some(store),
+        match &mut self.log {
+            HeldLog::Nothing { .. } => None,
+            HeldLog::Store(store) => Some(store),
         }
     }
 
     /// The disk.
     pub fn disk(&self) -> &Arc<D> {
-        match self {
-            Held::Nothing { disk, .. } => disk,
-            Held::Store(store) => store.disk(),
+        match &self.log {
+            HeldLog::Nothing { disk, .. } => disk,
+            HeldLog::Store(store) => store.disk(),
         }
     }
 
@@ -54,11 +63,11 @@ impl<D: Disk> Held<D> {
         events: Vec<VerifiedEvent>,
     ) -> Result<(), StoreError> {
         let mut events = events.into_iter();
-        if let Held::Nothing { disk, options } = self
+        if let HeldLog::Nothing { disk, options } = &self.log
             && let Some(root) = events.next()
         {
             let store = Store::create(disk.clone(), root, *options)?;
-            *self = Held::Store(Box::new(store));
+            self.log = HeldLog::Store(Box::new(store));
         }
         let rest: Vec<VerifiedEvent> = events.collect();
         match self.store_mut() {
@@ -67,20 +76,29 @@ impl<D: Disk> Held<D> {
         }
     }
 
-    /// Opens the store if there is one on the disk.
+    /// Opens the store if there is one on the disk. No artifacts are held.
     pub(crate) fn open(
         disk: Arc<D>,
         domain: DomainId,
         options: StoreOptions,
     ) -> Result<(Self, quipu_store::Recovery), StoreError> {
-        match Store::open(disk.clone(), domain, options) {
-            Ok((store, recovery)) => Ok((Held::Store(Box::new(store)), recovery)),
+        let (log, recovery) = match Store::open(disk.clone(), domain, options) {
+            Ok((store, recovery)) => (HeldLog::Store(Box::new(store)), recovery),
             Err(StoreError::Missing) => {
-                Ok((Held::Nothing { disk, options }, quipu_store::Recovery::default()))
+                (HeldLog::Nothing { disk, options }, quipu_store::Recovery::default())
             }
-            Err(error) => Err(error),
-        }
+            Err(error) => return Err(error),
+        };
+        Ok((Self { log, artifacts: Box::new(NoArtifacts) }, recovery))
     }
+}
+
+/// An artifact that cannot be read counts as not held: the log is not to blame, and others have it.
+fn readable<T>(key: &ArtifactId, read: std::io::Result<Option<T>>) -> Option<T> {
+    read.unwrap_or_else(|error| {
+        tracing::warn!(%key, %error, "artifact cannot be read");
+        None
+    })
 }
 
 const NOTHING: StoreError = StoreError::Misuse("a read from a log that holds nothing");
@@ -131,5 +149,21 @@ impl<D: Disk> History for Held<D> {
 
     fn outline(&self, log: Log) -> Result<Outline, StoreError> {
         self.store().map_or(Ok(Outline::default()), |store| store.outline(log))
+    }
+
+    fn artifact_size(&self, key: &ArtifactId) -> Result<Option<u64>, StoreError> {
+        Ok(readable(key, self.artifacts.size(key)))
+    }
+
+    fn artifact_part(
+        &self,
+        key: &ArtifactId,
+        groups: Range<u64>,
+    ) -> Result<Option<(u64, Vec<u8>)>, StoreError> {
+        Ok(readable(key, self.artifacts.read_part(key, groups)))
+    }
+
+    fn artifact_missing(&self, key: &ArtifactId) -> Result<Option<Missing>, StoreError> {
+        Ok(readable(key, self.artifacts.missing(key)))
     }
 }

@@ -11,11 +11,15 @@ use quipu_core::id::{DomainId, LogDigest, NodeKey};
 use quipu_core::node::Met;
 use serde::{Deserialize, Serialize};
 
+use crate::artifacts::ArtifactPolicy;
+
 /// The directory inside the user's directory.
 pub const HOME_DIR: &str = ".quipu";
 const KEY_FILE: &str = "node.key";
 const CONFIG_FILE: &str = "config.json";
 const BOOK_FILE: &str = "peers.json";
+const POLICY_FILE: &str = "artifact-policy.json";
+const ARTIFACTS_DIR: &str = "artifacts";
 const PORT_FILE: &str = "port.json";
 const INVITATION_FILE: &str = "invitation.json";
 const SOCKET_FILE: &str = "control.sock";
@@ -180,6 +184,25 @@ impl Home {
         let text = serde_json::json!({ "seed": seed, "expires_ms": expires_ms }).to_string();
         let path = self.dir.join(INVITATION_FILE);
         write_secret(&path, text.as_bytes()).map_err(io_error(&path))
+    }
+
+    /// Where the bytes of artifacts are.
+    pub fn artifacts_dir(&self) -> PathBuf {
+        self.dir.join(ARTIFACTS_DIR)
+    }
+
+    /// Which artifacts this machine fetches by itself.
+    pub fn artifact_policy(&self) -> ArtifactPolicy {
+        let text: Option<String> = self.read(POLICY_FILE).ok();
+        text.and_then(|text| text.parse().ok()).unwrap_or_default()
+    }
+
+    /// Remembers which artifacts this machine fetches by itself.
+    ///
+    /// # Errors
+    /// If the disk refuses.
+    pub fn set_artifact_policy(&self, policy: ArtifactPolicy) -> Result<(), HomeError> {
+        self.replace(POLICY_FILE, &policy.to_string())
     }
 
     /// The address book. An unreadable one counts as empty: it is only a convenience.

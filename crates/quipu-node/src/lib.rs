@@ -5,12 +5,15 @@
 //! one thread (see [`service`]), the simulator runs many of them in one thread.
 
 pub mod api;
+mod artifacts;
 pub mod bundle;
 pub mod driver;
+mod gc;
 mod held;
 pub mod home;
 pub mod service;
 pub mod view;
 
+pub use artifacts::{ArtifactPolicy, Artifacts, NoArtifacts, StoredArtifacts};
 pub use driver::{Clock, Driver, DriverError, Links, Outcome};
 pub use held::Held;

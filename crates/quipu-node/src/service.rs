@@ -3,6 +3,8 @@
 //! Everybody else (links, clients of the socket, the command line) talks to it through a
 //! [`Handle`]. What comes while a turn runs is handled in the next one, with one commit for all.
 
+mod artifacts;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
@@ -137,6 +139,12 @@ pub enum ServiceError {
     /// The disk is at fault.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// An artifact's bytes cannot be read or written.
+    #[error(transparent)]
+    Artifact(quipu_artifact::Error),
+    /// The directory of artifacts could not be opened.
+    #[error("the artifacts of this machine cannot be opened: {0}")]
+    Artifacts(String),
 }
 
 type Answer = Result<Reply, ServiceError>;
@@ -156,6 +164,17 @@ struct Dial {
     answer: Option<Sender<Answer>>,
 }
 
+/// What a machine does about peers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Peers {
+    /// Nothing: for commands that need no network.
+    None,
+    /// Links to those that it is told to.
+    Once,
+    /// Stays linked to all that it knows.
+    Stay,
+}
+
 /// A peer that the daemon wants to stay linked to.
 #[derive(Debug, Clone, Default)]
 struct Wanted {
@@ -169,6 +188,9 @@ struct Wanted {
 pub struct Machine {
     /// The driver.
     pub driver: Driver<RealDisk, SystemClock, Box<dyn Network>>,
+    artifacts: artifacts::Files,
+    /// Artifacts that are being put: counted, for two clients may put the same.
+    putting: BTreeMap<ArtifactId, u32>,
     home: Home,
     book: Book,
     book_changed: bool,
@@ -255,12 +277,15 @@ impl Service {
         home: Home,
         driver: Driver<RealDisk, SystemClock, Box<dyn Network>>,
         mailbox: Mailbox,
-        stay_linked: bool,
+        peers: Peers,
     ) -> Self {
         let handle = Handle { sender: mailbox.sender.clone() };
         let book = home.book();
+        let artifacts = artifacts::open(&home);
         let mut machine = Machine {
             driver,
+            artifacts,
+            putting: BTreeMap::new(),
             home,
             book,
             book_changed: false,
@@ -281,14 +306,20 @@ impl Service {
         for (peer, met) in machine.book.met() {
             machine.driver.node_mut().recall(peer, met);
         }
-        if stay_linked {
+        machine.connect_artifacts();
+        if peers == Peers::Stay {
             machine.driver.node_mut().prepare();
             machine.want_known_peers();
         }
         let sender = mailbox.sender;
         let receiver = mailbox.receiver;
         let thread = std::thread::spawn(move || {
-            let result = machine.run(&receiver, &sender);
+            let policy = machine.home.artifact_policy();
+            let ready = match peers {
+                Peers::None => Ok(()),
+                Peers::Once | Peers::Stay => machine.follow_policy(policy),
+            };
+            let result = ready.and_then(|()| machine.run(&receiver, &sender));
             if let Err(error) = &result {
                 machine.fail_all(&error.to_string());
             }
@@ -567,14 +598,6 @@ impl Machine {
         Some(mark)
     }
 
-    /// Whether an artifact's bytes are here.
-    ///
-    /// # Errors
-    /// If the disk is at fault.
-    pub fn has_artifact(&self, _key: &ArtifactId) -> Result<bool, StoreError> {
-        Ok(false)
-    }
-
     fn dial(&mut self, peer: NodeKey, addrs: Vec<SocketAddr>, dial: Dial) {
         let request = self.next_request;
         self.next_request += 1;
@@ -664,7 +687,11 @@ impl Machine {
             }
             let routine = matches!(
                 notice,
-                Notice::Level { .. } | Notice::PeerUp { .. } | Notice::Admitted { .. }
+                Notice::Level { .. }
+                    | Notice::PeerUp { .. }
+                    | Notice::Admitted { .. }
+                    | Notice::ArtifactComplete { .. }
+                    | Notice::ArtifactLacking { .. }
             );
             if !routine {
                 self.notices.push(notice);
@@ -752,5 +779,13 @@ fn log_notice(notice: &Notice) {
         }
         Notice::Forked { author, id } => tracing::warn!(%author, %id, "author wrote two histories"),
         Notice::Quarantined { author, id } => tracing::warn!(%author, %id, "event quarantined"),
+        Notice::ArtifactComplete { key, size } => tracing::info!(%key, size, "artifact fetched"),
+        Notice::ArtifactLacking { key } => tracing::info!(%key, "no linked machine has artifact"),
+        Notice::ArtifactFailed { key, reason } => {
+            tracing::warn!(%key, reason, "artifact cannot be kept");
+        }
+        Notice::BadPart { peer, key, reason } => {
+            tracing::warn!(%peer, %key, reason, "bytes that are not of the artifact");
+        }
     }
 }

@@ -127,6 +127,11 @@ impl Artifact {
         tags.len() > 1 || self.candidates.iter().any(|one| Some(one.claim.size) != size)
     }
 
+    /// Whether claims disagree and nobody has decided.
+    pub fn is_undecided(&self) -> bool {
+        self.is_contested() && self.decided().is_none()
+    }
+
     /// The decision about its claims, unless one came up that it did not know.
     fn decided(&self) -> Option<&Resolution> {
         self.resolution.as_ref().filter(|resolution| {

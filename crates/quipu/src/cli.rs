@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use quipu_node::ArtifactPolicy;
 
 /// A federated, deterministic, append-only store.
 ///
@@ -92,6 +93,9 @@ pub(crate) enum Command {
         ticket: String,
         /// Where; default: --dir, else here.
         target: Option<PathBuf>,
+        /// Which artifacts to fetch: all, none, or below:SIZE such as below:10M. Remembered.
+        #[arg(long, value_name = "WHICH")]
+        artifacts: Option<ArtifactPolicy>,
     },
     /// Change who is a member.
     #[command(subcommand)]
@@ -147,6 +151,9 @@ pub(crate) enum Command {
         /// Where to put the control socket. Default: in the machine's directory.
         #[arg(long, value_name = "PATH")]
         socket: Option<PathBuf>,
+        /// Which artifacts to fetch: all, none, or below:SIZE such as below:10M. Remembered.
+        #[arg(long, value_name = "WHICH")]
+        artifacts: Option<ArtifactPolicy>,
     },
     /// Exchange with a peer once, then stop. Default: with all known peers.
     Sync {
@@ -201,6 +208,33 @@ pub(crate) enum Command {
         /// Why.
         #[arg(long)]
         reason: String,
+    },
+    /// Put files into the domain as artifacts, and print their keys.
+    #[command(
+        after_help = "Examples:\n  quipu put photo.jpg --type image/jpeg\n  tar c data | quipu put - --type application/x-tar"
+    )]
+    Put {
+        /// The files; - for standard input.
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+        /// What kind of thing they are.
+        #[arg(long = "type", value_name = "TAG")]
+        type_tag: Option<String>,
+    },
+    /// Write an artifact's bytes out; from a peer, if they are not here.
+    #[command(after_help = "Example:\n  quipu get bafkr4ic... -o photo.jpg")]
+    Get {
+        /// Its key, or the first 8 characters or more.
+        key: String,
+        /// Where; default: standard output.
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+    /// Collect the bytes of artifacts that nothing holds. Events stay.
+    Gc {
+        /// Only say what would go.
+        #[arg(long)]
+        dry_run: bool,
     },
     /// List the artifacts of the domain.
     Artifacts {

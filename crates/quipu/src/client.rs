@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 
 use quipu_node::api::{Api, ApiError, ExitCode, Request, Sink};
 use quipu_node::home::Home;
-use quipu_node::service::{Mailbox, Service};
+use quipu_node::service::{Mailbox, Peers, Service};
 use serde_json::Value;
 
 use crate::network::Quic;
@@ -44,7 +44,7 @@ impl Client {
             let any = "0.0.0.0:0".parse().map_err(|_| ApiError::misuse("address"))?;
             let quic = Quic::bind(key.to_bytes(), vec![any], false, &mailbox)?;
             let driver = start::driver(home, home.domain()?, key, quic.network())?;
-            (Service::start(home.clone(), driver, mailbox, false), Some(quic))
+            (Service::start(home.clone(), driver, mailbox, Peers::Once), Some(quic))
         } else {
             (start::offline(home)?, None)
         };

@@ -1,5 +1,6 @@
 //! One function for each command.
 
+mod artifacts;
 mod carry;
 mod data;
 mod export;
@@ -30,16 +31,25 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, ApiError> {
         Command::Init { target, domain, parents_max, salt_bytes } => {
             found::init(global, target, domain, parents_max, salt_bytes)
         }
-        Command::Join { ticket, target } => found::join(global, &ticket, target),
+        Command::Join { ticket, target, artifacts } => {
+            found::join(global, &ticket, target, artifacts)
+        }
         Command::Flowchart { format } => flowchart(format, global.json),
         Command::Demo { keep } => demo::run(keep, global.quiet),
         Command::Sim { scenario, seed, seeds, twice, sabotage } => {
             sim::run(global, &scenario, seed, seeds, twice, sabotage.as_deref())
         }
         Command::Reference => simple::reference(),
-        Command::Serve { listen, socket } => {
-            daemon::serve(&start::find_home(global)?, listen, socket, global.quiet)
+        Command::Serve { listen, socket, artifacts } => {
+            let home = start::find_home(global)?;
+            if let Some(policy) = artifacts {
+                home.set_artifact_policy(policy)?;
+            }
+            daemon::serve(&home, listen, socket, global.quiet)
         }
+        Command::Put { files, type_tag } => artifacts::put(global, &files, type_tag.as_deref()),
+        Command::Get { key, output } => artifacts::get(global, key, output),
+        Command::Gc { dry_run } => simple::one(global, Request::Gc { dry_run }),
         Command::Invite { role, expires, uses } => found::invite(global, role, expires, uses),
         Command::Verify { rebuild } => simple::verify(global, rebuild),
         Command::Bundle(bundle) => carry::bundle(global, bundle),

@@ -9,7 +9,7 @@ use quipu_core::id::DomainId;
 use quipu_net::Ticket;
 use quipu_node::api::{Api, ApiError, ExitCode, Request};
 use quipu_node::home::Home;
-use quipu_node::service::{Handle, Mailbox, Service};
+use quipu_node::service::{Handle, Mailbox, Peers, Service};
 use serde_json::{Value, json};
 
 use crate::network::Quic;
@@ -78,7 +78,7 @@ fn start_all(home: &Home, listen: &[SocketAddr]) -> Result<(Service, Quic), ApiE
             return Err(error);
         }
     };
-    let service = Service::start(home.clone(), driver, mailbox, true);
+    let service = Service::start(home.clone(), driver, mailbox, Peers::Stay);
     let addrs = quic.addrs();
     if let Some(addr) = addrs.first() {
         home.set_port(addr.port())?;

@@ -108,15 +108,34 @@ pub(crate) fn working(quiet: bool, what: &str) -> indicatif::ProgressBar {
 
 /// A progress bar on a terminal; nothing in a pipe.
 pub(crate) fn progress(quiet: bool, total: Option<u64>, what: &str) -> indicatif::ProgressBar {
+    let known = "{msg} {wide_bar} {human_pos}/{human_len} {per_sec} {eta}";
+    bar(quiet, total, what, known, "{spinner} {msg} {human_pos} {per_sec} {elapsed}")
+}
+
+/// The same for bytes.
+pub(crate) fn bytes_progress(
+    quiet: bool,
+    total: Option<u64>,
+    what: &str,
+) -> indicatif::ProgressBar {
+    let known = "{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}";
+    bar(quiet, total, what, known, "{spinner} {msg} {bytes} {bytes_per_sec} {elapsed}")
+}
+
+fn bar(
+    quiet: bool,
+    total: Option<u64>,
+    what: &str,
+    known: &str,
+    unknown: &str,
+) -> indicatif::ProgressBar {
     use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
     if quiet || !io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
     let (bar, template) = match total {
-        Some(total) => {
-            (ProgressBar::new(total), "{msg} {wide_bar} {human_pos}/{human_len} {per_sec} {eta}")
-        }
-        None => (ProgressBar::new_spinner(), "{spinner} {msg} {human_pos} {per_sec} {elapsed}"),
+        Some(total) => (ProgressBar::new(total), known),
+        None => (ProgressBar::new_spinner(), unknown),
     };
     bar.set_draw_target(ProgressDrawTarget::stderr());
     if let Ok(style) = ProgressStyle::with_template(template) {

@@ -9,7 +9,7 @@ use quipu_core::id::DomainId;
 use quipu_node::Driver;
 use quipu_node::api::{ApiError, ExitCode};
 use quipu_node::home::{HOME_DIR, Home};
-use quipu_node::service::{Mailbox, Network, Offline, Service, SystemClock};
+use quipu_node::service::{Mailbox, Network, Offline, Peers, Service, SystemClock};
 use quipu_store::{RealDisk, StoreOptions};
 
 use crate::cli::Global;
@@ -114,7 +114,7 @@ pub(crate) fn patiently<T>(mut open: impl FnMut() -> Result<T, ApiError>) -> Res
 pub(crate) fn offline(home: &Home) -> Result<Service, ApiError> {
     let mailbox = Mailbox::default();
     let driver = driver(home, home.domain()?, home.key()?, Box::new(Offline))?;
-    Ok(Service::start(home.clone(), driver, mailbox, false))
+    Ok(Service::start(home.clone(), driver, mailbox, Peers::None))
 }
 
 /// Whether a directory already has a machine.

@@ -11,6 +11,7 @@ use std::path::Path;
 #[expect(dead_code, reason = "the tests use the other half")]
 mod json;
 
+mod artifacts;
 mod bodies;
 mod events;
 mod messages;
@@ -25,7 +26,7 @@ fn main() -> std::io::Result<()> {
     let directory = std::env::args().nth(1).unwrap_or_else(|| "test-vectors".to_owned());
     let directory = Path::new(&directory);
     std::fs::create_dir_all(directory)?;
-    let files: [Made; 10] = [
+    let files: [Made; 11] = [
         ("event-v1.json", events::events()),
         ("event-v1-refused.json", bodies::refused()),
         ("payload-v1.json", values::payloads()),
@@ -36,6 +37,7 @@ fn main() -> std::io::Result<()> {
         ("digest.json", events::digests()),
         ("pack-v1.json", packs::packs()),
         ("sync-messages-v1.json", messages::messages()),
+        ("sync-artifacts-v1.json", artifacts::messages()),
     ];
     for (name, json) in files {
         let path = directory.join(name);

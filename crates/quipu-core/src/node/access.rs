@@ -81,6 +81,8 @@ impl Node {
             session.step(SessionInput::HelloAccepted);
             out.push(Effect::Send { link, bytes: session.encode(&Message::Welcome) });
             out.push(Effect::Notify(Notice::PeerUp { peer, link, live }));
+            // Not before: a stranger costs nothing.
+            self.introduce(link);
         }
         Ok(Flow::Done)
     }

@@ -49,6 +49,8 @@ impl Node {
         out: &mut Vec<Effect>,
     ) {
         let own = self.digest();
+        // Before the answer: so the peer knows whether it has to stay.
+        self.ask_early(now, link, own != digest, out);
         let Some(dag) = &mut self.dag else { return };
         self.frontier.refresh(dag);
         let Some(session) = self.sessions.get_mut(&link) else { return };
@@ -61,7 +63,7 @@ impl Node {
         if own == digest {
             session.step(SessionInput::Same);
             out.push(Effect::Send { link, bytes: session.encode(&Message::Same { round }) });
-            self.become_level(link, digest, out);
+            self.become_level(now, link, digest, out);
             return;
         }
         session.step(SessionInput::Differs);
@@ -79,7 +81,7 @@ impl Node {
         session.step(SessionInput::Same);
         session.deadline = now + COMPARE_MS;
         let digest = self.digest();
-        self.become_level(link, digest, out);
+        self.become_level(now, link, digest, out);
     }
 
     #[expect(clippy::too_many_arguments, reason = "the fields of one message")]
@@ -233,12 +235,13 @@ impl Node {
                     self.refuse(link, Refusal::Busy, text, out);
                     continue;
                 }
-                if session.initiator {
+                if session.initiator && session.trade.leaving.is_none() {
                     self.send_compare(now, link, out);
                 }
             }
             self.graft_if_due(now, link, history, out)?;
             self.pump(now, link, history, out)?;
+            self.give_up_in_time(now, link, out);
         }
         Ok(())
     }

@@ -4,10 +4,11 @@ use super::{Effect, LinkId, Met, Node, Notice, Reply};
 use crate::dag::Dag;
 use crate::history::History;
 use crate::id::{IdMap, LogDigest, NodeKey};
-use crate::limits::{ATTEMPTS_MAX, COMPARE_MS};
+use crate::limits::{ANSWER_MS, ATTEMPTS_MAX, COMPARE_MS};
 use crate::sync::message::{ENDS_MAX, Message, Wanted};
 use crate::sync::plan::Cargo;
 use crate::sync::session::{PeerHas, SessionInput, SessionState};
+use crate::sync::trade::Leaving;
 
 impl Node {
     /// The initiator knows the difference: asks for what it lacks and sends what the peer lacks.
@@ -114,7 +115,7 @@ impl Node {
             session.step(SessionInput::LevelReached);
             let bytes = session.encode(&Message::Level { round, digest: own });
             out.push(Effect::Send { link, bytes });
-            self.become_level(link, own, out);
+            self.become_level(now, link, own, out);
             return;
         }
         if !member && session.rounds_apart > 0 {
@@ -140,12 +141,13 @@ impl Node {
             session.rounds_apart = 0;
             session.attempt = 0;
             session.listed = false;
-            self.finish_request(link, false, out);
+            self.finish_request(now, link, false, out);
         }
     }
 
     pub(super) fn on_level(
         &mut self,
+        now: u64,
         link: LinkId,
         round: u32,
         digest: LogDigest,
@@ -158,16 +160,23 @@ impl Node {
         let expected = matches!(session.state, SessionState::Exchanging | SessionState::Level);
         if own == digest && expected {
             session.step(SessionInput::LevelReached);
-            self.become_level(link, digest, out);
+            self.become_level(now, link, digest, out);
         }
     }
 
     /// Both sides hold the same.
-    pub(super) fn become_level(&mut self, link: LinkId, digest: LogDigest, out: &mut Vec<Effect>) {
+    pub(super) fn become_level(
+        &mut self,
+        now: u64,
+        link: LinkId,
+        digest: LogDigest,
+        out: &mut Vec<Effect>,
+    ) {
         if !self.peer_is_member(link) {
             self.refuse_stranger(link, out);
             return;
         }
+        self.transfers.stir(link);
         let held = self.dag.as_ref().map_or(0, Dag::held);
         let Some(session) = self.sessions.get_mut(&link) else { return };
         session.attempt = 0;
@@ -177,24 +186,28 @@ impl Node {
         session.outgoing.live_from = session.live.then_some(held);
         session.outgoing.owes_end = false;
         let (peer, traffic) = (session.peer, session.traffic);
+        let brought = !session.live && traffic.received_events > 0;
+        session.trade.told &= !(brought && self.transfers.waits_for_wants());
         let met = Met { digest, ordinal: held };
         if self.met.insert(peer, met) != Some(met) {
             out.push(Effect::Remember { peer, met });
         }
         out.push(Effect::Notify(Notice::Level { peer, traffic }));
-        self.finish_request(link, true, out);
+        self.finish_request(now, link, true, out);
     }
 
-    /// Answers the request that waits for a session; one that does not stay is closed.
-    fn finish_request(&mut self, link: LinkId, equal: bool, out: &mut Vec<Effect>) {
+    /// A session is through with events: answers the request that waits for it. One that does not
+    /// stay is closed, unless artifacts move.
+    fn finish_request(&mut self, now: u64, link: LinkId, equal: bool, out: &mut Vec<Effect>) {
         let Some(session) = self.sessions.get_mut(&link) else { return };
+        if session.initiator && !session.live {
+            session.trade.leaving = Some(Leaving { equal, until: now + ANSWER_MS });
+            self.leave_if_done(link, out);
+            return;
+        }
         let traffic = session.traffic;
         if let Some(request) = session.request.take() {
             out.push(Effect::Reply { request, reply: Ok(Reply::Synced { traffic, equal }) });
-        }
-        if session.initiator && !session.live {
-            self.sessions.remove(&link);
-            out.push(Effect::Close { link, reason: "done".to_owned() });
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::dag::{Rule, Step};
 use crate::domain::{Decision, Role, block_of};
 use crate::event::{Draft, Event, Log, LogSeq, Parents, VerifiedEvent, is_signature_place};
 use crate::history::History;
-use crate::id::{DomainId, EventId, LogDigest, NodeKey};
+use crate::id::{ArtifactId, DomainId, EventId, LogDigest, NodeKey};
 use crate::kind;
 use crate::limits::SALT_BYTES_MAX;
 use crate::statement::Statement;
@@ -40,6 +40,11 @@ pub enum Command {
     Merge,
     /// Put in authentic events that came as a file.
     Import(Vec<VerifiedEvent>),
+    /// Get an artifact from whoever is linked and has it.
+    Fetch {
+        /// Which.
+        key: ArtifactId,
+    },
 }
 
 /// What became of a request.
@@ -51,6 +56,11 @@ pub enum Reply {
     Imported {
         /// New ones.
         new: u64,
+    },
+    /// The artifact is here.
+    Fetched {
+        /// Its size.
+        size: u64,
     },
     /// A session is over, or level.
     Synced {
@@ -121,6 +131,37 @@ pub enum CommandError {
     /// The link broke.
     #[error("the link to the peer is gone: {0}")]
     LinkLost(String),
+    /// An artifact could not be had.
+    #[error("artifact {key} is not here: {why}")]
+    NotFetched {
+        /// Which.
+        key: ArtifactId,
+        /// Why.
+        why: FetchFailure,
+    },
+}
+
+/// Why an artifact could not be had.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FetchFailure {
+    /// There is no link to anybody.
+    #[error("no machine is linked")]
+    NoLinks,
+    /// All that are linked were asked.
+    #[error("no linked machine has it")]
+    Lacking,
+    /// Those that had it went away, or lost it.
+    #[error("the machines that had it are gone")]
+    SourcesGone,
+    /// Those that claimed to have it sent something else.
+    #[error("what {0} sent is something else")]
+    BadParts(NodeKey),
+    /// Too many artifacts are wanted.
+    #[error("too many artifacts are being fetched")]
+    Busy,
+    /// It could not be kept.
+    #[error("{0}")]
+    NotKept(String),
 }
 
 fn role_text(role: Option<Role>) -> &'static str {
@@ -201,6 +242,8 @@ impl Node {
                 job.drafts.push_back(self.draft_saying(statement.to_value()));
             }
             Command::Merge => job.merge = true,
+            // Told apart before.
+            Command::Fetch { .. } => {}
             Command::Import(events) => {
                 let held = self.dag.as_ref().map_or(0, crate::dag::Dag::held);
                 job.import = Some(held);

@@ -1,6 +1,8 @@
 //! Talking to a peer: links, and which message may come when.
 
 use super::{CommandError, Effect, Flow, LinkId, LinkRole, Node, Notice};
+use bytes::Bytes;
+
 use crate::event::Log;
 use crate::history::History;
 use crate::id::{DomainId, NodeKey};
@@ -26,6 +28,7 @@ impl Node {
             let hello = session.encode(&Message::Hello { version, domain, live, invite });
             out.push(Effect::Send { link, bytes: hello });
             self.sessions.insert(link, session);
+            self.introduce(link);
             self.send_compare(now, link, out);
         } else {
             self.sessions.insert(link, session);
@@ -44,9 +47,10 @@ impl Node {
 
     /// Drops what a link brought and was not looked at. What is proven is looked at all the same:
     /// it may hold the signatures over what was taken already.
-    fn forget_link(&mut self, link: LinkId, session: &mut Session) {
+    pub(super) fn forget_link(&mut self, link: LinkId, session: &mut Session) {
         self.frames.retain(|(of, _)| *of != link);
         self.waiting.forget(link);
+        self.forget_trade(link, session);
         self.inbox.extend(session.incoming.rest(link));
     }
 
@@ -78,7 +82,7 @@ impl Node {
         &mut self,
         now: u64,
         link: LinkId,
-        bytes: &[u8],
+        bytes: &Bytes,
         history: &H,
         out: &mut Vec<Effect>,
     ) -> Result<Flow, H::Error> {
@@ -89,7 +93,7 @@ impl Node {
         if !self.sessions.contains_key(&link) {
             return Ok(Flow::Done);
         }
-        let message = match Message::decode(bytes) {
+        let message = match Message::decode_frame(bytes) {
             Ok(message) => message,
             Err(error) => {
                 self.refuse(link, Refusal::Misbehaved, error.to_string(), out);
@@ -144,6 +148,7 @@ impl Node {
             Message::Welcome => {
                 if let Some(session) = self.sessions.get_mut(&link) {
                     session.step(SessionInput::Welcomed);
+                    self.transfers.stir(link);
                     out.push(Effect::Notify(Notice::PeerUp {
                         peer: session.peer,
                         link,
@@ -186,7 +191,22 @@ impl Node {
                 self.pump(now, link, history, out)?;
                 self.conclude(now, link, out);
             }
-            Message::Level { round, digest } => self.on_level(link, round, digest, out),
+            Message::Ask { ask, keys } => self.on_ask(now, link, ask, keys, history, out)?,
+            Message::Offer { ask, entries } => self.on_offer(now, link, ask, &entries),
+            Message::Get { key, groups } => {
+                self.on_get(now, link, key, groups, out);
+                self.pump(now, link, history, out)?;
+            }
+            Message::Part { key, size, groups, bytes } => {
+                self.on_part(now, link, key, size, groups, bytes, out);
+            }
+            Message::Lack { key } => self.on_lack(now, link, &key),
+            Message::Idle => {
+                if let Some(session) = self.sessions.get_mut(&link) {
+                    session.trade.peer_busy = false;
+                }
+            }
+            Message::Level { round, digest } => self.on_level(now, link, round, digest, out),
             Message::Tips(items) => self.on_tips(now, link, items),
             Message::Prune => self.set_eager(link, false),
             Message::Graft => self.set_eager(link, true),

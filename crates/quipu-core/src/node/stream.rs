@@ -59,7 +59,7 @@ impl Node {
     }
 
     /// Sends as much as the link takes: first what was asked for, then the end of the round, then
-    /// what is new.
+    /// what is new; parts of artifacts only when there is nothing of all that.
     pub(super) fn pump<H: History>(
         &mut self,
         now: u64,
@@ -80,11 +80,14 @@ impl Node {
             if let Some(stretch) = session.outgoing.cargo.next(FRAME_EVENTS_MAX) {
                 self.send_events(link, stretch, false, history, out)?;
             } else if session.outgoing.owes_end {
-                if !session.initiator && session.incoming.end.is_none() {
+                if session.initiator || session.incoming.end.is_some() {
+                    self.send_end(link, out);
+                } else if !self.send_part(now, link, history, out)? {
                     return Ok(());
                 }
-                self.send_end(link, out);
-            } else if !self.push_new(now, link, history, out)? {
+            } else if !self.push_new(now, link, history, out)?
+                && !self.send_part(now, link, history, out)?
+            {
                 return Ok(());
             }
         }

@@ -1,8 +1,14 @@
 //! The messages of the sync protocol and their bytes: a type byte, then fields in fixed order as
 //! varints, fixed-size bytes and length-prefixed slices. Strict: trailing bytes are refused.
 
+use std::ops::Range as Groups;
+
+use bytes::Bytes;
+
+use crate::artifact::{ARTIFACT_BYTES_MAX, PART_GROUPS_MAX, group_count};
 use crate::codec::varint::{Reader, put, put_section};
-use crate::id::{DomainId, LogDigest, NodeKey};
+use crate::id::{ArtifactId, DomainId, LogDigest, NodeKey};
+use crate::limits::{ASK_KEYS_MAX, PART_BYTES_MAX};
 use crate::sketch::{ITEM_BYTES, Item};
 
 /// Version of the protocol. A peer with another one is refused.
@@ -208,6 +214,47 @@ pub enum Message {
         /// Write ids in full from now on.
         plain: bool,
     },
+    /// Asks who has artifacts. Over a link that does not stay also: there may be more to ask, so do
+    /// not close before [`Message::Idle`].
+    Ask {
+        /// Counts the questions of one direction, from 1.
+        ask: u32,
+        /// Which, ascending, at most [`ASK_KEYS_MAX`].
+        keys: Vec<ArtifactId>,
+    },
+    /// Artifacts that are held whole here, with their sizes. What was asked for and is not here is
+    /// left out.
+    Offer {
+        /// The question it answers; 0 if it came later.
+        ask: u32,
+        /// Which, ascending, at most [`ASK_KEYS_MAX`].
+        entries: Vec<(ArtifactId, u64)>,
+    },
+    /// Asks for a part of an artifact.
+    Get {
+        /// Which artifact.
+        key: ArtifactId,
+        /// Which groups: 1 to [`PART_GROUPS_MAX`].
+        groups: Groups<u64>,
+    },
+    /// A part of an artifact.
+    Part {
+        /// Which artifact.
+        key: ArtifactId,
+        /// Its size.
+        size: u64,
+        /// Which groups.
+        groups: Groups<u64>,
+        /// The groups with what proves them.
+        bytes: Bytes,
+    },
+    /// The artifact is not here any more: what was asked of it will not come.
+    Lack {
+        /// Which.
+        key: ArtifactId,
+    },
+    /// Nothing more is wanted for now.
+    Idle,
 }
 
 /// Why bytes are not a message.
@@ -231,6 +278,12 @@ const TIPS: u8 = 13;
 const PRUNE: u8 = 14;
 const GRAFT: u8 = 15;
 const POKE: u8 = 16;
+const ASK: u8 = 17;
+const OFFER: u8 = 18;
+const GET: u8 = 19;
+const PART: u8 = 20;
+const LACK: u8 = 21;
+const IDLE: u8 = 22;
 
 fn put_items(out: &mut Vec<u8>, items: &[Item]) {
     put(out, items.len() as u64);
@@ -304,8 +357,51 @@ impl Message {
             Message::Prune => out.push(PRUNE),
             Message::Graft => out.push(GRAFT),
             Message::Poke { plain } => out.extend_from_slice(&[POKE, u8::from(*plain)]),
+            Message::Ask { ask, keys } => {
+                out.push(ASK);
+                put(&mut out, u64::from(*ask));
+                put(&mut out, keys.len() as u64);
+                keys.iter().for_each(|key| out.extend_from_slice(&key.0));
+            }
+            Message::Offer { ask, entries } => {
+                out.push(OFFER);
+                put(&mut out, u64::from(*ask));
+                put(&mut out, entries.len() as u64);
+                for (key, size) in entries {
+                    out.extend_from_slice(&key.0);
+                    put(&mut out, *size);
+                }
+            }
+            Message::Get { key, groups } => {
+                out.push(GET);
+                out.extend_from_slice(&key.0);
+                put_groups(&mut out, groups);
+            }
+            Message::Part { key, size, groups, bytes } => {
+                put_part_head(&mut out, key, *size, groups, bytes.len());
+                out.extend_from_slice(bytes);
+            }
+            Message::Lack { key } => {
+                out.push(LACK);
+                out.extend_from_slice(&key.0);
+            }
+            Message::Idle => out.push(IDLE),
         }
         out
+    }
+
+    /// Reads a frame; the bytes of a part are not copied.
+    ///
+    /// # Errors
+    /// What is wrong with the bytes.
+    pub fn decode_frame(frame: &Bytes) -> Result<Self, MessageError> {
+        match frame.split_first() {
+            Some((&PART, rest)) => {
+                take_part(&mut Reader::new(rest), |bytes| frame.slice_ref(bytes))
+                    .ok_or(MessageError("field"))
+            }
+            _ => Self::decode(frame),
+        }
     }
 
     /// Reads a message.
@@ -318,6 +414,36 @@ impl Message {
         let message = take(kind, &mut reader).ok_or(MessageError("field"))?;
         if reader.is_empty() { Ok(message) } else { Err(MessageError("trailing bytes")) }
     }
+}
+
+/// The bytes of a [`Message::Part`], without putting one together.
+pub fn encode_part(key: &ArtifactId, size: u64, groups: &Groups<u64>, bytes: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    put_part_head(&mut out, key, size, groups, bytes.len());
+    out.extend_from_slice(bytes);
+    out
+}
+
+/// The most that the fields of a part take in front of its bytes.
+const PART_HEAD_BYTES: usize = 64;
+
+fn put_part_head(
+    out: &mut Vec<u8>,
+    key: &ArtifactId,
+    size: u64,
+    groups: &Groups<u64>,
+    length: usize,
+) {
+    out.reserve_exact(PART_HEAD_BYTES + length);
+    out.push(PART);
+    out.extend_from_slice(&key.0);
+    put(out, size);
+    put_groups(out, groups);
+}
+
+fn put_groups(out: &mut Vec<u8>, groups: &Groups<u64>) {
+    put(out, groups.start);
+    put(out, groups.end.saturating_sub(groups.start));
 }
 
 fn put_view(out: &mut Vec<u8>, view: &View) {
@@ -401,6 +527,23 @@ fn take(kind: u8, reader: &mut Reader<'_>) -> Option<Message> {
         PRUNE => Message::Prune,
         GRAFT => Message::Graft,
         POKE => Message::Poke { plain: take_bool(reader)? },
+        ASK => {
+            let ask = take_u32(reader).filter(|ask| *ask > 0)?;
+            Message::Ask { ask, keys: take_ascending(reader, take_key, |key| *key)? }
+        }
+        OFFER => {
+            let ask = take_u32(reader)?;
+            let entry = |reader: &mut Reader<'_>| Some((take_key(reader)?, take_size(reader)?));
+            Message::Offer { ask, entries: take_ascending(reader, entry, |(key, _)| *key)? }
+        }
+        GET => {
+            let key = take_key(reader)?;
+            let groups = take_groups(reader, group_count(ARTIFACT_BYTES_MAX))?;
+            Message::Get { key, groups }
+        }
+        PART => take_part(reader, Bytes::copy_from_slice)?,
+        LACK => Message::Lack { key: take_key(reader)? },
+        IDLE => Message::Idle,
         _ => return None,
     })
 }
@@ -450,6 +593,41 @@ fn take_items(reader: &mut Reader<'_>) -> Option<Vec<Item>> {
     let count = reader.length().filter(|n| *n <= ENDS_MAX)?;
     let bytes = reader.take(count.checked_mul(ITEM_BYTES)?)?;
     Some(bytes.chunks_exact(ITEM_BYTES).filter_map(|c| c.try_into().ok().map(Item)).collect())
+}
+
+fn take_key(reader: &mut Reader<'_>) -> Option<ArtifactId> {
+    reader.array().map(ArtifactId)
+}
+
+fn take_size(reader: &mut Reader<'_>) -> Option<u64> {
+    reader.varint().filter(|size| *size <= ARTIFACT_BYTES_MAX)
+}
+
+/// Groups of an artifact that has so many.
+fn take_groups(reader: &mut Reader<'_>, count: u64) -> Option<Groups<u64>> {
+    let start = reader.varint()?;
+    let length = reader.varint().filter(|length| (1..=PART_GROUPS_MAX).contains(length))?;
+    let end = start.checked_add(length).filter(|end| *end <= count)?;
+    Some(start..end)
+}
+
+fn take_part<'a>(reader: &mut Reader<'a>, own: impl FnOnce(&'a [u8]) -> Bytes) -> Option<Message> {
+    let key = take_key(reader)?;
+    let size = take_size(reader)?;
+    let groups = take_groups(reader, group_count(size))?;
+    let bytes = reader.take(reader.len()).filter(|bytes| bytes.len() <= PART_BYTES_MAX)?;
+    Some(Message::Part { key, size, groups, bytes: own(bytes) })
+}
+
+/// A list in ascending order of keys, none twice.
+fn take_ascending<T>(
+    reader: &mut Reader<'_>,
+    take: impl Fn(&mut Reader<'_>) -> Option<T>,
+    key: impl Fn(&T) -> ArtifactId,
+) -> Option<Vec<T>> {
+    let count = reader.length().filter(|count| *count <= ASK_KEYS_MAX)?;
+    let list: Vec<T> = (0..count).map(|_| take(reader)).collect::<Option<_>>()?;
+    list.is_sorted_by(|a, b| key(a) < key(b)).then_some(list)
 }
 
 fn take_u32(reader: &mut Reader<'_>) -> Option<u32> {

@@ -3,13 +3,14 @@
 use std::ops::Range;
 
 use super::check::Checking;
-use super::message::Message;
+use super::message::{Message, encode_part};
 use super::plan::Cargo;
+use super::trade::Trade;
 use super::unsigned::Unsigned;
 use crate::codec::pack::Context;
 use crate::event::VerifiedEvent;
 use crate::history::Ordinal;
-use crate::id::{IdMap, LogDigest, NodeKey};
+use crate::id::{ArtifactId, IdMap, LogDigest, NodeKey};
 use crate::node::LinkId;
 use crate::sketch::Decoder;
 
@@ -102,6 +103,12 @@ pub struct Traffic {
     pub bytes_received: u64,
     /// Times that this side asked and waited for an answer.
     pub round_trips: u64,
+    /// Bytes of artifacts sent, with what proves them.
+    pub artifact_bytes_sent: u64,
+    /// Bytes of artifacts received.
+    pub artifact_bytes_received: u64,
+    /// Groups of artifacts received that were held or under way from elsewhere already.
+    pub groups_again: u64,
 }
 
 /// What is known of the events that the peer holds.
@@ -197,6 +204,7 @@ pub(crate) struct Session {
     pub(crate) has: PeerHas,
     pub(crate) outgoing: Outgoing,
     pub(crate) incoming: Incoming,
+    pub(crate) trade: Trade,
     pub(crate) traffic: Traffic,
     /// When to compare again, or to give up waiting.
     pub(crate) deadline: u64,
@@ -250,6 +258,7 @@ impl Session {
                 end: None,
                 graft: None,
             },
+            trade: Trade::default(),
             traffic: Traffic::default(),
             deadline: now + crate::limits::ANSWER_MS,
             plain: false,
@@ -290,6 +299,11 @@ impl Session {
         )
     }
 
+    /// Whether the peer is or will be asked for artifacts.
+    pub(crate) fn may_ask(&self) -> bool {
+        self.is_open() || (self.initiator && self.state == SessionState::ExpectWelcome)
+    }
+
     /// Notes that an event with this ordinal came over this link, if it could be sent back.
     pub(crate) fn note_received(&mut self, ordinal: Ordinal) {
         if self.outgoing.live_from.is_none() {
@@ -323,6 +337,20 @@ impl Session {
         let bytes = message.encode();
         self.traffic.bytes_sent += bytes.len() as u64;
         bytes
+    }
+
+    /// A part of an artifact as a frame, counted.
+    pub(crate) fn encode_part(
+        &mut self,
+        key: &ArtifactId,
+        size: u64,
+        groups: &Range<u64>,
+        bytes: &[u8],
+    ) -> Vec<u8> {
+        self.traffic.artifact_bytes_sent += bytes.len() as u64;
+        let frame = encode_part(key, size, groups, bytes);
+        self.traffic.bytes_sent += frame.len() as u64;
+        frame
     }
 
     /// Bytes of frames that wait to be written.

@@ -5,9 +5,11 @@ use std::convert::Infallible;
 use std::ops::Range;
 
 use quipu_core::event::{Event, Log, is_signature_place};
-use quipu_core::history::{FeedEnd, History, Ordinal, Outline, Place};
-use quipu_core::id::{EventId, NodeKey};
+use quipu_core::history::{FeedEnd, History, Missing, Ordinal, Outline, Place};
+use quipu_core::id::{ArtifactId, EventId, NodeKey};
 use quipu_core::kind;
+
+use super::artifacts::Artifacts;
 
 /// What a machine holds of the internal log. Of signatures it keeps no more than it must: those
 /// at tips and at every 64th place.
@@ -19,6 +21,7 @@ pub struct MemoryHistory {
     proofs: BTreeMap<EventId, Vec<Event>>,
     committed: usize,
     erasing: Vec<Ordinal>,
+    pub artifacts: Artifacts,
 }
 
 impl MemoryHistory {
@@ -64,6 +67,7 @@ impl MemoryHistory {
         // What was not committed yet proves events that are not there: of no use, but no harm.
         kept.proofs = self.proofs.clone();
         kept.commit();
+        kept.artifacts = self.artifacts.clone();
         kept
     }
 
@@ -117,6 +121,22 @@ impl History for MemoryHistory {
 
     fn proof(&self, _log: Log, end: &EventId) -> Result<Option<Vec<Event>>, Infallible> {
         Ok(self.proofs.get(end).cloned())
+    }
+
+    fn artifact_size(&self, key: &ArtifactId) -> Result<Option<u64>, Infallible> {
+        Ok(self.artifacts.size(key))
+    }
+
+    fn artifact_part(
+        &self,
+        key: &ArtifactId,
+        groups: Range<u64>,
+    ) -> Result<Option<(u64, Vec<u8>)>, Infallible> {
+        Ok(self.artifacts.part(key, groups))
+    }
+
+    fn artifact_missing(&self, key: &ArtifactId) -> Result<Option<Missing>, Infallible> {
+        Ok(self.artifacts.missing(key))
     }
 
     fn outline(&self, _log: Log) -> Result<Outline, Infallible> {

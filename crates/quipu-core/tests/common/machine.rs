@@ -1,6 +1,6 @@
 //! One machine: a node, its log in memory, and what a driver does.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use ed25519_dalek::SigningKey;
 use quipu_core::domain::{Parameters, Role};
@@ -103,25 +103,27 @@ impl Machine {
     /// Handles an input with everything that follows from it, without a commit.
     pub fn input(&mut self, now: u64, input: Input) {
         let now = self.clock(now);
-        let mut next = Some(input);
-        while let Some(input) = next.take() {
+        let mut next = VecDeque::from([input]);
+        while let Some(input) = next.pop_front() {
             let mut effects = Vec::new();
             self.node.handle(now, &self.history, input, &mut effects).unwrap();
             for effect in effects {
-                if self.carry_out(effect) {
-                    next = Some(Input::Continue);
-                }
+                next.extend(self.carry_out(effect));
             }
         }
     }
 
-    fn carry_out(&mut self, effect: Effect) -> bool {
+    fn carry_out(&mut self, effect: Effect) -> Option<Input> {
         match effect {
             Effect::Append { events, .. } => {
                 events.into_iter().for_each(|event| self.history.append(event.into_event()));
             }
             Effect::Prove { end, proof, .. } => self.history.prove(end, proof),
-            Effect::Continue => return true,
+            Effect::Continue => return Some(Input::Continue),
+            Effect::StorePart { link, key, size, groups, bytes } => {
+                let outcome = self.history.artifacts.store(key, size, &groups, &bytes);
+                return Some(Input::PartStored { link, key, groups, outcome });
+            }
             Effect::Erase { ordinal, .. } => self.history.erase(ordinal),
             Effect::Send { link, bytes } => self.held_back.push(Out::Send(link, bytes)),
             Effect::Close { link, reason } => self.held_back.push(Out::Close(link, reason)),
@@ -134,7 +136,7 @@ impl Machine {
             Effect::Remember { peer, met } => _ = self.met.insert(peer, met),
             Effect::Notify(notice) => self.notices.push(notice),
         }
-        false
+        None
     }
 
     /// A whole turn.

@@ -5,10 +5,12 @@
     missing_docs,
     reason = "shared test support: no test uses all of it"
 )]
+mod artifacts;
 mod history;
 mod machine;
 mod world;
 
+pub use artifacts::{Artifacts, Lie, artifact};
 pub use history::MemoryHistory;
 pub use machine::{Machine, key};
 pub use world::{LinkMode, World};

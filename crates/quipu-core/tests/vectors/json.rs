@@ -4,7 +4,7 @@
 use data_encoding::HEXLOWER;
 use quipu_core::codec::pack::{Resolve, Shared};
 use quipu_core::event::{Event, EventSignature, Head, Header, Log, LogSeq, PayloadRef};
-use quipu_core::id::{DomainId, EventId, LogDigest, NodeKey};
+use quipu_core::id::{ArtifactId, DomainId, EventId, LogDigest, NodeKey};
 use quipu_core::sketch::{Item, Symbol};
 use quipu_core::sync::message::{InviteProof, Message, Range, Refusal, View, Wanted};
 use serde_json::{Value as Json, json};
@@ -204,7 +204,29 @@ pub(crate) fn message_json(message: &Message) -> Json {
         Message::Prune => json!({ "type": "prune" }),
         Message::Graft => json!({ "type": "graft" }),
         Message::Poke { plain } => json!({ "type": "poke", "plain": plain }),
+        Message::Ask { ask, keys } => {
+            let keys: Json = keys.iter().map(ToString::to_string).collect();
+            json!({ "type": "ask", "ask": ask, "keys": keys })
+        }
+        Message::Offer { ask, entries } => {
+            let entry = |(key, size): &(ArtifactId, u64)| json!([key.to_string(), size]);
+            let entries: Json = entries.iter().map(entry).collect();
+            json!({ "type": "offer", "ask": ask, "entries": entries })
+        }
+        Message::Get { key, groups } => json!({
+            "type": "get", "key": key.to_string(), "groups": [groups.start, groups.end],
+        }),
+        Message::Part { key, size, groups, bytes } => json!({
+            "type": "part", "key": key.to_string(), "size": size,
+            "groups": [groups.start, groups.end], "bytes": hex(bytes),
+        }),
+        Message::Lack { key } => json!({ "type": "lack", "key": key.to_string() }),
+        Message::Idle => json!({ "type": "idle" }),
     }
+}
+
+fn groups_of(json: &Json) -> std::ops::Range<u64> {
+    number(&json[0])..number(&json[1])
 }
 
 const REFUSALS: [Refusal; 7] = [
@@ -289,6 +311,26 @@ pub(crate) fn message_of(json: &Json) -> Message {
         "prune" => Message::Prune,
         "graft" => Message::Graft,
         "poke" => Message::Poke { plain: flag(&json["plain"]) },
+        "ask" => Message::Ask {
+            ask: number32(&json["ask"]),
+            keys: list(&json["keys"]).iter().map(parsed).collect(),
+        },
+        "offer" => {
+            let entry = |entry: &Json| (parsed(&entry[0]), number(&entry[1]));
+            Message::Offer {
+                ask: number32(&json["ask"]),
+                entries: list(&json["entries"]).iter().map(entry).collect(),
+            }
+        }
+        "get" => Message::Get { key: parsed(&json["key"]), groups: groups_of(&json["groups"]) },
+        "part" => Message::Part {
+            key: parsed(&json["key"]),
+            size: number(&json["size"]),
+            groups: groups_of(&json["groups"]),
+            bytes: unhex(&json["bytes"]).into(),
+        },
+        "lack" => Message::Lack { key: parsed(&json["key"]) },
+        "idle" => Message::Idle,
         other => panic!("unknown message {other}"),
     }
 }

@@ -66,7 +66,7 @@ pub(super) fn artifact_json(artifact: &Artifact) -> Value {
         "type_tag": counts.and_then(|claim| claim.type_tag.clone()),
         "state": "internal",
         "pinned": artifact.pinned,
-        "conflict": artifact.is_contested(),
+        "conflict": artifact.is_undecided(),
         "logseq": logseq.map(|logseq| logseq.to_string()),
         "uuid": uuid.map(|id: EventId| id.to_string()),
     })

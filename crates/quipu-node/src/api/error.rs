@@ -1,6 +1,6 @@
 //! Errors as clients see them: what happened, to which object, and what to do.
 
-use quipu_core::node::CommandError;
+use quipu_core::node::{CommandError, FetchFailure};
 use quipu_core::sync::message::Refusal;
 use quipu_state::StateError;
 use quipu_store::StoreError;
@@ -118,6 +118,12 @@ impl From<CommandError> for ApiError {
     fn from(error: CommandError) -> Self {
         let code = match &error {
             CommandError::Refused { .. } | CommandError::LinkLost(_) => ExitCode::Peer,
+            CommandError::NotFetched { why, .. } => match why {
+                FetchFailure::Lacking => ExitCode::NotFound,
+                FetchFailure::NotKept(_) => ExitCode::Storage,
+                FetchFailure::Busy => ExitCode::Refused,
+                _ => ExitCode::Peer,
+            },
             CommandError::NotMember(_) => ExitCode::NotFound,
             _ => ExitCode::Refused,
         };
@@ -152,6 +158,9 @@ impl From<ServiceError> for ApiError {
         match error {
             ServiceError::Command(error) => error.into(),
             ServiceError::Store(error) => error.into(),
+            ServiceError::Artifact(error) => artifact_error(&error),
+            ServiceError::Artifacts(_) => Self::new(ExitCode::Storage, error.to_string())
+                .hint("check the disk and the permissions"),
             ServiceError::Unreachable { .. } => Self::new(ExitCode::Peer, error.to_string())
                 .hint("is it running (quipu serve), and is the address in the ticket right?"),
             ServiceError::Stopped(_) => Self::new(ExitCode::Storage, error.to_string())
@@ -170,6 +179,17 @@ impl From<DriverError> for ApiError {
             }
         }
     }
+}
+
+/// An error of the files of artifacts.
+pub fn artifact_error(error: &quipu_artifact::Error) -> ApiError {
+    use quipu_artifact::Error;
+    let (code, hint) = match error {
+        Error::Source(_) => (ExitCode::Refused, None),
+        _ if error.is_full() => (ExitCode::Storage, Some("make room: quipu gc")),
+        _ => (ExitCode::Storage, Some("quipu verify")),
+    };
+    ApiError { code, message: error.to_string(), hint: hint.map(str::to_owned) }
 }
 
 impl From<StateError> for ApiError {

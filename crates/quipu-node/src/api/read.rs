@@ -136,19 +136,35 @@ impl Api {
     }
 
     pub(super) fn verify(&self, sink: Sink<'_>) -> Result<(), ApiError> {
-        let value = self.read(|machine| {
+        let (events, mut problems, artifacts) = self.read(|machine| {
             let store = machine.driver.held().store().ok_or_else(nothing_held)?;
             // A store whose only commit was cut is whole, but holds nothing: that is not "clean".
             dag(machine)?;
             let report = store.verify(&mut |_, _| ());
-            let problems: Vec<Value> = report
+            let mut problems: Vec<Value> = report
                 .problems
                 .iter()
                 .map(|p| json!({ "what": p.what, "object": p.object, "detail": p.detail }))
                 .collect();
-            Ok(json!({ "events": report.events, "artifacts": 0, "problems": problems }))
+            if let Err(error) = machine.driver.state().check() {
+                let detail = error.to_string();
+                problems.push(json!({ "what": "state", "object": "internal", "detail": detail }));
+            }
+            Ok((report.events, problems, machine.artifact_store()?.clone()))
         })?;
-        Ok(sink(value)?)
+        // Here, not on the loop: that may take long.
+        let mut count = 0u64;
+        for one in artifacts.list().map_err(|error| super::artifact_error(&error))? {
+            count += u64::from(one.is_ok());
+        }
+        let damaged = artifacts.verify(&mut |_| ());
+        for problem in damaged.map_err(|error| super::artifact_error(&error))? {
+            let bad: u64 = problem.bytes.iter().map(|range| range.end - range.start).sum();
+            let detail = format!("{bad} of its {} bytes are not what was put", problem.size);
+            let object = problem.key.to_string();
+            problems.push(json!({ "what": "artifact", "object": object, "detail": detail }));
+        }
+        Ok(sink(json!({ "events": events, "artifacts": count, "problems": problems }))?)
     }
 
     pub(super) fn doctor(&self, sink: Sink<'_>) -> Result<(), ApiError> {

@@ -9,10 +9,11 @@ use quipu_core::id::{DomainId, NodeKey};
 use quipu_core::node::Reply;
 use quipu_core::sync::message::{InviteProof, invite_message};
 use quipu_net::Ticket;
+use quipu_node::ArtifactPolicy;
 use quipu_node::Clock;
 use quipu_node::api::{ApiError, ExitCode, Request};
 use quipu_node::home::Home;
-use quipu_node::service::{Handle, Mailbox, Service, SystemClock};
+use quipu_node::service::{Handle, Mailbox, Peers, Service, SystemClock};
 use quipu_store::StoreOptions;
 use serde_json::json;
 
@@ -109,6 +110,7 @@ pub(crate) fn join(
     global: &Global,
     ticket: &str,
     target: Option<PathBuf>,
+    artifacts: Option<ArtifactPolicy>,
 ) -> Result<ExitCode, ApiError> {
     let ticket = parse_ticket(ticket)?;
     let dir = start::new_dir(global, target)?;
@@ -119,6 +121,9 @@ pub(crate) fn join(
     let dir_existed = dir.exists();
     let fresh = !dir.join(quipu_node::home::HOME_DIR).exists();
     let home = Home::create(&dir, &SigningKey::from_bytes(&start::random_bytes()?))?;
+    if let Some(policy) = artifacts {
+        home.set_artifact_policy(policy)?;
+    }
     match join_into(global, &home, &ticket, domain) {
         Ok(()) => Ok(ExitCode::Done),
         Err(error) => {
@@ -163,7 +168,7 @@ fn join_into(
     let any = std::net::SocketAddr::from(([0, 0, 0, 0], 0));
     let quic = Quic::bind(key.to_bytes(), vec![any], false, &mailbox)?;
     let driver = start::driver(home, domain, key, quic.network())?;
-    let service = Service::start(home.clone(), driver, mailbox, false);
+    let service = Service::start(home.clone(), driver, mailbox, Peers::Once);
     let peer = NodeKey(ticket.node);
     let result = fetch(global, &service.handle(), peer, ticket, invite);
     let counted = service.handle().call(|machine| {

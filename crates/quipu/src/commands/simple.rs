@@ -4,8 +4,10 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
+use quipu_core::event::Log;
 use quipu_core::id::NodeKey;
 use quipu_node::api::{ApiError, ExitCode, NewEvent, Request};
+use quipu_state::State;
 use quipu_store::{Store, StoreOptions};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -337,7 +339,11 @@ pub(crate) fn verify(global: &Global, rebuild: bool) -> Result<ExitCode, ApiErro
     let bar = output::working(global.quiet, if rebuild { "rebuilding" } else { "verifying" });
     let report = if rebuild {
         let disk = start::disk(&home)?;
-        let (_, report) = Store::rebuild(disk, home.domain()?, StoreOptions::default())?;
+        let domain = home.domain()?;
+        let (store, report) = Store::rebuild(disk, domain, StoreOptions::default())?;
+        // What the log adds up to is made again when it is asked for.
+        let disk = store.disk().clone();
+        State::open(&*disk, domain, Log::Internal).clear(&*disk).map_err(ApiError::from)?;
         let problems: Vec<Value> = report
             .problems
             .iter()

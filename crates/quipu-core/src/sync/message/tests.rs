@@ -34,6 +34,17 @@ fn samples() -> Vec<Message> {
         Message::Prune,
         Message::Graft,
         Message::Poke { plain: true },
+        Message::Ask { ask: 1, keys: vec![ArtifactId([1; 32]), ArtifactId([2; 32])] },
+        Message::Offer { ask: 0, entries: vec![(ArtifactId([1; 32]), 300)] },
+        Message::Get { key: ArtifactId([1; 32]), groups: 16..32 },
+        Message::Part {
+            key: ArtifactId([1; 32]),
+            size: 20_000,
+            groups: 0..2,
+            bytes: Bytes::from_static(b"part"),
+        },
+        Message::Lack { key: ArtifactId([1; 32]) },
+        Message::Idle,
     ]
 }
 
@@ -45,6 +56,7 @@ fn messages_round_trip_and_cut_ones_are_refused() {
         let open_ended = matches!(
             message,
             Message::Events { .. }
+                | Message::Part { .. }
                 | Message::Symbols { .. }
                 | Message::Differs { view: View::Symbols(_), .. }
         );

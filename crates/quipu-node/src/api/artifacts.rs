@@ -1,0 +1,150 @@
+//! The bytes of artifacts: put, found, fetched, collected.
+
+use quipu_core::id::ArtifactId;
+use quipu_core::node::{Command, Reply};
+use quipu_core::statement::{Claim, Statement, TAG_BYTES_MAX};
+use quipu_state::Artifact;
+use serde_json::{Value, json};
+
+use super::at::state;
+use super::data::{artifact_json, find_artifact};
+use super::{Api, ApiError, ExitCode, Sink};
+use crate::service::{Machine, ServiceError};
+
+/// Artifacts named in one answer about collected ones.
+const FREED_MAX: usize = 100_000;
+
+impl Api {
+    /// Moves what the client has imported to its place, and tells the domain of it. A claim that is
+    /// made already is not made again.
+    pub(super) fn put(
+        &self,
+        import: &str,
+        key: &str,
+        size: u64,
+        type_tag: Option<String>,
+        sink: Sink<'_>,
+    ) -> Result<(), ApiError> {
+        let key: ArtifactId = key.parse().map_err(|error| ApiError::misuse(format!("{error}")))?;
+        if type_tag.as_ref().is_some_and(|tag| tag.is_empty() || tag.len() > TAG_BYTES_MAX) {
+            return Err(ApiError::refused(format!("a type has 1 to {TAG_BYTES_MAX} bytes")));
+        }
+        let (claim, import) = (Claim { key, size, type_tag }, import.to_owned());
+        let wanted = claim.clone();
+        let known = self.read(move |machine| {
+            machine.adopt_artifact(&import, &key, size)?;
+            let artifact = state(machine)?.current().artifact(&key)?;
+            Ok(artifact.as_ref().is_some_and(|artifact| says(artifact, &wanted)))
+        })?;
+        let result = if known { Ok(None) } else { self.say(Statement::Put(claim)).map(Some) };
+        let value = self.read(move |machine| {
+            machine.let_go_of_artifact(&key);
+            let event = result?;
+            let artifact = state(machine)?.current().artifact(&key)?;
+            let mut row = artifact.as_ref().map_or_else(|| json!({}), artifact_json);
+            row["have"] = true.into();
+            row["new"] = event.is_some().into();
+            if let Some(event) = event {
+                row["uuid"] = event.id.to_string().into();
+            }
+            Ok(row)
+        })?;
+        Ok(sink(value)?)
+    }
+
+    /// What is known of an artifact, and whether its bytes are here.
+    pub(super) fn locate(&self, key: &str, sink: Sink<'_>) -> Result<(), ApiError> {
+        let text = key.to_owned();
+        Ok(sink(self.read(move |machine| located(machine, &text))?)?)
+    }
+
+    /// Gets an artifact's bytes from a peer, if they are not here.
+    pub(super) fn fetch(&self, key: &str, sink: Sink<'_>) -> Result<(), ApiError> {
+        let text = key.to_owned();
+        let (key, have) = self.read(move |machine| {
+            let found = located(machine, &text)?;
+            let key = find_artifact(machine, &text)?;
+            Ok((key, found["have"] == true))
+        })?;
+        if !have {
+            // Without a daemon nobody is linked: all known peers are asked, one after the other.
+            let linked = self.read(|machine| Ok(!machine.driver.node().peers().is_empty()))?;
+            let fetched = if linked {
+                self.handle.command(Command::Fetch { key })
+            } else {
+                self.fetch_from_known(key)
+            };
+            match fetched {
+                Ok(Reply::Fetched { .. }) => {}
+                Ok(other) => {
+                    return Err(ApiError::new(ExitCode::Bug, format!("unexpected {other:?}")));
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let value = self.read(move |machine| located(machine, &key.to_string()))?;
+        Ok(sink(value)?)
+    }
+
+    fn fetch_from_known(&self, key: ArtifactId) -> Result<Reply, ServiceError> {
+        let peers = self.handle.call(move |machine| {
+            machine.want_artifact(key);
+            machine.book().reachable()
+        })?;
+        let mut failed = ServiceError::Command(quipu_core::node::CommandError::NotFetched {
+            key,
+            why: quipu_core::node::FetchFailure::Lacking,
+        });
+        for (peer, addrs) in peers {
+            if let Err(error) = self.handle.sync(peer, addrs, None) {
+                failed = error;
+                continue;
+            }
+            let size = self.handle.call(move |machine| machine.artifact_size(&key))??;
+            if let Some(size) = size {
+                return Ok(Reply::Fetched { size });
+            }
+        }
+        Err(failed)
+    }
+
+    /// Removes, or only counts, what nothing holds.
+    pub(super) fn gc(&self, dry_run: bool, sink: Sink<'_>) -> Result<(), ApiError> {
+        let value = self.read(move |machine| {
+            let free = machine.free_artifacts()?;
+            let (mut bytes, mut freed) = (0u64, Vec::new());
+            for (key, size) in free {
+                if !dry_run {
+                    machine.remove_artifact(&key)?;
+                }
+                bytes += size;
+                if freed.len() < FREED_MAX {
+                    freed.push(key.to_string());
+                }
+            }
+            Ok(json!({ "freed_bytes": bytes, "freed": freed, "dry_run": dry_run }))
+        })?;
+        Ok(sink(value)?)
+    }
+}
+
+/// Whether a visible artifact already has this claim, or one that says more.
+fn says(artifact: &Artifact, claim: &Claim) -> bool {
+    artifact.candidates.iter().any(|one| {
+        one.claim.size == claim.size
+            && (claim.type_tag.is_none() || one.claim.type_tag == claim.type_tag)
+    })
+}
+
+fn located(machine: &mut Machine, text: &str) -> Result<Value, ApiError> {
+    let key = find_artifact(machine, text)?;
+    let known = state(machine)?.current().artifact(&key)?;
+    let Some(artifact) = known else {
+        return Err(ApiError::not_found(format!("no artifact {key} in this domain"))
+            .hint("quipu artifacts; quipu sync"));
+    };
+    let mut row = artifact_json(&artifact);
+    row["have"] = machine.has_artifact(&key)?.into();
+    row["hidden"] = (!artifact.is_visible()).into();
+    Ok(row)
+}

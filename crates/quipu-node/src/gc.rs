@@ -1,0 +1,54 @@
+//! Which artifacts are held, and by what (ART-9). What nothing holds may be collected.
+
+use std::collections::BTreeSet;
+
+use quipu_core::id::ArtifactId;
+use quipu_core::kind;
+use quipu_core::statement::Statement;
+use quipu_core::{subject, value};
+use quipu_state::{SnapshotAt, View};
+use quipu_store::Disk;
+
+use crate::driver::{Clock, Driver, DriverError, Links};
+
+/// The artifacts that a view holds: those that are visible, and those that are pinned.
+fn held_by(view: &View<'_>) -> Result<impl Iterator<Item = ArtifactId>, DriverError> {
+    let all = view.artifacts()?;
+    Ok(all.into_values().filter(|one| one.is_visible() || one.pinned).map(|one| one.key))
+}
+
+impl<D: Disk, C: Clock, L: Links> Driver<D, C, L> {
+    /// The snapshots that nobody dropped.
+    ///
+    /// # Errors
+    /// If the disk is at fault.
+    pub fn retained_snapshots(&mut self) -> Result<Vec<SnapshotAt>, DriverError> {
+        let all = self.catch_up()?.snapshots().to_vec();
+        let mut retained = Vec::with_capacity(all.len());
+        for snapshot in all {
+            let (_, said) = Statement::DropSnapshot(snapshot.id).to_value();
+            let mut bytes = Vec::new();
+            value::encode(&said, &mut bytes);
+            let dropped = match subject::subject_of(kind::SNAPSHOT_DROP, &bytes) {
+                Some(subject) => self.state().current().winner(&subject)?.is_some(),
+                None => false,
+            };
+            if !dropped {
+                retained.push(snapshot);
+            }
+        }
+        Ok(retained)
+    }
+
+    /// Every artifact that CURRENT, a retained snapshot or a pin holds.
+    ///
+    /// # Errors
+    /// If the disk is at fault.
+    pub fn held_artifacts(&mut self) -> Result<BTreeSet<ArtifactId>, DriverError> {
+        let mut held: BTreeSet<ArtifactId> = held_by(&self.catch_up()?.current())?.collect();
+        for snapshot in self.retained_snapshots()? {
+            held.extend(held_by(&self.state_at(&snapshot.id)?)?);
+        }
+        Ok(held)
+    }
+}

@@ -1,0 +1,135 @@
+//! The machine's artifacts: files, and what keeps them.
+
+use std::sync::Arc;
+
+use quipu_artifact::{ArtifactStore, Error};
+use quipu_core::id::ArtifactId;
+use quipu_core::node::Input;
+
+use super::{Machine, ServiceError};
+use crate::artifacts::{ArtifactPolicy, StoredArtifacts};
+use crate::driver::DriverError;
+use crate::home::Home;
+
+/// The files, or why there are none.
+pub(super) type Files = Result<Arc<ArtifactStore>, String>;
+
+/// Opens the files of a machine. A machine whose artifacts cannot be opened still has its log.
+pub(super) fn open(home: &Home) -> Files {
+    let store = ArtifactStore::open(&home.artifacts_dir()).map_err(|error| error.to_string())?;
+    Ok(Arc::new(store))
+}
+
+impl Machine {
+    pub(super) fn connect_artifacts(&mut self) {
+        match &self.artifacts {
+            Ok(store) => self.driver.set_artifacts(Box::new(StoredArtifacts(store.clone()))),
+            Err(error) => tracing::error!(error, "this machine has no artifacts"),
+        }
+    }
+
+    /// The files of artifacts.
+    ///
+    /// # Errors
+    /// If they could not be opened.
+    pub fn artifact_store(&self) -> Result<&Arc<ArtifactStore>, ServiceError> {
+        self.artifacts.as_ref().map_err(|error| ServiceError::Artifacts(error.clone()))
+    }
+
+    /// The size of an artifact whose bytes are here.
+    ///
+    /// # Errors
+    /// If the disk is at fault.
+    pub fn artifact_size(&self, key: &ArtifactId) -> Result<Option<u64>, ServiceError> {
+        Ok(self.artifact_store()?.size(key)?)
+    }
+
+    /// Whether an artifact's bytes are here.
+    ///
+    /// # Errors
+    /// If the disk is at fault.
+    pub fn has_artifact(&self, key: &ArtifactId) -> Result<bool, ServiceError> {
+        Ok(self.artifact_size(key)?.is_some())
+    }
+
+    /// Fetches artifacts by the machine's policy from now on.
+    ///
+    /// # Errors
+    /// If the disk is at fault.
+    pub fn follow_policy(&mut self, policy: ArtifactPolicy) -> Result<(), DriverError> {
+        self.unfinished = true;
+        self.driver.fetch_artifacts(policy)
+    }
+
+    /// Fetches an artifact from whoever is met next.
+    pub fn want_artifact(&mut self, key: ArtifactId) {
+        self.unfinished = true;
+        if let Err(error) = self.driver.input(Input::Want { key, missing: None }) {
+            self.fail_all(&error.to_string());
+        }
+    }
+
+    /// Moves what a client has imported to its place. Until [`Self::let_go_of_artifact`] it is not
+    /// collected, although no event tells of it yet.
+    ///
+    /// # Errors
+    /// If there is no such import, or the disk is at fault.
+    pub fn adopt_artifact(
+        &mut self,
+        import: &str,
+        key: &ArtifactId,
+        size: u64,
+    ) -> Result<(), ServiceError> {
+        *self.putting.entry(*key).or_default() += 1;
+        self.artifact_store()?.adopt_named(import, key, size)?;
+        self.unfinished = true;
+        if let Err(error) = self.driver.input(Input::ArtifactHeld { key: *key, size }) {
+            self.fail_all(&error.to_string());
+        }
+        Ok(())
+    }
+
+    /// The event that tells of an artifact is written, or will not be.
+    pub fn let_go_of_artifact(&mut self, key: &ArtifactId) {
+        if let Some(count) = self.putting.get_mut(key) {
+            *count -= 1;
+            if *count == 0 {
+                self.putting.remove(key);
+            }
+        }
+    }
+
+    /// Artifacts here that nothing holds, with their sizes.
+    ///
+    /// # Errors
+    /// If the disk is at fault.
+    pub fn free_artifacts(&mut self) -> Result<Vec<(ArtifactId, u64)>, ServiceError> {
+        let held = self
+            .driver
+            .held_artifacts()
+            .map_err(|error| ServiceError::Stopped(error.to_string()))?;
+        let mut free = Vec::new();
+        for one in self.artifact_store()?.list()? {
+            let (key, size) = one?;
+            if !held.contains(&key) && !self.putting.contains_key(&key) {
+                free.push((key, size));
+            }
+        }
+        Ok(free)
+    }
+
+    /// Removes an artifact's bytes.
+    ///
+    /// # Errors
+    /// If the disk is at fault.
+    pub fn remove_artifact(&mut self, key: &ArtifactId) -> Result<(), ServiceError> {
+        self.artifact_store()?.remove(key)?;
+        Ok(())
+    }
+}
+
+impl From<Error> for ServiceError {
+    fn from(error: Error) -> Self {
+        Self::Artifact(error)
+    }
+}
