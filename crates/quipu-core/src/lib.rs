@@ -15,6 +15,7 @@ pub mod limits;
 pub mod machine;
 pub mod node;
 pub mod past;
+mod queue;
 mod recent;
 pub mod sketch;
 pub mod state;

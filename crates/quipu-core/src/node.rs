@@ -31,6 +31,7 @@ use crate::domain::RootError;
 use crate::event::{Event, Log, VerifiedEvent};
 use crate::history::{History, Missing, Ordinal};
 use crate::id::{ArtifactId, DomainId, EventId, LogDigest, NodeKey};
+use crate::queue::Queue;
 use crate::sync::frontier::Frontier;
 use crate::sync::message::{InviteProof, Refusal};
 use crate::sync::session::{Session, SessionState, Traffic};
@@ -320,7 +321,7 @@ pub struct Node {
     frontier: Frontier,
     sessions: BTreeMap<LinkId, Session>,
     /// Authentic events that are to be put to the DAG, with the link they came over.
-    inbox: VecDeque<(Option<LinkId>, VerifiedEvent)>,
+    inbox: Queue<(Option<LinkId>, VerifiedEvent)>,
     /// Frames that came while others were not done.
     frames: VecDeque<(LinkId, Bytes)>,
     jobs: VecDeque<local::Job>,
@@ -360,7 +361,7 @@ impl Node {
             dag: None,
             frontier: Frontier::new(&domain),
             sessions: BTreeMap::new(),
-            inbox: VecDeque::new(),
+            inbox: Queue::default(),
             frames: VecDeque::new(),
             jobs: VecDeque::new(),
             staged: Vec::new(),

@@ -1,8 +1,6 @@
 //! Events of a stream that wait for a signature. A signature vouches for all events before it in
 //! the same feed, so a run of at most 64 waits; events come out in stream order.
 
-use std::collections::VecDeque;
-
 use crate::codec::v1::{BodyError, check_shape};
 use crate::event::{
     AuthenticityError, Event, Head, VerifiedEvent, is_signature_place, verify_signature,
@@ -10,6 +8,7 @@ use crate::event::{
 use crate::id::{EventId, IdMap};
 use crate::lifecycle::{Stage, Verdict};
 use crate::limits::{SIGNATURE_INTERVAL, UNSIGNED_BYTES_MAX};
+use crate::queue::Queue;
 use crate::sync::check::Wrong;
 
 /// Why a stream cannot go on.
@@ -59,9 +58,9 @@ struct Place {
 /// The waiting events of one stream.
 #[derive(Debug, Default)]
 pub struct Unsigned {
-    events: VecDeque<Event>,
+    events: Queue<Event>,
     /// As many as events.
-    places: VecDeque<Place>,
+    places: Queue<Place>,
     /// Number of the event at the front of the queue.
     first: u64,
     /// Numbers of the events that came without a signature.
