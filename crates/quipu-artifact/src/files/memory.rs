@@ -367,7 +367,7 @@ impl Files for MemoryFiles {
         Ok(self.file(&state, inode, true))
     }
 
-    fn len(&self, path: &str) -> io::Result<Option<u64>> {
+    fn length(&self, path: &str) -> io::Result<Option<u64>> {
         Ok(self.state().find(path).ok().map(|inode| inode.live.length))
     }
 
@@ -490,7 +490,7 @@ impl FileAt for MemoryFile {
         })
     }
 
-    fn len(&self) -> io::Result<u64> {
+    fn length(&self) -> io::Result<u64> {
         self.with(|state| Ok(inode_of(state, self.inode)?.live.length))
     }
 }
