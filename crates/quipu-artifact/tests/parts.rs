@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use common::{GROUP, Store, add, get, parts, reopen, sample, store};
 use proptest::prelude::*;
-use quipu_artifact::{MemoryFiles, Part, PartError};
+use quipu_artifact::{MemoryFiles, PART_BYTES_MAX, Part, PartError};
 use quipu_core::artifact::{ARTIFACT_BYTES_MAX, PART_GROUPS_MAX, group_bytes, group_count};
 use quipu_core::id::ArtifactId;
 
@@ -145,6 +145,7 @@ fn the_size_is_proven_before_anything_is_taken() {
 
     let size = ARTIFACT_BYTES_MAX;
     let (key, part) = made_to_order(size);
+    assert!(part.bytes.len() as u64 + 15 * (GROUP + 64) <= PART_BYTES_MAX);
     assert_eq!(give(&to, &key, &part).expect("good"), (false, 1));
     assert_eq!(to.missing(&key).expect("readable").groups, [0..group_count(size) - 1]);
     assert!(to.disk_bytes().expect("readable") < 1 << 20);
