@@ -1,6 +1,7 @@
 //! What is fuzzed: one plain function for each decoder. A target panics if the decoder does, or if
 //! it breaks a promise: what is accepted encodes to the same bytes, and memory stays bounded.
 
+mod artifact;
 mod history;
 mod node;
 mod store;
@@ -43,6 +44,7 @@ targets! {
     node::node_frames,
     node::node_messages,
     store::store_files,
+    artifact::artifact_part,
 }
 
 /// The target with that name.

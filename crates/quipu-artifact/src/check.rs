@@ -37,11 +37,10 @@ impl<F: Files> ArtifactStore<F> {
             let outboard = open.outboard.as_ref();
             let good = valid_groups(&open.data, outboard, &key, size, &mut |n| progress(done + n))
                 .doing("reading", &key.to_string())?;
-            let fits = |file| has_length(file, outboard_bytes(size));
-            let missing = match outboard {
-                Some(file) if !fits(file) => vec![0..group_count(size)],
-                _ => good.missing(group_count(size)),
-            };
+            let fits = |file: &F::File| has_length(file, outboard_bytes(size));
+            // An outboard that is too long is not what was written.
+            let good = if outboard.is_none_or(fits) { good } else { GroupSet::default() };
+            let missing = good.missing(group_count(size));
             if !missing.is_empty() {
                 let bytes = missing.iter().map(|run| group_bytes(run, size)).collect();
                 problems.push(Problem { key, size, bytes });
@@ -67,7 +66,7 @@ pub(crate) fn valid_groups<H: FileAt>(
         data,
         outboard,
         size,
-        length: data.len()?,
+        length: data.length()?,
         good: GroupSet::default(),
         segment: Vec::new(),
         pairs: Vec::new(),

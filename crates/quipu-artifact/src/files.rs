@@ -28,7 +28,7 @@ pub trait Files: fmt::Debug + Send + Sync + 'static {
     /// Opens a file for reading and writing, creating it if it is missing.
     fn open_rw(&self, path: &str) -> io::Result<Self::File>;
     /// Length of a regular file, or nothing if there is no such file. Links are not followed.
-    fn len(&self, path: &str) -> io::Result<Option<u64>>;
+    fn length(&self, path: &str) -> io::Result<Option<u64>>;
     /// Bytes of the disk that a file takes; less than its length if it has holes.
     fn allocated(&self, path: &str) -> io::Result<u64>;
     /// How long ago a file was written to.
@@ -58,7 +58,7 @@ pub trait FileAt: fmt::Debug + Send + Sync + 'static {
     /// Makes bytes and length durable.
     fn sync(&self) -> io::Result<()>;
     /// Length.
-    fn len(&self) -> io::Result<u64>;
+    fn length(&self) -> io::Result<u64>;
 
     /// Reads until the buffer is full or the file ends; says how much was read.
     fn read_full_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {

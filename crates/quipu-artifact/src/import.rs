@@ -60,13 +60,14 @@ impl<F: Files> ArtifactStore<F> {
         if size > ARTIFACT_BYTES_MAX {
             return Err(refuse("too large"));
         }
-        match self.files.len(&data).doing("looking at", &data)? {
+        match self.files.length(&data).doing("looking at", &data)? {
             None => return Err(refuse("no such import")),
             Some(length) if length != size => return Err(refuse("another size")),
             Some(_) => {}
         }
         let pairs = outboard_bytes(size);
-        if pairs > 0 && self.files.len(&outboard).doing("looking at", &outboard)? != Some(pairs) {
+        if pairs > 0 && self.files.length(&outboard).doing("looking at", &outboard)? != Some(pairs)
+        {
             return Err(refuse("no outboard that fits"));
         }
         self.with_slot(key, |slot| {

@@ -23,7 +23,7 @@ pub use check::Problem;
 pub use error::{Error, Result};
 pub use files::{Faults, FileAt, Files, MemoryFile, MemoryFiles, RealFiles};
 pub use import::Imported;
-pub use part::{Part, PartError, Written};
+pub use part::{PART_BYTES_MAX, Part, PartError, Written};
 pub use partial::Missing;
 pub use read::Reader;
 pub use store::ArtifactStore;

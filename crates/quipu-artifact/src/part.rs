@@ -8,15 +8,22 @@ use bao_tree::io::sync::{DecodeResponseIter, ReadAt, encode_ranges_validated};
 use bao_tree::io::{BaoContentItem, DecodeError, EncodeError};
 use bao_tree::{BaoTree, BlockSize, ChunkNum, ChunkRanges, TreeNode};
 use quipu_core::artifact::{
-    ARTIFACT_BYTES_MAX, GROUP_CHUNKS_LOG, PART_GROUPS_MAX, group_bytes, group_count,
+    ARTIFACT_BYTES_MAX, GROUP_BYTES, GROUP_CHUNKS_LOG, PART_GROUPS_MAX, group_bytes, group_count,
 };
 use quipu_core::id::ArtifactId;
 
 use crate::error::{Error, Result};
 use crate::files::{FileAt, Files};
 use crate::store::{ArtifactStore, Complete};
+use crate::tree::PAIR_BYTES;
 
 const BLOCK: BlockSize = BlockSize::from_chunk_log(GROUP_CHUNKS_LOG);
+
+/// The most bytes that a part can have.
+pub const PART_BYTES_MAX: u64 = {
+    let levels = group_count(ARTIFACT_BYTES_MAX).ilog2() as u64 + 1;
+    PART_GROUPS_MAX * GROUP_BYTES + (PART_GROUPS_MAX + 2 * levels) * PAIR_BYTES
+};
 
 /// Some groups of an artifact, as they are sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -123,12 +130,12 @@ fn groups_under(node: TreeNode, size: u64) -> Range<u64> {
     group(mid - half)..group(mid + half).min(group_count(size))
 }
 
-/// The most bytes that a part can have.
+/// The most bytes that a part of these groups can have.
 fn part_bytes_max(groups: &Range<u64>, size: u64) -> usize {
     let bytes = group_bytes(groups, size);
     let path = 2 * u64::from(group_count(size).ilog2() + 1);
     let pairs = groups.end - groups.start + path;
-    (bytes.end - bytes.start + pairs * 64) as usize
+    (bytes.end - bytes.start + pairs * PAIR_BYTES) as usize
 }
 
 /// A part that was verified, not yet written.
@@ -192,10 +199,10 @@ fn decode<'a>(
         match item.map_err(|error| bad(&error))? {
             BaoContentItem::Leaf(leaf) => leaves.push((leaf.offset, cut(leaf.data.len()))),
             BaoContentItem::Parent(parent) => {
-                let bytes = cut(64);
+                let bytes = cut(PAIR_BYTES as usize);
                 let Some(offset) = tree.post_order_offset(parent.node) else { continue };
                 let groups = groups_under(parent.node, size);
-                pairs.push(VerifiedPair { offset: offset.value() * 64, groups, bytes });
+                pairs.push(VerifiedPair { offset: offset.value() * PAIR_BYTES, groups, bytes });
             }
         }
     }

@@ -88,7 +88,7 @@ impl<F: Files> ArtifactStore<F> {
     /// The size of an artifact, if it is here completely.
     pub fn size(&self, key: &ArtifactId) -> Result<Option<u64>> {
         let (_, path) = place(key);
-        self.files.len(&path).doing("looking at", &path)
+        self.files.length(&path).doing("looking at", &path)
     }
 
     /// Whether an artifact is here completely.
@@ -171,7 +171,7 @@ impl<F: Files> ArtifactStore<F> {
     }
 
     pub(crate) fn exists(&self, path: &str) -> Result<bool> {
-        Ok(self.files.len(path).doing("looking at", path)?.is_some())
+        Ok(self.files.length(path).doing("looking at", path)?.is_some())
     }
 
     /// Directories of complete artifacts.
@@ -257,5 +257,5 @@ impl<F: Files> ArtifactStore<F> {
 
 /// Whether all of a file of that length is there.
 pub(crate) fn has_length(file: &impl FileAt, length: u64) -> bool {
-    file.len().is_ok_and(|n| n == length)
+    file.length().is_ok_and(|n| n == length)
 }

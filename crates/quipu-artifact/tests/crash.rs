@@ -1,5 +1,7 @@
 //! The power fails at every operation, the disk is full at every write: what is visible is right.
 
+#![allow(clippy::single_range_in_vec_init, reason = "runs of groups, often one")]
+
 mod common;
 
 use common::{GROUP, Store, add, get, parts, reopen, sample, store};

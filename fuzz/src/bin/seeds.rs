@@ -107,7 +107,13 @@ fn main() {
     ];
     let line = |request| serde_json::to_vec(request).expect("a request is written");
     let requests = requests.iter().map(line).collect();
-    let sets: [(&str, Vec<Vec<u8>>); 16] = [
+    let good: Vec<_> = [(18, 2), (0, 16), (7, 1), (16, 2), (4, 200)]
+        .map(|(start, length)| vec![0, start, length])
+        .to_vec();
+    let changed = vec![vec![0, 18, 2], vec![0, 0, 16, 9, 1, 1], vec![1, 0, 16], vec![2, 3, 4, 5]];
+    let parts = vec![join(&good), join(&changed), vec![0xff; 200]];
+    let sets: [(&str, Vec<Vec<u8>>); 17] = [
+        ("artifact_part", parts),
         ("bundle", bundles),
         ("request", requests),
         ("body", bodies),

@@ -44,6 +44,8 @@ struct Inode {
     /// Pages written since the last sync.
     dirty: BTreeSet<u64>,
     written_at: u64,
+    /// Shared with the open files.
+    open: Arc<()>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -56,6 +58,8 @@ struct Names {
 struct State {
     inodes: BTreeMap<u64, Inode>,
     next_inode: u64,
+    /// Those that lost a name: to be freed when nothing leads to them.
+    nameless: BTreeSet<u64>,
     live: Names,
     durable: Names,
     faults: Faults,
@@ -84,6 +88,8 @@ pub struct MemoryFile {
     inode: u64,
     generation: u32,
     writable: bool,
+    /// Says that the inode is still in use.
+    _open: Arc<()>,
 }
 
 impl fmt::Debug for MemoryFiles {
@@ -181,7 +187,9 @@ impl MemoryFiles {
     }
 
     fn file(&self, state: &State, inode: u64, writable: bool) -> MemoryFile {
-        MemoryFile { files: self.clone(), inode, generation: state.generation, writable }
+        let open = state.inodes.get(&inode).map(|inode| inode.open.clone()).unwrap_or_default();
+        let generation = state.generation;
+        MemoryFile { files: self.clone(), inode, generation, writable, _open: open }
     }
 }
 
@@ -303,6 +311,19 @@ impl State {
         Ok(inode)
     }
 
+    /// Frees what has neither a name nor an open file.
+    fn sweep(&mut self) {
+        let Self { inodes, nameless, live, durable, .. } = self;
+        nameless.retain(|number| {
+            let named = live.files.values().chain(durable.files.values()).any(|n| n == number);
+            let open = inodes.get(number).is_some_and(|inode| Arc::strong_count(&inode.open) > 1);
+            if !named && !open {
+                inodes.remove(number);
+            }
+            !named && open
+        });
+    }
+
     fn find(&self, path: &str) -> io::Result<&Inode> {
         let inode = self.live.files.get(path).ok_or(io::ErrorKind::NotFound)?;
         self.inodes.get(inode).ok_or_else(|| io::ErrorKind::NotFound.into())
@@ -367,7 +388,7 @@ impl Files for MemoryFiles {
         Ok(self.file(&state, inode, true))
     }
 
-    fn len(&self, path: &str) -> io::Result<Option<u64>> {
+    fn length(&self, path: &str) -> io::Result<Option<u64>> {
         Ok(self.state().find(path).ok().map(|inode| inode.live.length))
     }
 
@@ -389,7 +410,8 @@ impl Files for MemoryFiles {
         }
         state.operation()?;
         if let Some(inode) = state.live.files.remove(from) {
-            state.live.files.insert(to.to_owned(), inode);
+            let replaced = state.live.files.insert(to.to_owned(), inode);
+            state.nameless.extend(replaced);
         }
         Ok(())
     }
@@ -398,7 +420,9 @@ impl Files for MemoryFiles {
         let mut state = self.state();
         state.find(path)?;
         state.operation()?;
-        state.live.files.remove(path);
+        let inode = state.live.files.remove(path);
+        state.nameless.extend(inode);
+        state.sweep();
         Ok(())
     }
 
@@ -416,13 +440,16 @@ impl Files for MemoryFiles {
     fn sync_dir(&self, dir: &str) -> io::Result<()> {
         let mut state = self.state();
         state.operation()?;
-        let State { live, durable, .. } = &mut *state;
+        let State { live, durable, nameless, .. } = &mut *state;
+        let here = durable.files.iter().filter(|(path, _)| dir_of(path) == dir);
+        nameless.extend(here.map(|(_, inode)| *inode));
         durable.files.retain(|path, _| dir_of(path) != dir);
         durable.dirs.retain(|path| dir_of(path) != dir);
         let files = live.files.iter().filter(|(path, _)| dir_of(path) == dir);
         durable.files.extend(files.map(|(path, inode)| (path.clone(), *inode)));
         let dirs = live.dirs.iter().filter(|path| dir_of(path) == dir);
         durable.dirs.extend(dirs.cloned());
+        state.sweep();
         Ok(())
     }
 
@@ -490,7 +517,7 @@ impl FileAt for MemoryFile {
         })
     }
 
-    fn len(&self) -> io::Result<u64> {
+    fn length(&self) -> io::Result<u64> {
         self.with(|state| Ok(inode_of(state, self.inode)?.live.length))
     }
 }

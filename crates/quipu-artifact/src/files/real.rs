@@ -55,7 +55,7 @@ impl Files for RealFiles {
         OpenOptions::new().create(true).truncate(false).read(true).write(true).open(self.path(path))
     }
 
-    fn len(&self, path: &str) -> io::Result<Option<u64>> {
+    fn length(&self, path: &str) -> io::Result<Option<u64>> {
         match self.metadata(path) {
             Ok(meta) if meta.is_file() => Ok(Some(meta.len())),
             Ok(_) => Ok(None),
@@ -155,7 +155,7 @@ impl FileAt for File {
         self.sync_all()
     }
 
-    fn len(&self) -> io::Result<u64> {
+    fn length(&self) -> io::Result<u64> {
         Ok(self.metadata()?.len())
     }
 }
