@@ -41,6 +41,8 @@ pub(crate) struct Trade {
     pub(crate) asked: Option<Asked>,
     /// Questions asked so far.
     pub(crate) asks: u32,
+    /// Questions in a row that were not answered in time.
+    pub(crate) unanswered: u8,
     /// Wanted artifacts that the peer has and of which it can be asked for a part, by rank.
     pub(crate) ready: BTreeSet<(u64, ArtifactId)>,
     /// Wanted artifacts that the peer has.
@@ -76,6 +78,7 @@ impl Default for Trade {
             to_ask: BTreeSet::new(),
             asked: None,
             asks: 0,
+            unanswered: 0,
             ready: BTreeSet::new(),
             sources: 0,
             expected: VecDeque::new(),

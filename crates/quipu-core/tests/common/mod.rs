@@ -12,7 +12,7 @@ mod world;
 
 pub use artifacts::{Artifacts, Lie, artifact};
 pub use history::MemoryHistory;
-pub use machine::{Machine, key};
+pub use machine::{Machine, Out, key};
 pub use world::{LinkMode, World};
 
 use std::sync::Arc;

@@ -267,6 +267,14 @@ impl World {
         true
     }
 
+    /// Delivers the next thing, whenever it is due.
+    pub fn step(&mut self) {
+        if let Some((at, _)) = self.flying.first_key_value() {
+            self.now = self.now.max(at.0);
+        }
+        self.deliver_next();
+    }
+
     /// Carries everything there is, without any time for timers: only flights take time.
     pub fn settle(&mut self) {
         for _ in 0..2_000_000 {

@@ -4,6 +4,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod artifacts;
 mod basics;
 mod faults;
 mod forks;

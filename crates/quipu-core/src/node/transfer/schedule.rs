@@ -14,6 +14,9 @@ use crate::sync::message::{Message, Refusal};
 use crate::sync::session::Session;
 use crate::sync::trade::{Asked, Expected};
 
+/// Questions in a row that a peer may leave without an answer before it counts as one that has nothing.
+const ASKED_AGAIN_MAX: u8 = 3;
+
 /// The part that proves the size of an artifact: the one with its last group.
 fn last_part(size: u64) -> Range<u64> {
     let count = group_count(size);
@@ -146,6 +149,9 @@ impl Node {
         let Some(session) = self.sessions.get_mut(&link) else { return };
         session.trade.moved(now);
         let answered = session.trade.asked.take_if(|asked| asked.ask == ask);
+        if answered.is_some() {
+            session.trade.unanswered = 0;
+        }
         for (key, size) in entries {
             self.add_source(link, *key, *size);
         }
@@ -344,8 +350,13 @@ impl Node {
         let Some(session) = self.sessions.get_mut(&link) else { return };
         let unanswered = session.trade.asked.take_if(|asked| asked.at + ANSWER_MS <= now);
         if let Some(asked) = unanswered {
-            asked.keys.iter().for_each(|key| self.answered(key));
             self.transfers.stirred.insert(link);
+            session.trade.unanswered = session.trade.unanswered.saturating_add(1);
+            if session.trade.unanswered <= ASKED_AGAIN_MAX {
+                session.trade.to_ask.extend(asked.keys);
+            } else {
+                asked.keys.iter().for_each(|key| self.answered(key));
+            }
         }
         let Some(session) = self.sessions.get_mut(&link) else { return };
         if session.trade.leaving.is_some_and(|leaving| leaving.until <= now) {
