@@ -92,6 +92,11 @@ fn are_ends(raw: &[u8]) -> bool {
     count > 0
 }
 
+/// Whether events of a kind may write a fold key.
+pub fn may_write_key(kind: &str) -> bool {
+    FOLD_KEYS.iter().any(|(name, ..)| *name == kind)
+}
+
 /// The subject of an event, from its kind and its payload value (canonical DAG-CBOR). Nothing if
 /// the kind writes no key, or the payload lacks the fields: such an event is data, but no fold
 /// sees it.
