@@ -92,9 +92,9 @@ fn are_ends(raw: &[u8]) -> bool {
     count > 0
 }
 
-/// Whether events of a kind may write a fold key.
-pub fn may_write_key(kind: &str) -> bool {
-    FOLD_KEYS.iter().any(|(name, ..)| *name == kind)
+/// The kinds whose events may write a fold key.
+pub fn key_kinds() -> impl Iterator<Item = &'static str> {
+    FOLD_KEYS.iter().map(|(name, ..)| *name)
 }
 
 /// The subject of an event, from its kind and its payload value (canonical DAG-CBOR). Nothing if

@@ -83,11 +83,12 @@ pub struct Edge {
 }
 
 impl Artifact {
-    fn new(key: ArtifactId) -> Self {
+    pub(crate) fn new(key: ArtifactId) -> Self {
         Self { key, candidates: Vec::new(), tombstone: None, pinned: false, resolution: None }
     }
 
-    fn take(&mut self, record: Record) {
+    /// Takes in what a winner says of it.
+    pub(crate) fn take(&mut self, record: Record) {
         let Record { subject, id, logseq, statement } = record;
         match statement {
             Statement::Put(claim) => {
@@ -104,7 +105,7 @@ impl Artifact {
 
     /// Sorts the claims, and leaves out those that the tombstone shadows. A later claim revives the
     /// artifact.
-    fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         if let Some(tombstone) = self.tombstone {
             self.candidates.retain(|one| (one.logseq, one.id) > tombstone);
         }
@@ -303,7 +304,8 @@ impl<'a> View<'a> {
     }
 }
 
-fn artifact_in(statement: &Statement) -> Option<ArtifactId> {
+/// The artifact that a statement is about.
+pub(crate) fn artifact_in(statement: &Statement) -> Option<ArtifactId> {
     match statement {
         Statement::Put(claim) | Statement::Resolve { keep: claim, .. } => Some(claim.key),
         Statement::TombstoneArtifact(key) | Statement::Pin { key, .. } => Some(*key),
@@ -311,7 +313,8 @@ fn artifact_in(statement: &Statement) -> Option<ArtifactId> {
     }
 }
 
-fn edge_of(record: Record) -> Option<Edge> {
+/// The edge that a record says.
+pub(crate) fn edge_of(record: Record) -> Option<Edge> {
     match record.statement {
         Statement::Edge(key, role) => {
             Some(Edge { key, role, id: record.id, logseq: record.logseq })
