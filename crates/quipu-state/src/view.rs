@@ -46,7 +46,7 @@ pub struct Artifact {
     pub tombstone: Option<(LogSeq, EventId)>,
     /// Whether somebody pinned it.
     pub pinned: bool,
-    resolution: Option<Resolution>,
+    resolution: Option<Box<Resolution>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,7 +97,7 @@ impl Artifact {
             Statement::TombstoneArtifact(_) => self.tombstone = Some((logseq, id)),
             Statement::Pin { held, .. } => self.pinned = held,
             Statement::Resolve { keep, seen } => {
-                self.resolution = Some(Resolution { keep, seen, id });
+                self.resolution = Some(Box::new(Resolution { keep, seen, id }));
             }
             _ => {}
         }
@@ -130,7 +130,7 @@ impl Artifact {
 
     /// The decision about its claims, unless one came up that it did not know.
     fn decided(&self) -> Option<&Resolution> {
-        self.resolution.as_ref().filter(|resolution| {
+        self.resolution.as_deref().filter(|resolution| {
             let known = |one: &Candidate| resolution.seen.contains(&one.subject);
             self.candidates.iter().all(known)
                 && self.candidates.iter().any(|one| one.claim == resolution.keep)

@@ -17,7 +17,7 @@ use super::segment::Sink;
 /// Kinds that a shard remembers by address.
 const KINDS_MAX: usize = 64;
 /// A shard folds when it holds this many rows, so that memory follows the keys and not the log.
-const FOLD_ROWS_MIN: usize = 1 << 18;
+const FOLD_ROWS_MIN: usize = 1 << 19;
 
 /// Bytes of values that lie in one piece; a larger value has its own.
 const PIECE_BYTES: usize = 1 << 20;

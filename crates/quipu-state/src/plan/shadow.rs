@@ -9,18 +9,23 @@
 //!
 //! Rows come in replay order. The meaning is that of [`View`](crate::View).
 
+use std::sync::{Mutex, PoisonError};
+
 use quipu_core::event::LogSeq;
 use quipu_core::history::Ordinal;
 use quipu_core::id::{ArtifactId, EventId, IdMap, Subject};
 use quipu_core::statement::Statement;
 
 use super::fold::{Candidate, Class, Folded};
+use super::merge::merge;
 use super::segment::in_parallel;
 use crate::record::Record;
 use crate::view::{Artifact, Edge, artifact_in, edge_of};
 
 /// Winners whose statements one thread reads at a time.
-const CHUNK_ROWS: usize = 1 << 14;
+const CHUNK_ROWS: usize = 1 << 16;
+/// Parts into which artifacts fall.
+const PARTS: usize = 4;
 
 /// What a row of the state is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,51 +90,60 @@ impl Winners {
     }
 }
 
-/// What is to be seen of winners, in replay order.
+/// Something said of an artifact: number of the winner, the artifact, what is said.
+type Fact = (u32, ArtifactId, Statement);
+
+/// What is to be seen of winners, in replay order. Winners are read in stretches, artifacts put
+/// together in parts, each part by its own digit of the key; then what came of all is merged.
 pub(crate) fn shadow(winners: &Winners) -> Vec<Row> {
     let chunks = winners.places.len().div_ceil(CHUNK_ROWS);
     let read = in_parallel(chunks, &|chunk| read_chunk(winners, chunk * CHUNK_ROWS));
-    let mut seen: Vec<(u32, What)> = Vec::with_capacity(winners.places.len());
-    let mut artifacts = Artifacts::default();
+    let mut lists = Vec::with_capacity(chunks + PARTS);
+    let mut parts: Vec<Vec<Vec<Fact>>> = (0..PARTS).map(|_| Vec::new()).collect();
     for chunk in read {
-        seen.extend(chunk.seen);
-        for (n, key, statement) in chunk.facts {
-            artifacts.take(winners, n, key, statement);
-        }
+        lists.push(chunk.rows);
+        parts.iter_mut().zip(chunk.facts).for_each(|(part, facts)| part.push(facts));
     }
-    artifacts.finish(winners, &mut seen);
-    in_replay_order(winners, seen)
+    let parts: Vec<Mutex<Vec<Vec<Fact>>>> = parts.into_iter().map(Mutex::new).collect();
+    lists.extend(in_parallel(PARTS, &|part| {
+        let mut facts = parts[part].lock().unwrap_or_else(PoisonError::into_inner);
+        artifact_rows(winners, std::mem::take(&mut *facts).into_iter().flatten())
+    }));
+    let mut rows = Vec::with_capacity(lists.iter().map(Vec::len).sum());
+    rows.extend(merge(lists, Row::order));
+    rows
 }
 
 /// What a stretch of winners says.
 #[derive(Debug, Default)]
 struct Chunk {
-    /// What is to be seen, by number of the winner.
-    seen: Vec<(u32, What)>,
-    /// What is said of artifacts.
-    facts: Vec<(u32, ArtifactId, Statement)>,
+    /// What is to be seen, in replay order.
+    rows: Vec<Row>,
+    /// What is said of artifacts, by the last digit of their keys.
+    facts: [Vec<Fact>; PARTS],
 }
 
 fn read_chunk(winners: &Winners, start: usize) -> Chunk {
-    let mut chunk = Chunk::default();
+    let mut facts = [const { Vec::new() }; PARTS];
     let end = winners.places.len().min(start + CHUNK_ROWS);
+    let mut seen: Vec<(u32, What)> = Vec::with_capacity(end - start);
     for (place, n) in winners.places[start..end].iter().zip(start as u32..) {
         let (shard, winner) = (&winners.shards[place.0 as usize], winners.row(*place));
         match winner.class() {
             Class::Silent => {}
-            Class::Value => chunk.seen.push((n, What::Value)),
+            Class::Value => seen.push((n, What::Value)),
             Class::Artifact => {
                 let Some(statement) = shard.statement(winner) else { continue };
-                let key = artifact_in(&statement);
-                chunk.facts.extend(key.map(|key| (n, key, statement)));
+                let Some(key) = artifact_in(&statement) else { continue };
+                facts[usize::from(key.0[31]) % PARTS].push((n, key, statement));
             }
             Class::Edge => {
                 let edge = shard.statement(winner).and_then(|said| edge_of(record(winner, said)));
-                chunk.seen.extend(edge.map(|edge| (n, What::Edge(Box::new(edge)))));
+                seen.extend(edge.map(|edge| (n, What::Edge(Box::new(edge)))));
             }
         }
     }
-    chunk
+    Chunk { rows: in_replay_order(winners, seen), facts }
 }
 
 fn record(winner: &Candidate, statement: Statement) -> Record {
@@ -137,45 +151,34 @@ fn record(winner: &Candidate, statement: Statement) -> Record {
     Record { subject, id, logseq, statement }
 }
 
-/// The artifacts of which anything is said, in order of their first facts.
-#[derive(Debug, Default)]
-struct Artifacts {
-    by_key: IdMap<ArtifactId, u32>,
-    list: Vec<Artifact>,
-    /// Winners that are claims, with the place of their artifact.
-    claims: Vec<(u32, u32)>,
-}
-
-impl Artifacts {
-    fn take(&mut self, winners: &Winners, n: u32, key: ArtifactId, statement: Statement) {
-        let next = self.list.len() as u32;
-        let place = *self.by_key.entry(key).or_insert(next);
-        if place == next {
-            self.list.push(Artifact::new(key));
+/// The artifacts that are to be seen, each at the claim that counts, in replay order.
+fn artifact_rows(winners: &Winners, facts: impl Iterator<Item = Fact>) -> Vec<Row> {
+    let mut places: IdMap<ArtifactId, u32> = IdMap::default();
+    let mut artifacts: Vec<Option<Box<Artifact>>> = Vec::new();
+    // Winners that are claims, with the place of their artifact.
+    let mut claims: Vec<(u32, u32)> = Vec::new();
+    for (n, key, statement) in facts {
+        let place = *places.entry(key).or_insert(artifacts.len() as u32);
+        if place as usize == artifacts.len() {
+            artifacts.push(Some(Box::new(Artifact::new(key))));
         }
         if matches!(statement, Statement::Put(_)) {
-            self.claims.push((n, place));
+            claims.push((n, place));
         }
-        if let Some(artifact) = self.list.get_mut(place as usize) {
+        if let Some(artifact) = &mut artifacts[place as usize] {
             artifact.take(record(winners.at(n), statement));
         }
     }
-
-    /// Adds those that are to be seen, each at the claim that counts.
-    fn finish(self, winners: &Winners, seen: &mut Vec<(u32, What)>) {
-        let settle = |mut artifact: Artifact| {
-            artifact.settle();
-            artifact.since().map(|since| (since, artifact))
-        };
-        let mut list: Vec<_> = self.list.into_iter().map(settle).collect();
-        for (n, place) in self.claims {
-            let Some(slot) = list.get_mut(place as usize) else { continue };
-            if slot.as_ref().is_some_and(|(since, _)| *since == winners.at(n).order()) {
-                let artifact = slot.take().map(|(_, artifact)| What::Artifact(Box::new(artifact)));
-                seen.extend(artifact.map(|artifact| (n, artifact)));
-            }
+    artifacts.iter_mut().flatten().for_each(|artifact| artifact.settle());
+    let mut seen = Vec::with_capacity(artifacts.len());
+    for (n, place) in claims {
+        let slot = &mut artifacts[place as usize];
+        let order = winners.at(n).order();
+        if slot.as_ref().and_then(|artifact| artifact.since()) == Some(order) {
+            seen.extend(slot.take().map(|artifact| (n, What::Artifact(artifact))));
         }
     }
+    in_replay_order(winners, seen)
 }
 
 /// Sorts by replay order. What is sorted is small; rows are made in their place.
