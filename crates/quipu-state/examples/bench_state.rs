@@ -350,7 +350,11 @@ fn traces(count: usize, path: &Path) -> Result<(), Failure> {
         let start = Instant::now();
         let state = State::open(&*disk, store.domain(), LOG);
         let found = trace::walk(&state.current(), from, &walk)?;
-        println!("  from a state just opened: {:.2?}, {} edges", start.elapsed(), found.edges.len());
+        println!(
+            "  from a state just opened: {:.2?}, {} edges",
+            start.elapsed(),
+            found.edges.len()
+        );
     }
     let start = Instant::now();
     let (found, report) = plan::trace(&store, LOG, IndexFilter::all(), (from, &walk), SHARDS)?;

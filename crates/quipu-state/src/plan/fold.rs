@@ -117,7 +117,8 @@ impl Values {
 
     fn get(&self, place: Place) -> &[u8] {
         let piece = self.pieces.get(place.piece as usize);
-        let value = piece.and_then(|piece| piece.get(place.at as usize..)?.get(..place.length as usize));
+        let value =
+            piece.and_then(|piece| piece.get(place.at as usize..)?.get(..place.length as usize));
         value.unwrap_or_default()
     }
 }

@@ -26,7 +26,8 @@ pub fn traverse(rows: &[Row], start: End, walk: &Walk) -> Result<Trace, StateErr
         }
     }
     let copy = |(edge, side): &(&Edge, Side)| (Edge::clone(edge), *side);
-    let mut edges_at =
-        |end: &End| Ok(at.get(end).map(|edges| edges.iter().map(copy).collect()).unwrap_or_default());
+    let mut edges_at = |end: &End| {
+        Ok(at.get(end).map(|edges| edges.iter().map(copy).collect()).unwrap_or_default())
+    };
     walk_over(&mut edges_at, start, walk)
 }
