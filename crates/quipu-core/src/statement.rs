@@ -6,6 +6,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use minicbor::Decoder;
+
 use crate::event::Event;
 use crate::id::{ArtifactId, EventId, IdError, NodeKey, Subject};
 use crate::kind;
@@ -54,10 +56,10 @@ impl From<End> for Value {
 }
 
 impl End {
-    fn of_value(value: &Value) -> Option<Self> {
-        match value.as_bytes() {
+    fn of_raw(raw: Raw<'_>) -> Option<Self> {
+        match raw.bytes() {
             Some(bytes) => NodeKey::from_slice(bytes).map(End::Node),
-            None => Some(End::Artifact(artifact(value)?)),
+            None => raw.artifact().map(End::Artifact),
         }
     }
 }
@@ -119,15 +121,25 @@ impl EdgeKey {
         fits.then(|| Self { from, to, kind: kind.to_owned() })
     }
 
-    fn of_value(value: &Value) -> Option<Self> {
-        let ends = |name: &str| -> Option<Vec<End>> {
-            value.get(name)?.as_list()?.iter().map(End::of_value).collect()
-        };
-        let (from, to) = (ends("from")?, ends("to")?);
-        let key = Self::new(from.clone(), to.clone(), value.get("type")?.as_str()?)?;
-        // Only the sorted form: else one edge would have several fold keys.
-        (key.from == from && key.to == to).then_some(key)
+    fn of_raw(value: Raw<'_>) -> Option<Self> {
+        let kind = value.get("type")?.text()?;
+        let fits = !kind.is_empty() && kind.len() <= TAG_BYTES_MAX;
+        let (from, to) = (sorted_ends(value.get("from")?)?, sorted_ends(value.get("to")?)?);
+        fits.then(|| Self { from, to, kind: kind.to_owned() })
     }
+}
+
+/// A list of ends, if it is sorted, each once: else one edge would have several fold keys.
+fn sorted_ends(list: Raw<'_>) -> Option<Vec<End>> {
+    let mut ends = Vec::with_capacity(1);
+    for item in list.items()? {
+        let end = End::of_raw(item?)?;
+        if ends.last().is_some_and(|last| *last >= end) || ends.len() == ENDS_MAX {
+            return None;
+        }
+        ends.push(end);
+    }
+    (!ends.is_empty()).then_some(ends)
 }
 
 /// What is claimed of an artifact. Different claims of one key are a conflict (ART-4).
@@ -142,12 +154,12 @@ pub struct Claim {
 }
 
 impl Claim {
-    fn of_value(value: &Value) -> Option<Self> {
+    fn of_raw(value: Raw<'_>) -> Option<Self> {
         let type_tag = match value.get("type_tag") {
             None => None,
-            Some(tag) => Some(tag.as_str().filter(|tag| tag.len() <= TAG_BYTES_MAX)?.to_owned()),
+            Some(tag) => Some(tag.text().filter(|tag| tag.len() <= TAG_BYTES_MAX)?.to_owned()),
         };
-        let (key, size) = (artifact(value.get("key")?)?, value.get("size")?.as_u64()?);
+        let (key, size) = (value.get("key")?.artifact()?, value.get("size")?.number()?);
         (size <= crate::artifact::ARTIFACT_BYTES_MAX).then_some(Self { key, size, type_tag })
     }
 }
@@ -190,12 +202,62 @@ pub enum Statement {
     DropSnapshot(EventId),
 }
 
-fn artifact(value: &Value) -> Option<ArtifactId> {
-    value.as_link()?.digest(ArtifactId::PREFIX).map(ArtifactId)
-}
+/// An item of a payload value that is known to be canonical: read without building a tree of it.
+#[derive(Debug, Clone, Copy)]
+struct Raw<'a>(&'a [u8]);
 
-fn event_id(value: &Value) -> Option<EventId> {
-    value.as_link()?.digest(EventId::PREFIX).map(EventId)
+/// What precedes the 36 bytes of a content id: tag 42, 37 bytes, a zero.
+const LINK_HEAD: [u8; 5] = [0xd8, 0x2a, 0x58, 0x25, 0x00];
+
+impl<'a> Raw<'a> {
+    fn of(bytes: &'a [u8]) -> Option<Self> {
+        value::validate(bytes).ok().map(|()| Self(bytes))
+    }
+
+    /// A field, if this is a map that has it.
+    fn get(self, name: &str) -> Option<Self> {
+        let mut d = Decoder::new(self.0);
+        for _ in 0..d.map().ok()?? {
+            let found = d.str().ok()? == name;
+            let start = d.position();
+            d.skip().ok()?;
+            if found {
+                return Some(Self(&self.0[start..d.position()]));
+            }
+        }
+        None
+    }
+
+    /// The items, if this is a list.
+    fn items(self) -> Option<impl Iterator<Item = Option<Self>>> {
+        let mut d = Decoder::new(self.0);
+        let count = d.array().ok()??;
+        Some((0..count).map(move |_| {
+            let start = d.position();
+            d.skip().ok()?;
+            Some(Self(&self.0[start..d.position()]))
+        }))
+    }
+
+    fn text(self) -> Option<&'a str> {
+        Decoder::new(self.0).str().ok()
+    }
+
+    fn bytes(self) -> Option<&'a [u8]> {
+        Decoder::new(self.0).bytes().ok()
+    }
+
+    fn number(self) -> Option<u64> {
+        Decoder::new(self.0).u64().ok()
+    }
+
+    fn digest(self, prefix: [u8; 4]) -> Option<[u8; 32]> {
+        self.0.strip_prefix(&LINK_HEAD)?.strip_prefix(&prefix)?.try_into().ok()
+    }
+
+    fn artifact(self) -> Option<ArtifactId> {
+        self.digest(ArtifactId::PREFIX).map(ArtifactId)
+    }
 }
 
 fn with(mut value: Value, name: &'static str, more: Option<Value>) -> Value {
@@ -245,35 +307,38 @@ impl Statement {
         if !matches!(kind.split_once('.')?.0, "artifact" | "edge" | "conflict" | "snapshot") {
             return None;
         }
-        let value = value::decode(bytes).ok()?;
-        let key = || artifact(value.get("key")?);
+        let value = Raw::of(bytes)?;
+        let key = || value.get("key")?.artifact();
         Some(match kind {
-            kind::ARTIFACT_PUT => Statement::Put(Claim::of_value(&value)?),
+            kind::ARTIFACT_PUT => Statement::Put(Claim::of_raw(value)?),
             kind::ARTIFACT_TOMBSTONE => Statement::TombstoneArtifact(key()?),
             kind::ARTIFACT_PIN => Statement::Pin { key: key()?, held: true },
             kind::ARTIFACT_UNPIN => Statement::Pin { key: key()?, held: false },
             kind::EDGE_ADD => {
-                let role = EdgeRole::from_name(value.get("role")?.as_str()?)?;
-                Statement::Edge(EdgeKey::of_value(&value)?, role)
+                let role = EdgeRole::from_name(value.get("role")?.text()?)?;
+                Statement::Edge(EdgeKey::of_raw(value)?, role)
             }
-            kind::EDGE_TOMBSTONE => Statement::TombstoneEdge(EdgeKey::of_value(&value)?),
+            kind::EDGE_TOMBSTONE => Statement::TombstoneEdge(EdgeKey::of_raw(value)?),
             kind::CONFLICT_RESOLVE => {
-                let subject = |value: &Value| Subject::from_slice(value.as_bytes()?);
-                let seen = value.get("seen")?.as_list()?.iter().map(subject);
+                let subject = |item: Option<Raw<'_>>| Subject::from_slice(item?.bytes()?);
+                let seen = value.get("seen")?.items()?.map(subject);
                 Statement::Resolve {
-                    keep: Claim::of_value(&value)?,
+                    keep: Claim::of_raw(value)?,
                     seen: seen.collect::<Option<_>>()?,
                 }
             }
             kind::SNAPSHOT_CREATE => {
                 let name = match value.get("name") {
                     None => None,
-                    Some(name) => Some(name.as_str()?.to_owned()),
+                    Some(name) => Some(name.text()?.to_owned()),
                 };
-                let root = value.get("root")?.as_bytes()?.try_into().ok()?;
-                Statement::Snapshot { root, entries: value.get("entries")?.as_u64()?, name }
+                let root = value.get("root")?.bytes()?.try_into().ok()?;
+                Statement::Snapshot { root, entries: value.get("entries")?.number()?, name }
             }
-            kind::SNAPSHOT_DROP => Statement::DropSnapshot(event_id(value.get("snapshot")?)?),
+            kind::SNAPSHOT_DROP => {
+                let snapshot = value.get("snapshot")?.digest(EventId::PREFIX);
+                Statement::DropSnapshot(snapshot.map(EventId)?)
+            }
             _ => return None,
         })
     }

@@ -92,6 +92,11 @@ fn are_ends(raw: &[u8]) -> bool {
     count > 0
 }
 
+/// The kinds whose events may write a fold key.
+pub fn key_kinds() -> impl Iterator<Item = &'static str> {
+    FOLD_KEYS.iter().map(|(name, ..)| *name)
+}
+
 /// The subject of an event, from its kind and its payload value (canonical DAG-CBOR). Nothing if
 /// the kind writes no key, or the payload lacks the fields: such an event is data, but no fold
 /// sees it.

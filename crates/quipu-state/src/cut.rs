@@ -3,6 +3,8 @@
 //! Every event in the past of an event that counts is needed by it, so nothing in a cut is
 //! quarantined, and the cut is a function of the event alone.
 
+use std::ops::Range;
+
 use quipu_core::event::Log;
 use quipu_core::history::{History, Ordinal};
 use quipu_core::id::{EventId, IdMap, Subject};
@@ -33,6 +35,20 @@ impl Cut {
     pub fn contains(&self, ordinal: Ordinal) -> bool {
         let word = self.words.get((ordinal / 64) as usize).copied().unwrap_or(0);
         word >> (ordinal % 64) & 1 == 1
+    }
+
+    /// Whether an event of a range is in it.
+    pub fn meets(&self, range: &Range<Ordinal>) -> bool {
+        let end = range.end.min(self.end());
+        let mut next = range.start;
+        while next < end {
+            let word = self.words[(next / 64) as usize] >> (next % 64);
+            if word != 0 && next + u64::from(word.trailing_zeros()) < end {
+                return true;
+            }
+            next = (next / 64 + 1) * 64;
+        }
+        false
     }
 
     /// How many events it has.

@@ -10,6 +10,7 @@
 pub mod cut;
 mod error;
 mod pages;
+pub mod plan;
 mod record;
 mod refs;
 mod roots;
@@ -24,4 +25,4 @@ pub use refs::Side;
 pub use roots::SnapshotAt;
 pub use state::{Mark, State, entry_of, fold};
 pub use tree::{Difference, Entry};
-pub use view::{Artifact, Conflict, Edge, View};
+pub use view::{Artifact, Candidate, Conflict, Edge, View};

@@ -48,6 +48,15 @@ pub struct Trace {
 /// # Errors
 /// If the state's pages are damaged.
 pub fn walk(view: &View<'_>, start: End, walk: &Walk) -> Result<Trace, StateError> {
+    walk_over(&mut |end| view.edges_at(end), start, walk)
+}
+
+/// Walks from an end over edges from anywhere.
+pub(crate) fn walk_over(
+    edges_at: &mut dyn FnMut(&End) -> Result<Vec<(Edge, Side)>, StateError>,
+    start: End,
+    walk: &Walk,
+) -> Result<Trace, StateError> {
     let mut trace = Trace::default();
     let mut seen: BTreeSet<EventId> = BTreeSet::new();
     trace.nodes.insert(start, 0);
@@ -56,7 +65,7 @@ pub fn walk(view: &View<'_>, start: End, walk: &Walk) -> Result<Trace, StateErro
         if distance >= walk.depth {
             continue;
         }
-        for (edge, side) in view.edges_at(&end)? {
+        for (edge, side) in edges_at(&end)? {
             let wanted = (walk.types.is_empty() || walk.types.contains(&edge.key.kind))
                 && walk.role.is_none_or(|role| role == edge.role);
             let next = match (side, walk.direction) {

@@ -46,7 +46,7 @@ pub struct Artifact {
     pub tombstone: Option<(LogSeq, EventId)>,
     /// Whether somebody pinned it.
     pub pinned: bool,
-    resolution: Option<Resolution>,
+    resolution: Option<Box<Resolution>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,11 +83,12 @@ pub struct Edge {
 }
 
 impl Artifact {
-    fn new(key: ArtifactId) -> Self {
+    pub(crate) fn new(key: ArtifactId) -> Self {
         Self { key, candidates: Vec::new(), tombstone: None, pinned: false, resolution: None }
     }
 
-    fn take(&mut self, record: Record) {
+    /// Takes in what a winner says of it.
+    pub(crate) fn take(&mut self, record: Record) {
         let Record { subject, id, logseq, statement } = record;
         match statement {
             Statement::Put(claim) => {
@@ -96,7 +97,7 @@ impl Artifact {
             Statement::TombstoneArtifact(_) => self.tombstone = Some((logseq, id)),
             Statement::Pin { held, .. } => self.pinned = held,
             Statement::Resolve { keep, seen } => {
-                self.resolution = Some(Resolution { keep, seen, id });
+                self.resolution = Some(Box::new(Resolution { keep, seen, id }));
             }
             _ => {}
         }
@@ -104,7 +105,7 @@ impl Artifact {
 
     /// Sorts the claims, and leaves out those that the tombstone shadows. A later claim revives the
     /// artifact.
-    fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         if let Some(tombstone) = self.tombstone {
             self.candidates.retain(|one| (one.logseq, one.id) > tombstone);
         }
@@ -134,7 +135,7 @@ impl Artifact {
 
     /// The decision about its claims, unless one came up that it did not know.
     fn decided(&self) -> Option<&Resolution> {
-        self.resolution.as_ref().filter(|resolution| {
+        self.resolution.as_deref().filter(|resolution| {
             let known = |one: &Candidate| resolution.seen.contains(&one.subject);
             self.candidates.iter().all(known)
                 && self.candidates.iter().any(|one| one.claim == resolution.keep)
@@ -308,7 +309,8 @@ impl<'a> View<'a> {
     }
 }
 
-fn artifact_in(statement: &Statement) -> Option<ArtifactId> {
+/// The artifact that a statement is about.
+pub(crate) fn artifact_in(statement: &Statement) -> Option<ArtifactId> {
     match statement {
         Statement::Put(claim) | Statement::Resolve { keep: claim, .. } => Some(claim.key),
         Statement::TombstoneArtifact(key) | Statement::Pin { key, .. } => Some(*key),
@@ -316,7 +318,8 @@ fn artifact_in(statement: &Statement) -> Option<ArtifactId> {
     }
 }
 
-fn edge_of(record: Record) -> Option<Edge> {
+/// The edge that a record says.
+pub(crate) fn edge_of(record: Record) -> Option<Edge> {
     match record.statement {
         Statement::Edge(key, role) => {
             Some(Edge { key, role, id: record.id, logseq: record.logseq })

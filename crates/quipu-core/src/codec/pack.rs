@@ -13,8 +13,8 @@ mod head;
 mod payloads;
 
 pub use context::{AUTHOR_PREFIX_BYTES, Context, Nothing, Resolve, Shared};
-pub use head::{PackedHead, decode_heads, encode_heads};
-pub use payloads::{PayloadPart, decode_payloads, encode_payloads};
+pub use head::{Brief, PackedHead, decode_briefs, decode_heads, encode_heads};
+pub use payloads::{PayloadPart, PayloadView, decode_payloads, encode_payloads, visit_payloads};
 
 use crate::codec::varint::{Reader, put, put_section};
 use crate::event::{Event, EventSignature, Header, PayloadRef};

@@ -82,6 +82,11 @@ impl PayloadFile {
         Self { path, map, pages }
     }
 
+    /// Bytes of the file.
+    pub(super) fn len(&self) -> usize {
+        self.map.len()
+    }
+
     /// Whether the pages fill the file, one after the other.
     pub(super) fn is_compact(&self) -> bool {
         let mut end = Some(pages_at(self.pages));

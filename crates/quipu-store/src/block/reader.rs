@@ -1,13 +1,14 @@
 //! Reads sealed blocks.
 
 use std::ops::Range;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use quipu_core::codec::pack::{
-    Context, PackError, PayloadPart, Resolve, assemble_known, decode_heads, decode_payloads,
+    Brief, Context, PackError, PayloadPart, PayloadView, Resolve, assemble_known, decode_briefs,
+    decode_heads, decode_payloads, visit_payloads,
 };
-use quipu_core::event::{Event, EventSignature, Head, Log};
+use quipu_core::event::{Event, EventSignature, Head, Log, LogSeq};
 use quipu_core::id::{EventId, NodeKey};
 
 use super::dictionary::{DictionaryView, EXTERNAL, ids};
@@ -224,24 +225,60 @@ impl Block {
         self.dictionary.reader(self.dictionary_bytes())
     }
 
+    /// The smallest and the greatest clock.
+    pub(crate) fn clocks(&self) -> (LogSeq, LogSeq) {
+        self.footer.clocks
+    }
+
+    /// The kinds of its events, sorted.
+    pub(crate) fn kinds(&self) -> &[Arc<str>] {
+        &self.dictionary.kinds
+    }
+
+    /// The authors of its events, sorted.
+    pub(crate) fn author_keys(&self) -> Vec<NodeKey> {
+        self.authors().iter().copied().map(NodeKey).collect()
+    }
+
+    /// Bytes of its two files.
+    pub(crate) fn file_bytes(&self) -> u64 {
+        (self.map.len() + self.payload.len()) as u64
+    }
+
+    /// Checks the ids, once: everything in the pages refers to them. Answers how many bytes they
+    /// are.
+    pub(crate) fn check_ids(&self) -> Result<u64, StoreError> {
+        let ids = self.ids().as_flattened();
+        if *self.ids_are_right.get_or_init(|| hash(&[ids]) == self.footer.content) {
+            return Ok(ids.len() as u64);
+        }
+        let at = self.footer.ids_at as u64;
+        Err(StoreError::corrupt(&self.path, at, "checksum of the ids"))
+    }
+
+    /// The packed heads of a page, checked.
+    fn packed_heads(&self, page: usize) -> Result<(&PageEntry, &[u8]), StoreError> {
+        let corrupt = |at: usize, rule: String| StoreError::corrupt(&self.path, at as u64, rule);
+        let entry = self.footer.pages.get(page);
+        let entry = entry.ok_or_else(|| corrupt(0, "no such page".to_owned()))?;
+        let heads = self.page_bytes(entry);
+        Ok((entry, heads.ok_or_else(|| corrupt(entry.at, format!("checksum of page {page}")))?))
+    }
+
+    fn bad_page(&self, page: usize, error: &PackError) -> StoreError {
+        let at = self.footer.pages.get(page).map_or(0, |page| page.at as u64);
+        StoreError::corrupt(&self.path, at, format!("page {page}: {error}"))
+    }
+
+    fn bad_payloads(&self, page: usize, error: &PackError) -> StoreError {
+        let (_, path) = self.path.rsplit_once('/').unwrap_or(("", &self.path));
+        StoreError::corrupt(path, 0, format!("payload page {page}: {error}"))
+    }
+
     /// Reads the heads of a page.
     pub(crate) fn heads(&self, page: usize, context: &mut Context) -> Result<HeadPage, StoreError> {
-        let corrupt = |rule: String| {
-            let at = self.footer.pages.get(page).map_or(0, |page| page.at as u64);
-            StoreError::corrupt(&self.path, at, rule)
-        };
-        let right = || hash(&[self.ids().as_flattened()]) == self.footer.content;
-        if !self.ids_are_right.get_or_init(right) {
-            return Err(StoreError::corrupt(
-                &self.path,
-                self.footer.ids_at as u64,
-                "checksum of the ids",
-            ));
-        }
-        let entry =
-            self.footer.pages.get(page).ok_or_else(|| corrupt("no such page".to_owned()))?;
-        let heads = self.page_bytes(entry);
-        let heads = heads.ok_or_else(|| corrupt(format!("checksum of page {page}")))?;
+        self.check_ids()?;
+        let (entry, heads) = self.packed_heads(page)?;
         let ids = self.ids();
         let mut out = HeadPage::with_capacity(entry.events as usize);
         let mut position = entry.first as usize;
@@ -251,8 +288,34 @@ impl Block {
             position += 1;
             EventId(ids.get(position - 1).copied().unwrap_or_default())
         })
-        .map_err(|error: PackError| corrupt(format!("page {page}: {error}")))?;
+        .map_err(|error| self.bad_page(page, &error))?;
         Ok(out)
+    }
+
+    /// Shows what stands in the heads of a page beside the links. Answers how many bytes it read.
+    pub(crate) fn briefs(
+        &self,
+        page: usize,
+        context: &mut Context,
+        see: &mut dyn FnMut(Brief),
+    ) -> Result<u64, StoreError> {
+        let (entry, heads) = self.packed_heads(page)?;
+        decode_briefs(heads, entry.events as usize, context, see)
+            .map_err(|error| self.bad_page(page, &error))?;
+        Ok((PAGE_HEADER_BYTES + heads.len()) as u64)
+    }
+
+    /// Shows the payloads of a page. Answers how many bytes it read.
+    pub(crate) fn visit_payloads(
+        &self,
+        page: usize,
+        context: &mut Context,
+        see: &mut dyn FnMut(PayloadView<'_>),
+    ) -> Result<u64, StoreError> {
+        let bytes = self.payload.page(page)?;
+        visit_payloads(&bytes, self.page_range(page).len(), context, see)
+            .map_err(|error| self.bad_payloads(page, &error))?;
+        Ok(bytes.len() as u64)
     }
 
     fn page_bytes(&self, entry: &PageEntry) -> Option<&[u8]> {
@@ -269,10 +332,8 @@ impl Block {
         context: &mut Context,
     ) -> Result<PayloadPage, StoreError> {
         let bytes = self.payload.page(page)?;
-        decode_payloads(&bytes, self.page_range(page).len(), context).map_err(|error| {
-            let (_, path) = self.path.rsplit_once('/').unwrap_or(("", &self.path));
-            StoreError::corrupt(path, 0, format!("payload page {page}: {error}"))
-        })
+        decode_payloads(&bytes, self.page_range(page).len(), context)
+            .map_err(|error| self.bad_payloads(page, &error))
     }
 
     /// Reads the events of a page.

@@ -62,6 +62,44 @@ fn put_absent(payload: &PayloadRef, lengths: &mut Vec<u8>, raw: &mut Vec<u8>) {
     }
 }
 
+/// A payload as it lies in a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PayloadView<'a> {
+    /// The two parts of the block.
+    Present {
+        /// The salt.
+        salt: &'a [u8],
+        /// The value, as canonical DAG-CBOR.
+        value: &'a [u8],
+    },
+    /// Erased or left out: what the event says of it.
+    Absent(PayloadRef),
+}
+
+/// Shows the payloads of a batch of `count` events in order, without a copy of each.
+///
+/// # Errors
+/// What is wrong with it; then some may have been shown.
+pub fn visit_payloads(
+    bytes: &[u8],
+    count: usize,
+    context: &mut Context,
+    mut see: impl FnMut(PayloadView<'_>),
+) -> Result<(), PackError> {
+    let malformed = PackError::Malformed("payloads");
+    let mut reader = Reader::new(bytes);
+    let columns = take_folded(&mut reader, context)?;
+    let raw = reader.section().ok_or(malformed.clone())?;
+    let mut columns = PayloadColumns::open(&columns, raw).ok_or(malformed.clone())?;
+    if !reader.is_empty() {
+        return Err(malformed);
+    }
+    for _ in 0..count {
+        see(columns.take()?);
+    }
+    if columns.is_empty() { Ok(()) } else { Err(malformed) }
+}
+
 /// Decodes the payload part of a batch of `count` events.
 ///
 /// # Errors
@@ -71,43 +109,61 @@ pub fn decode_payloads(
     count: usize,
     context: &mut Context,
 ) -> Result<Vec<PayloadPart>, PackError> {
-    let malformed = PackError::Malformed("payloads");
-    let mut reader = Reader::new(bytes);
-    let columns = take_folded(&mut reader, context)?;
-    let mut raw = Reader::new(reader.section().ok_or(malformed.clone())?);
-    let mut values = Reader::new(&columns);
-    let mut lengths = Reader::new(values.section().ok_or(malformed.clone())?);
-    let salt_bytes = lengths.length().ok_or(malformed.clone())?;
-    if salt_bytes > SALT_BYTES_MAX || !reader.is_empty() {
-        return Err(malformed);
+    let (mut parts, mut ends) = (Vec::with_capacity(count), Vec::with_capacity(count));
+    let mut blocks = Vec::with_capacity(bytes.len() + 32 * count);
+    visit_payloads(bytes, count, context, |part| match part {
+        PayloadView::Present { salt, value } => {
+            put_payload_block(salt, value, &mut blocks);
+            parts.push(PayloadPart::Present(Bytes::new()));
+            ends.push(Some(blocks.len()));
+        }
+        PayloadView::Absent(reference) => {
+            parts.push(PayloadPart::Absent(reference));
+            ends.push(None);
+        }
+    })?;
+    share_blocks(blocks.into(), &ends, &mut parts);
+    Ok(parts)
+}
+
+/// Cursors over the columns of a payload part.
+struct PayloadColumns<'a> {
+    lengths: Reader<'a>,
+    values: Reader<'a>,
+    raw: Reader<'a>,
+    salt_bytes: usize,
+}
+
+impl<'a> PayloadColumns<'a> {
+    fn open(columns: &'a [u8], raw: &'a [u8]) -> Option<Self> {
+        let mut values = Reader::new(columns);
+        let mut lengths = Reader::new(values.section()?);
+        let salt_bytes = lengths.length().filter(|length| *length <= SALT_BYTES_MAX)?;
+        Some(Self { lengths, values, raw: Reader::new(raw), salt_bytes })
     }
-    let mut parts = Vec::with_capacity(count);
-    let mut blocks = Vec::with_capacity(values.len() + count * (salt_bytes + 3));
-    let mut ends = Vec::with_capacity(count);
-    for _ in 0..count {
-        match lengths.varint().ok_or(malformed.clone())? {
+
+    fn take(&mut self) -> Result<PayloadView<'a>, PackError> {
+        let malformed = PackError::Malformed("payloads");
+        match self.lengths.varint().ok_or(malformed.clone())? {
             code @ (ABSENT | ABSENT_WITH_SUBJECT) => {
-                parts.push(take_absent(code, &mut lengths, &mut raw).ok_or(malformed.clone())?);
-                ends.push(None);
+                let absent = take_absent(code, &mut self.lengths, &mut self.raw);
+                absent.map(PayloadView::Absent).ok_or(malformed)
             }
             code => {
                 let length = usize::try_from(code - PRESENT).unwrap_or(usize::MAX);
                 if length > PAYLOAD_BYTES_MAX {
                     return Err(PackError::TooLarge("payload"));
                 }
-                let value = values.take(length).ok_or(malformed.clone())?;
-                let salt = raw.take(salt_bytes).ok_or(malformed.clone())?;
-                put_payload_block(salt, value, &mut blocks);
-                parts.push(PayloadPart::Present(Bytes::new()));
-                ends.push(Some(blocks.len()));
+                let value = self.values.take(length).ok_or(malformed.clone())?;
+                let salt = self.raw.take(self.salt_bytes).ok_or(malformed)?;
+                Ok(PayloadView::Present { salt, value })
             }
         }
     }
-    if !(raw.is_empty() && lengths.is_empty() && values.is_empty()) {
-        return Err(malformed);
+
+    fn is_empty(&self) -> bool {
+        self.raw.is_empty() && self.lengths.is_empty() && self.values.is_empty()
     }
-    share_blocks(blocks.into(), &ends, &mut parts);
-    Ok(parts)
 }
 
 /// Cuts one buffer into the blocks, so that a batch costs one allocation.
@@ -121,12 +177,12 @@ fn share_blocks(blocks: Bytes, ends: &[Option<usize>], parts: &mut [PayloadPart]
     }
 }
 
-fn take_absent(code: u64, lengths: &mut Reader<'_>, raw: &mut Reader<'_>) -> Option<PayloadPart> {
+fn take_absent(code: u64, lengths: &mut Reader<'_>, raw: &mut Reader<'_>) -> Option<PayloadRef> {
     let size = u32::try_from(lengths.varint()?).ok()?;
     let id = PayloadId(raw.array()?);
     let subject = match code {
         ABSENT => None,
         _ => Some(Subject(raw.array()?)),
     };
-    Some(PayloadPart::Absent(PayloadRef { id, size, subject }))
+    Some(PayloadRef { id, size, subject })
 }
