@@ -312,7 +312,7 @@ pub(crate) enum Command {
         #[arg(long)]
         explain: bool,
         /// How many shards scan side by side. Never changes the result.
-        #[arg(long, value_name = "N")]
+        #[arg(long, value_name = "N", env = "QUIPU_SHARDS", hide_env_values = true)]
         shards: Option<usize>,
     },
     /// For each snapshot, what it applied.

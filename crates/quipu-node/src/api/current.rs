@@ -1,118 +1,152 @@
 //! The fold as canonical NDJSON: what is visible, in replay order, the same bytes anywhere (LOG-4,
 //! LOG-6).
 
-use quipu_core::event::{Event, LogSeq};
-use quipu_core::id::{ArtifactId, EventId};
+use std::num::NonZero;
+
+use quipu_core::event::{Event, Log, LogSeq};
+use quipu_core::history::Ordinal;
+use quipu_core::id::EventId;
 use quipu_core::kind;
 use quipu_core::value;
-use quipu_state::{Entry, View, kind_of};
+use quipu_state::cut::Cut;
+use quipu_state::plan::{self, Row, What};
+use quipu_state::{Artifact, Edge, StateError, View, kind_of};
 use serde_json::{Value, json};
 
 use super::at::with_view;
 use super::data::{artifact_json, edge_json};
-use super::read::read_events;
+use super::read::{nothing_held, read_events};
+use super::snapshots::{find, snapshot_json};
 use super::{Api, ApiError, Sink};
 use crate::service::Machine;
 
 /// Rows made in one visit to the machine's loop.
 const CHUNK_ROWS: usize = 512;
+/// The most shards that may scan side by side.
+const SHARDS_MAX: usize = 1024;
 
-/// Something visible, by the event that made it so.
-#[derive(Debug, Clone, Copy)]
-enum Row {
-    Artifact(ArtifactId),
-    Edge(Entry),
-    /// The winner of any other fold key.
-    Event(Entry),
+/// Something visible.
+#[derive(Debug, Clone)]
+enum Item {
+    Artifact(Box<Artifact>),
+    Edge(Box<Edge>),
+    /// The winner of any other fold key, by where it lies.
+    Event(Ordinal),
 }
 
-type Rows = Vec<((LogSeq, EventId), Row)>;
+impl From<Row> for Item {
+    fn from(row: Row) -> Self {
+        match row.what {
+            What::Artifact(artifact) => Item::Artifact(artifact),
+            What::Edge(edge) => Item::Edge(edge),
+            What::Value => Item::Event(row.ordinal),
+        }
+    }
+}
 
 /// Everything visible in a view, in replay order.
-fn rows_of(view: &View<'_>) -> Result<Rows, ApiError> {
-    let mut rows: Rows = Vec::new();
+fn items_of(view: &View<'_>) -> Result<Vec<Item>, ApiError> {
+    let mut items: Vec<((LogSeq, EventId), Item)> = Vec::new();
+    let mut damaged: Option<StateError> = None;
     view.visit(&mut |entry| match kind_of(entry) {
-        Some(kind::EDGE_ADD) => rows.push((entry.order(), Row::Edge(*entry))),
-        None => rows.push((entry.order(), Row::Event(*entry))),
+        Some(kind::EDGE_ADD) => match view.edge(entry) {
+            Ok(edge) => {
+                let edge = edge.map(|edge| (entry.order(), Item::Edge(Box::new(edge))));
+                items.extend(edge);
+            }
+            Err(error) => damaged = Some(error),
+        },
+        None => items.push((entry.order(), Item::Event(entry.ordinal))),
         Some(_) => {}
     })?;
-    for (key, artifact) in view.artifacts()? {
-        rows.extend(artifact.since().map(|since| (since, Row::Artifact(key))));
+    if let Some(error) = damaged {
+        return Err(error.into());
     }
-    rows.sort_unstable_by_key(|(order, _)| *order);
-    Ok(rows)
+    for artifact in view.artifacts()?.into_values() {
+        if let Some(since) = artifact.since() {
+            items.push((since, Item::Artifact(Box::new(artifact))));
+        }
+    }
+    items.sort_unstable_by_key(|(order, _)| *order);
+    Ok(items.into_iter().map(|(_, item)| item).collect())
 }
 
 impl Api {
     pub(super) fn current(&self, at: Option<String>, sink: Sink<'_>) -> Result<(), ApiError> {
-        let wanted = at.clone();
-        let rows = self.read(move |machine| with_view(machine, wanted.as_deref(), rows_of))?;
-        for chunk in rows.chunks(CHUNK_ROWS) {
-            let (chunk, at) = (chunk.to_vec(), at.clone());
-            let objects = self.read(move |machine| objects(machine, at.as_deref(), &chunk))?;
+        let items = self.read(move |machine| with_view(machine, at.as_deref(), items_of))?;
+        self.print(&items, sink)
+    }
+
+    /// Folds a snapshot's cut from the log, whatever state is kept.
+    pub(super) fn replay(
+        &self,
+        snapshot: &str,
+        shards: Option<usize>,
+        sink: Sink<'_>,
+    ) -> Result<(), ApiError> {
+        let text = snapshot.to_owned();
+        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let shards = shards.unwrap_or(cores);
+        if !(1..=SHARDS_MAX).contains(&shards) {
+            return Err(ApiError::misuse(format!("1 to {SHARDS_MAX} shards, not {shards}")));
+        }
+        let (items, report) = self.read(move |machine| replayed(machine, &text, shards))?;
+        self.print(&items, sink)?;
+        Ok(sink(json!({ "report": report }))?)
+    }
+
+    fn print(&self, items: &[Item], sink: Sink<'_>) -> Result<(), ApiError> {
+        for chunk in items.chunks(CHUNK_ROWS) {
+            let chunk = chunk.to_vec();
+            let objects = self.read(move |machine| objects(machine, &chunk))?;
             objects.into_iter().try_for_each(&mut *sink)?;
         }
         Ok(())
     }
 }
 
-impl Api {
-    /// Folds a snapshot's cut from the log, whatever state is kept.
-    pub(super) fn replay(
-        &self,
-        snapshot: &str,
-        _shards: Option<usize>,
-        sink: Sink<'_>,
-    ) -> Result<(), ApiError> {
-        let text = snapshot.to_owned();
-        let (id, claimed, root) = self.read(move |machine| {
-            let snapshot = super::snapshots::find(machine, &text)?;
-            let claimed = super::snapshots::snapshot_json(machine, &snapshot)?["root"].clone();
-            machine.driver.state_mut().forget(&snapshot.id);
-            let root = machine.driver.state_at(&snapshot.id)?.root();
-            Ok((snapshot.id, claimed, data_encoding::HEXLOWER.encode(&root)))
-        })?;
-        self.current(Some(id.to_string()), sink)?;
-        let verified = claimed == *root;
-        Ok(sink(json!({ "report": {
-            "snapshot": id.to_string(), "root": root, "claimed": claimed, "verified": verified,
-            "plan": [],
-        }}))?)
-    }
+/// The rows of a snapshot's cut, and what was done to get them.
+fn replayed(
+    machine: &mut Machine,
+    text: &str,
+    shards: usize,
+) -> Result<(Vec<Item>, Value), ApiError> {
+    let snapshot = find(machine, text)?;
+    let claimed = snapshot_json(machine, &snapshot)?["root"].clone();
+    let store = machine.driver.held().store().ok_or_else(nothing_held)?;
+    let cut = Cut::up_to(store, Log::Internal, &snapshot.id)?;
+    // Nothing in the past of an event that counts is kept aside.
+    let (replay, report) = plan::replay(store, Log::Internal, Some(&cut), &|_| false, shards)?;
+    let root = data_encoding::HEXLOWER.encode(&replay.root);
+    let verified = claimed == *root;
+    let value = json!({
+        "snapshot": snapshot.id.to_string(),
+        "root": root,
+        "claimed": claimed,
+        "verified": verified,
+        "rows": replay.rows.len(),
+        "plan": report.lines(),
+    });
+    Ok((replay.rows.into_iter().map(Item::from).collect(), value))
 }
 
-fn objects(
-    machine: &mut Machine,
-    at: Option<&str>,
-    rows: &[((LogSeq, EventId), Row)],
-) -> Result<Vec<Value>, ApiError> {
-    let ordinals: Vec<u64> = rows
-        .iter()
-        .filter_map(|(_, row)| match row {
-            Row::Event(entry) => Some(entry.ordinal),
-            _ => None,
-        })
-        .collect();
+fn objects(machine: &mut Machine, items: &[Item]) -> Result<Vec<Value>, ApiError> {
+    let ordinal = |item: &Item| match item {
+        Item::Event(ordinal) => Some(*ordinal),
+        _ => None,
+    };
+    let ordinals: Vec<Ordinal> = items.iter().filter_map(ordinal).collect();
     let mut events = read_events(machine, &ordinals)?.into_iter();
-    with_view(machine, at, |view| {
-        let mut objects = Vec::with_capacity(rows.len());
-        for (_, row) in rows {
-            objects.extend(match row {
-                Row::Artifact(key) => view.artifact(key)?.map(|artifact| {
-                    let mut object = artifact_json(&artifact);
-                    object["class"] = "artifact".into();
-                    object
-                }),
-                Row::Edge(entry) => view.edge(entry)?.map(|edge| {
-                    let mut object = edge_json(&edge);
-                    object["class"] = "edge".into();
-                    object
-                }),
-                Row::Event(_) => events.next().map(|event| event_json(&event)),
-            });
-        }
-        Ok(objects)
-    })
+    let classed = |mut object: Value, class: &str| {
+        object["class"] = class.into();
+        object
+    };
+    let object = |item: &Item| match item {
+        Item::Artifact(artifact) => Some(classed(artifact_json(artifact), "artifact")),
+        Item::Edge(edge) => Some(classed(edge_json(edge), "edge")),
+        Item::Event(_) => events.next().map(|event| event_json(&event)),
+    };
+    Ok(items.iter().filter_map(object).collect())
 }
 
 fn event_json(event: &Event) -> Value {
