@@ -3,9 +3,15 @@
 use std::convert::Infallible;
 use std::ops::Range;
 
+use quipu_core::artifact::group_count;
 use quipu_core::event::{Event, Log};
 use quipu_core::history::{FeedEnd, History, Ordinal, Outline, Place};
-use quipu_core::id::{EventId, NodeKey};
+use quipu_core::id::{ArtifactId, EventId, NodeKey};
+
+/// An artifact that is held.
+pub(crate) const HELD: ArtifactId = ArtifactId([1; 32]);
+/// Its size.
+pub(crate) const HELD_BYTES: u64 = 1 << 20;
 
 /// Events in order of arrival.
 #[derive(Debug, Default, Clone)]
@@ -57,6 +63,19 @@ impl History for Memory {
 
     fn proof(&self, _log: Log, _end: &EventId) -> Result<Option<Vec<Event>>, Infallible> {
         Ok(None)
+    }
+
+    fn artifact_size(&self, key: &ArtifactId) -> Result<Option<u64>, Infallible> {
+        Ok((*key == HELD).then_some(HELD_BYTES))
+    }
+
+    fn artifact_part(
+        &self,
+        key: &ArtifactId,
+        groups: Range<u64>,
+    ) -> Result<Option<(u64, Vec<u8>)>, Infallible> {
+        let held = *key == HELD && groups.end <= group_count(HELD_BYTES);
+        Ok(held.then(|| (HELD_BYTES, vec![0; 10])))
     }
 
     fn outline(&self, log: Log) -> Result<Outline, Infallible> {

@@ -3,13 +3,14 @@
 use std::sync::LazyLock;
 
 use ed25519_dalek::SigningKey;
+use quipu_core::artifact::group_count;
 use quipu_core::domain::{Decision, Parameters, Role};
 use quipu_core::event::{Log, LogSeq, sign_own, verify_run};
-use quipu_core::id::{DomainId, NodeKey};
-use quipu_core::node::{Command, Effect, Input, LinkRole, Node};
+use quipu_core::id::{ArtifactId, DomainId, NodeKey};
+use quipu_core::node::{Command, Effect, Input, LinkRole, Node, PartOutcome};
 use quipu_core::sync::message::{Message, PROTOCOL_VERSION};
 
-use crate::history::Memory;
+use crate::history::{HELD, HELD_BYTES, Memory};
 use crate::pieces;
 
 const NOW: u64 = 1_767_225_600_000;
@@ -84,6 +85,14 @@ impl Machine {
                     }
                     Effect::Erase { ordinal, .. } => self.memory.0[ordinal as usize].payload = None,
                     Effect::Continue => inputs.push(Input::Continue),
+                    Effect::StorePart { link, key, groups, bytes, .. } => {
+                        let outcome = match bytes.first().copied().unwrap_or(0) % 4 {
+                            0 | 1 => PartOutcome::Good,
+                            2 => PartOutcome::Complete,
+                            _ => PartOutcome::Bad("as the input says".to_owned()),
+                        };
+                        inputs.insert(0, Input::PartStored { link, key, groups, outcome });
+                    }
                     Effect::Send { bytes, .. } => self.sent.push(bytes),
                     Effect::Close { .. } => self.closed = true,
                     Effect::Reply { .. } | Effect::Remember { .. } | Effect::Notify(_) => {}
@@ -111,6 +120,9 @@ pub(crate) fn node_messages(data: &[u8]) {
     let frames = pieces(rest).into_iter().map(|piece| {
         let Some((kind, fields)) = piece.split_first() else { return vec![14] };
         let kind = 2 + kind % 21;
+        if let Some(message) = about_artifacts(kind, fields) {
+            return message.encode();
+        }
         if kind == 10 {
             let packed = fields.get(1..).unwrap_or_default().to_vec();
             let flags = fields.first().copied().unwrap_or(0);
@@ -122,6 +134,32 @@ pub(crate) fn node_messages(data: &[u8]) {
         [&[kind][..], fields].concat()
     });
     run(*flags, frames);
+}
+
+/// Artifacts that the node wants.
+const WANTED: [ArtifactId; 2] = [ArtifactId([2; 32]), ArtifactId([3; 32])];
+
+/// A message about artifacts that the node holds or wants, with numbers that it may have said itself.
+fn about_artifacts(kind: u8, fields: &[u8]) -> Option<Message> {
+    let field = |n: usize| fields.get(n).copied().unwrap_or(0);
+    let number = |n: usize| u64::from(field(n));
+    let key = [HELD, WANTED[0], WANTED[1]][usize::from(field(0) % 3)];
+    let size = [5, 300_000, HELD_BYTES, 1 << 40][usize::from(field(1) % 4)];
+    let count = group_count(size);
+    let last = (count - 1) / 16 * 16..count;
+    let part = number(2) * 16..(number(2) * 16 + 16).min(count);
+    Some(match kind {
+        17 => Message::Ask { ask: 1 + u32::from(field(1)), keys: vec![key] },
+        18 => Message::Offer { ask: u32::from(field(2) % 3), entries: vec![(key, size)] },
+        19 => Message::Get { key, groups: number(1)..number(1) + 1 + number(2) % 16 },
+        20 => {
+            let groups = if field(2) == 0 || part.is_empty() { last } else { part };
+            let bytes = fields.get(3..).unwrap_or_default().to_vec().into();
+            Message::Part { key, size, groups, bytes }
+        }
+        21 => Message::Lack { key },
+        _ => return None,
+    })
 }
 
 fn run(flags: u8, frames: impl Iterator<Item = Vec<u8>>) {
@@ -143,6 +181,12 @@ fn run(flags: u8, frames: impl Iterator<Item = Vec<u8>>) {
         machine.step(Input::Frame { link: LINK, bytes: hello.encode() });
     }
     assert!(!machine.closed, "a valid hello is accepted");
+    if flags & 16 != 0 {
+        WANTED.iter().for_each(|key| machine.step(Input::Want { key: *key, missing: None }));
+    }
+    if flags & 32 != 0 {
+        machine.node.await_wants();
+    }
     for bytes in frames.take(FRAMES_MAX) {
         if machine.closed {
             break;
@@ -152,7 +196,7 @@ fn run(flags: u8, frames: impl Iterator<Item = Vec<u8>>) {
             machine.step(Input::Writable { link: LINK, written: u64::MAX });
         }
         if flags & 8 != 0 {
-            machine.now += 300;
+            machine.now += if flags & 64 != 0 { 21_000 } else { 300 };
             machine.step(Input::Tick);
         }
     }
