@@ -31,3 +31,44 @@ pub fn traverse(rows: &[Row], start: End, walk: &Walk) -> Result<Trace, StateErr
     };
     walk_over(&mut edges_at, start, walk)
 }
+
+#[cfg(test)]
+mod tests {
+    use quipu_core::event::LogSeq;
+    use quipu_core::id::{EventId, NodeKey, Subject};
+    use quipu_core::statement::{EdgeKey, EdgeRole};
+
+    use super::*;
+    use crate::trace::Direction;
+
+    fn node(n: u8) -> End {
+        End::Node(NodeKey([n; 32]))
+    }
+
+    fn row(number: u8, from: u8, to: &[u8]) -> Row {
+        let to = to.iter().map(|n| node(*n)).collect();
+        let key = EdgeKey::new(vec![node(from)], to, "t").unwrap();
+        let (logseq, id) = (LogSeq(u64::from(number)), EventId([number; 32]));
+        let edge = Edge { key, role: EdgeRole::Both, id, logseq };
+        let subject = Subject([number; 32]);
+        let what = What::Edge(Box::new(edge));
+        Row { logseq, id, ordinal: 0, subject, kind: "edge.add", what }
+    }
+
+    #[test]
+    fn distances_are_the_shortest_and_edges_in_order() {
+        let value = Row { what: What::Value, kind: "field.set", ..row(9, 1, &[5]) };
+        let rows = [row(1, 3, &[4]), row(2, 1, &[2, 3]), row(3, 2, &[4, 1]), value];
+        let walk = |direction, depth| Walk { direction, depth, ..Walk::default() };
+        let found = traverse(&rows, node(1), &walk(Direction::Down, 9)).unwrap();
+        let nodes = [(node(1), 0), (node(2), 1), (node(3), 1), (node(4), 2)];
+        assert_eq!(found.nodes, BTreeMap::from(nodes));
+        let ids = |trace: &Trace| trace.edges.iter().map(|edge| edge.id.0[0]).collect::<Vec<_>>();
+        assert_eq!(ids(&found), [1, 2, 3]);
+        let found = traverse(&rows, node(4), &walk(Direction::Up, 1)).unwrap();
+        assert_eq!(found.nodes, BTreeMap::from([(node(4), 0), (node(3), 1), (node(2), 1)]));
+        assert_eq!(ids(&found), [1, 3]);
+        let found = traverse(&rows, node(4), &walk(Direction::Down, 9)).unwrap();
+        assert!(found.edges.is_empty());
+    }
+}
