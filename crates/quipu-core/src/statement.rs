@@ -430,4 +430,65 @@ mod tests {
             assert_eq!(subject_of(kind::EDGE_ADD, &bytes), None);
         }
     }
+
+    /// What a tree of the value says of edges and claims: the plain way to read them.
+    fn by_tree(kind: &str, bytes: &[u8]) -> Option<Statement> {
+        let value = value::decode(bytes).ok()?;
+        let link = |value: &Value| value.as_link()?.digest(ArtifactId::PREFIX).map(ArtifactId);
+        if kind == kind::ARTIFACT_PUT {
+            let type_tag = match value.get("type_tag") {
+                None => None,
+                Some(tag) => Some(tag.as_str().filter(|tag| tag.len() <= TAG_BYTES_MAX)?.into()),
+            };
+            let (key, size) = (link(value.get("key")?)?, value.get("size")?.as_u64()?);
+            let fits = size <= crate::artifact::ARTIFACT_BYTES_MAX;
+            return fits.then_some(Statement::Put(Claim { key, size, type_tag }));
+        }
+        let end = |value: &Value| match value.as_bytes() {
+            Some(bytes) => NodeKey::from_slice(bytes).map(End::Node),
+            None => link(value).map(End::Artifact),
+        };
+        let ends = |name: &str| -> Option<Vec<End>> {
+            value.get(name)?.as_list()?.iter().map(end).collect()
+        };
+        let role = EdgeRole::from_name(value.get("role")?.as_str()?)?;
+        let (from, to) = (ends("from")?, ends("to")?);
+        let key = EdgeKey::new(from.clone(), to.clone(), value.get("type")?.as_str()?)?;
+        (key.from == from && key.to == to).then_some(Statement::Edge(key, role))
+    }
+
+    /// Every change of a byte, every cut, and other fields in the place of these.
+    #[test]
+    fn reading_without_a_tree_is_reading_with_one() {
+        let strange = [
+            Value::map([("key", ArtifactId::of(b"x").into()), ("size", Value::Null)]),
+            Value::map([("key", EventId::of(b"x").into()), ("size", 1u64.into())]),
+            Value::map([("key", "x".into()), ("size", 1u64.into())]),
+            Value::map([("key", ArtifactId::of(b"x").into()), ("size", Value::from(-1i64))]),
+            Value::list([1u64]),
+            Value::Null,
+        ];
+        let mut inputs: Vec<Vec<u8>> = all().iter().map(|one| bytes(one).1).collect();
+        for value in strange {
+            let mut bytes = Vec::new();
+            value::encode(&value, &mut bytes);
+            inputs.push(bytes);
+        }
+        for input in inputs {
+            let check = |bytes: &[u8]| {
+                for kind in [kind::ARTIFACT_PUT, kind::EDGE_ADD] {
+                    assert_eq!(Statement::of(kind, bytes), by_tree(kind, bytes), "{bytes:02x?}");
+                }
+            };
+            for at in 0..input.len() {
+                check(&input[..at]);
+                for change in [1, 2, 0x20, 0x40, 0x80] {
+                    let mut changed = input.clone();
+                    changed[at] ^= change;
+                    check(&changed);
+                }
+            }
+            check(&input);
+        }
+    }
 }

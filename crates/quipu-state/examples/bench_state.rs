@@ -36,7 +36,7 @@ fn main() -> Result<(), Failure> {
     let dir = tempfile::tempdir_in(parent)?;
     let store = mixed(count, &dir.path().join("mixed"), StoreOptions::default())?;
     if std::env::args().nth(3).as_deref() == Some("replay") {
-        for shards in [1, SHARDS, SHARDS, SHARDS] {
+        for shards in [1, SHARDS, SHARDS, SHARDS, SHARDS, SHARDS] {
             let (start, before) = (Instant::now(), cpu()?);
             let (_replay, report) = plan::replay(&store, LOG, None, &|_| false, shards)?;
             println!("{:.2?}, of all cores {} ms", start.elapsed(), 10 * (cpu()? - before));

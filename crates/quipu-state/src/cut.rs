@@ -132,3 +132,23 @@ where
     winners.sort_unstable_by_key(|entry| entry.subject);
     Ok(winners)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_meets_a_cut_if_it_has_an_event_of_it() {
+        let mut cut = Cut { words: vec![0; 5], count: 0 };
+        for ordinal in [0, 5, 63, 64, 130, 200, 319] {
+            cut.insert(ordinal);
+        }
+        assert_eq!(cut.len(), 7);
+        for start in 0..400 {
+            for end in start..400 {
+                let expected = (start..end).any(|ordinal| cut.contains(ordinal));
+                assert_eq!(cut.meets(&(start..end)), expected, "{start}..{end}");
+            }
+        }
+    }
+}

@@ -51,9 +51,12 @@ pub fn walk(view: &View<'_>, start: End, walk: &Walk) -> Result<Trace, StateErro
     walk_over(&mut |end| view.edges_at(end), start, walk)
 }
 
+/// Answers with the edges at an end, and on which side it stands.
+pub(crate) type EdgesAt<'a> = dyn FnMut(&End) -> Result<Vec<(Edge, Side)>, StateError> + 'a;
+
 /// Walks from an end over edges from anywhere.
 pub(crate) fn walk_over(
-    edges_at: &mut dyn FnMut(&End) -> Result<Vec<(Edge, Side)>, StateError>,
+    edges_at: &mut EdgesAt<'_>,
     start: End,
     walk: &Walk,
 ) -> Result<Trace, StateError> {

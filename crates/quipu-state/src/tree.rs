@@ -90,7 +90,7 @@ type Children = [Node; CHILDREN];
 
 enum Page {
     Leaf(Vec<Entry>),
-    Inner(Children),
+    Inner(Box<Children>),
 }
 
 fn read(pages: &Pages, node: &Node) -> Result<Page, StateError> {
@@ -112,7 +112,7 @@ fn read(pages: &Pages, node: &Node) -> Result<Page, StateError> {
             for (child, bytes) in children.iter_mut().zip(bytes.chunks_exact(CHILD_BYTES)) {
                 *child = child_of(bytes);
             }
-            Ok(Page::Inner(children))
+            Ok(Page::Inner(Box::new(children)))
         }
         _ => Err(StateError::Damaged("a page is neither leaf nor inner node")),
     }
@@ -234,7 +234,7 @@ fn apply_at(
     }
     if children.iter().map(|child| child.count).sum::<u64>() <= LEAF_ENTRIES_MAX as u64 {
         let mut entries = Vec::new();
-        for child in &children {
+        for child in children.iter() {
             visit(pages, child, &mut |entry| entries.push(*entry))?;
         }
         return Ok(write_leaf(pages, &entries));
@@ -346,7 +346,7 @@ pub(crate) fn diff(
         return Ok(());
     }
     if let (Page::Inner(before), Page::Inner(after)) = (read(pages, before)?, read(pages, after)?) {
-        for (before, after) in before.iter().zip(&after) {
+        for (before, after) in before.iter().zip(after.iter()) {
             diff(pages, before, after, out)?;
         }
         return Ok(());

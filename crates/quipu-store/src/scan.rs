@@ -285,14 +285,21 @@ impl<'a> Segment<'a> {
         }
     }
 
-    /// Whether anything in it may pass, from clocks, ordinals, kinds and authors. The smaller of
-    /// two sorted lists is looked up in the larger one.
+    /// Whether anything in it may pass, from clocks, ordinals, kinds, authors and ids.
     fn may_hold(&self, filter: &ScanFilter) -> bool {
         let known = |author: &NodeKey| self.authors.binary_search(author).is_ok();
         filter.meets_clocks(self.clocks)
             && filter.meets_ordinals(&self.ordinals())
             && self.kinds.iter().any(|kind| filter.wants_kind(kind))
             && (filter.authors.is_empty() || filter.authors.iter().any(known))
+            && (filter.ids.is_empty() || filter.ids.iter().any(|id| self.holds(id)))
+    }
+
+    fn holds(&self, id: &EventId) -> bool {
+        match self.part {
+            Part::Block(block) => block.find(id).is_some(),
+            Part::Memory(memory) => memory.index.contains_key(id),
+        }
     }
 
     /// Shows the events that pass, in order of arrival.
@@ -371,6 +378,8 @@ struct BlockScan<'a> {
     filter: &'a ScanFilter,
     /// For each kind of the block whether it is wanted.
     kinds: Vec<bool>,
+    /// The same as bits of a page's zone.
+    kind_bits: u64,
     /// For each author of the block whether it is wanted; empty if all are.
     authors: Vec<bool>,
     /// Positions that may pass, if ids were named, sorted.
@@ -379,7 +388,9 @@ struct BlockScan<'a> {
 
 impl<'a> BlockScan<'a> {
     fn new(segment: &'a Segment<'a>, block: &'a Block, filter: &'a ScanFilter) -> Self {
-        let kinds = segment.kinds.iter().map(|kind| filter.wants_kind(kind)).collect();
+        let kinds: Vec<bool> = segment.kinds.iter().map(|kind| filter.wants_kind(kind)).collect();
+        let wanted = kinds.iter().enumerate().filter(|(_, wanted)| **wanted);
+        let kind_bits = wanted.fold(0, |bits, (kind, _)| bits | Block::kind_bit(kind));
         let authors = match filter.authors.is_empty() {
             true => Vec::new(),
             false => segment.authors.iter().map(|a| filter.authors.contains(a)).collect(),
@@ -389,10 +400,17 @@ impl<'a> BlockScan<'a> {
             found.sort_unstable();
             found
         });
-        Self { segment, block, filter, kinds, authors, positions }
+        Self { segment, block, filter, kinds, kind_bits, authors, positions }
     }
 
     fn run(&self, see: &mut See<'_>, report: &mut ScanReport) -> Result<(), StoreError> {
+        if !self.filter.subjects.is_empty() {
+            let (may_hold, bytes) = self.block.may_hold_subject(&self.filter.subjects)?;
+            report.bytes_read += bytes;
+            if !may_hold {
+                return Ok(());
+            }
+        }
         let mut context = None;
         let mut passed: Vec<(u32, Brief)> = Vec::new();
         for page in 0..self.block.pages() {
@@ -438,7 +456,12 @@ impl<'a> BlockScan<'a> {
         };
         let ordinals =
             self.segment.first + u64::from(range.start)..self.segment.first + u64::from(range.end);
-        self.filter.meets_ordinals(&ordinals) && self.positions.as_ref().is_none_or(has)
+        let in_zone = |(clocks, kinds): ((LogSeq, LogSeq), u64)| {
+            self.filter.meets_clocks(clocks) && kinds & self.kind_bits != 0
+        };
+        self.filter.meets_ordinals(&ordinals)
+            && self.positions.as_ref().is_none_or(has)
+            && self.block.zone(page).is_none_or(in_zone)
     }
 
     fn wants(&self, position: u32, brief: &Brief) -> bool {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use common::{Maker, Random, seal_all, small};
 use quipu_core::event::{Event, Log, LogSeq};
-use quipu_core::id::EventId;
+use quipu_core::id::{EventId, Subject};
 use quipu_store::{FaultyDisk, ScanFilter, ScanPayload, ScanReport, Store};
 
 const LOG: Log = Log::Internal;
@@ -161,6 +161,7 @@ fn what_cannot_pass_is_not_read() {
     assert_eq!(all.segments_skipped, 0);
     let ids: Vec<EventId> = vec![events[7].id];
     let one = check(&store, &events, &ScanFilter { ids, ..ScanFilter::default() });
+    assert_eq!((one.segments_scanned, one.pages_read), (1, 1), "{one:?}");
     assert!(one.bytes_read * 3 < all.bytes_read, "{one:?} {all:?}");
 }
 
@@ -174,4 +175,18 @@ fn several_threads_read_at_once() {
             });
         }
     });
+}
+
+#[test]
+fn a_look_for_a_fold_key_passes_over_blocks_without_it() {
+    let (store, events) = store(9);
+    let rare = events.iter().filter(|event| &*event.header.kind == "member.add");
+    let unknown = ScanFilter { subjects: vec![Subject([3; 32])], ..ScanFilter::default() };
+    let report = check(&store, &events, &unknown);
+    // What lies in memory is looked at.
+    assert!(report.segments_scanned <= 2 && report.segments_skipped >= 4, "{report:?}");
+    for event in rare {
+        let subjects = event.header.payload.subject.into_iter().collect();
+        check(&store, &events, &ScanFilter { subjects, ..ScanFilter::default() });
+    }
 }

@@ -1,7 +1,7 @@
 //! The operator IndexFilter: which events count, by their place in the log and by their id.
 //!
 //! What a block can answer by itself (kinds, authors, clocks, ids, fold keys) is part of the scan's
-//! [`ScanFilter`](quipu_store::ScanFilter); here is what only this machine knows.
+//! [`ScanFilter`]; here is what only this machine knows.
 
 use std::fmt;
 

@@ -24,6 +24,9 @@ pub(crate) struct ShardList<'a> {
     pub(crate) last: Option<(LogSeq, EventId)>,
 }
 
+/// Rows beyond twice the limit that are kept before they are sorted.
+const SLACK_ROWS: usize = 16;
+
 /// How two places compare in a list.
 pub(crate) fn compare<T: Ord>(newest_first: bool, a: &T, b: &T) -> Ordering {
     if newest_first { b.cmp(a) } else { a.cmp(b) }
@@ -72,7 +75,7 @@ impl Sink for ShardList<'_> {
             return;
         }
         self.rows.push(project(row, self.fields));
-        if self.rows.len() >= self.limit.saturating_mul(2).max(1024) {
+        if self.rows.len() >= self.limit.saturating_mul(2).saturating_add(SLACK_ROWS) {
             self.settle();
         }
     }

@@ -180,3 +180,30 @@ pub fn store(events: &[VerifiedEvent], block_events_max: usize) -> Store<FaultyD
     }
     store
 }
+
+/// One author's history: after the root event these statements, one after the other.
+pub fn said(statements: &[Statement]) -> Vec<VerifiedEvent> {
+    let author = NodeKey(SigningKey::from_bytes(&[1; 32]).verifying_key().to_bytes());
+    let root = ("domain.create", bytes(&Value::map([])));
+    let rest = statements.iter().map(Statement::to_value);
+    let rest = rest.map(|(kind, value)| (kind, bytes(&value)));
+    let mut domain = DomainId::default();
+    let mut all: Vec<Event> = Vec::new();
+    for (n, (kind, value)) in std::iter::once(root).chain(rest).enumerate() {
+        let prev = all.last().map(|event| event.id);
+        let at = Position {
+            author,
+            seq: n as u64 + 1,
+            prev,
+            parents: prev.into_iter().collect(),
+            logseq: LogSeq(1000 + n as u64),
+        };
+        let draft = Draft { log: LOG, kind: kind.into(), payload: payload_block(&[1; 8], &value) };
+        let event = draft.place(at, &domain);
+        if n == 0 {
+            domain = event.id.into();
+        }
+        all.push(event);
+    }
+    all.into_iter().map(VerifiedEvent::from_store).collect()
+}

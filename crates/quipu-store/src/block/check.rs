@@ -1,7 +1,9 @@
 //! Checks a whole block: everything that opening it took on trust.
 
 use super::dictionary::Dictionary;
+use super::footer::{PageEntry, Zone};
 use super::reader::Block;
+use super::subjects;
 use super::writer::{Derived, PAGE_HEADER_BYTES};
 use crate::bytes::{hash, u32_at};
 use crate::check::Broken;
@@ -16,6 +18,9 @@ impl Block {
         }
         if hash(&[self.index(), self.feeds()]) != self.footer.indexes {
             broken.push(("checksum", "indexes".to_owned()));
+        }
+        if !self.subjects().is_none_or(subjects::is_right) {
+            broken.push(("checksum", "fold keys".to_owned()));
         }
         let mut at = super::header::HEADER_BYTES + self.dictionary_bytes().len();
         for (number, page) in self.footer.pages.iter().enumerate() {
@@ -52,6 +57,14 @@ impl Block {
         expect(derived.ids == self.ids(), "ids");
         expect(derived.index == self.index(), "entries of the id index");
         expect(derived.feeds == self.feeds(), "feed lists");
+        let same = |subjects| derived.subjects == subjects;
+        expect(self.subjects().is_none_or(same), "fold keys");
+        let zone = |page: &PageEntry| {
+            let range = page.first as usize..(page.first + page.events) as usize;
+            let events = memory.events.get(range).unwrap_or_default();
+            page.zone.is_none_or(|zone| zone == Zone::of(events, &derived.dictionary))
+        };
+        expect(self.footer.pages.iter().all(zone), "clocks and kinds of pages");
         expect(derived.clocks == self.footer.clocks, "clocks in the footer");
         expect(self.summary().is_ok_and(|summary| summary == derived.summary), "ends and leaves");
         broken

@@ -15,6 +15,7 @@ const SUMMED_BYTES: usize = HEADER_BYTES - SUM_BYTES;
 /// The header of a block.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Header {
+    pub(super) version: u32,
     pub(super) log: Log,
     pub(super) number: u64,
     /// Ordinal of the first event.
@@ -30,7 +31,7 @@ impl Header {
     pub(super) fn encode(&self, dictionary: &[u8]) -> Vec<u8> {
         let mut out = Vec::with_capacity(HEADER_BYTES);
         out.extend_from_slice(MAGIC);
-        put_u32(&mut out, BLOCK_VERSION as usize);
+        put_u32(&mut out, self.version as usize);
         put_u32(&mut out, usize::from(self.log == Log::Published));
         put_u64(&mut out, self.number);
         put_u64(&mut out, self.first);
@@ -51,11 +52,12 @@ impl Header {
             return Err(StoreError::corrupt(path, 0, "not a block file"));
         }
         let found = u32_at(bytes, 8).ok_or_else(short)?;
-        if found != BLOCK_VERSION {
+        if !(1..=BLOCK_VERSION).contains(&found) {
             return Err(StoreError::Version { path: path.to_owned(), found, known: BLOCK_VERSION });
         }
         let published = u32_at(bytes, 12).ok_or_else(short)? != 0;
         let header = Self {
+            version: found,
             log: if published { Log::Published } else { Log::Internal },
             number: u64_at(bytes, 16).ok_or_else(short)?,
             first: u64_at(bytes, 24).ok_or_else(short)?,

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::BLOCK_VERSION;
+use super::PAYLOAD_VERSION;
 use crate::bytes::{SUM_BYTES, array_at, put_u32, put_u64, sum16, u32_at, usize_at};
 use crate::error::StoreError;
 
@@ -18,7 +18,7 @@ pub(super) fn encode(content: &[u8; 32], pages: &[impl AsRef<[u8]>]) -> Vec<u8> 
     let mut at = pages_at(pages.len());
     let mut out = Vec::with_capacity(at + total);
     out.extend_from_slice(MAGIC);
-    put_u32(&mut out, BLOCK_VERSION as usize);
+    put_u32(&mut out, PAYLOAD_VERSION as usize);
     put_u32(&mut out, pages.len());
     out.extend_from_slice(content);
     for page in pages {
@@ -59,10 +59,10 @@ impl PayloadFile {
             return Err(corrupt("not a payload file"));
         }
         match u32_at(&map, 8) {
-            Some(BLOCK_VERSION) => {}
+            Some(PAYLOAD_VERSION) => {}
             found => {
                 let found = found.unwrap_or_default();
-                return Err(StoreError::Version { path, found, known: BLOCK_VERSION });
+                return Err(StoreError::Version { path, found, known: PAYLOAD_VERSION });
             }
         }
         let sum_at = pages_at(pages) - SUM_BYTES;

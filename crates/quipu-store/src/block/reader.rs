@@ -9,15 +9,15 @@ use quipu_core::codec::pack::{
     decode_heads, decode_payloads, visit_payloads,
 };
 use quipu_core::event::{Event, EventSignature, Head, Log, LogSeq};
-use quipu_core::id::{EventId, NodeKey};
+use quipu_core::id::{EventId, NodeKey, Subject};
 
 use super::dictionary::{DictionaryView, EXTERNAL, ids};
-use super::feeds;
-use super::footer::{self, Footer, PageEntry};
+use super::footer::{self, Footer, PageEntry, Zone};
 use super::header::Header;
 use super::index::IndexShape;
 use super::payload::PayloadFile;
 use super::writer::{BlockInfo, PAGE_HEADER_BYTES, encode_payload_page};
+use super::{feeds, subjects};
 use crate::bytes::{SUM_BYTES, hash, sum16};
 use crate::disk::Disk;
 use crate::error::StoreError;
@@ -40,6 +40,8 @@ pub(crate) struct Block {
     shape: IndexShape,
     /// Whether the ids are what the footer says, once somebody needed to know.
     ids_are_right: OnceLock<bool>,
+    /// The same of the filter of fold keys.
+    subjects_are_right: OnceLock<bool>,
     /// The last long feed that was asked for.
     long_feed: Mutex<Option<feeds::Long>>,
 }
@@ -69,21 +71,31 @@ impl Block {
         let dictionary = header.dictionary(&map).and_then(DictionaryView::parse);
         let dictionary = dictionary.ok_or_else(|| corrupt(0, "malformed dictionary"))?;
         let (footer_at, bytes) = footer::locate(&map, &path)?;
-        let footer = Footer::parse(bytes, header.pages, header.events);
+        let footer = Footer::parse(bytes, &header);
         let (footer, _) = footer.ok_or_else(|| corrupt(footer_at, "malformed footer"))?;
         let shape = IndexShape::of(header.events as usize);
         let expected = footer
             .ids_at
             .checked_add(32 * header.events as usize + shape.bytes())
-            .and_then(|end| end.checked_add(footer.feeds_bytes));
+            .and_then(|end| end.checked_add(footer.feeds_bytes))
+            .and_then(|end| end.checked_add(footer.subjects_bytes.unwrap_or_default()));
         if expected != Some(footer_at) {
             return Err(corrupt(footer_at, "sizes in the footer do not add up"));
         }
         let payload =
             PayloadFile::open(payload_path, payload, &footer.content, footer.pages.len())?;
-        let ids_are_right = OnceLock::new();
-        let long_feed = Mutex::new(None);
-        Ok(Self { path, map, payload, header, dictionary, footer, shape, ids_are_right, long_feed })
+        Ok(Self {
+            path,
+            map,
+            payload,
+            header,
+            dictionary,
+            footer,
+            shape,
+            ids_are_right: OnceLock::new(),
+            subjects_are_right: OnceLock::new(),
+            long_feed: Mutex::new(None),
+        })
     }
 
     /// Opens the payload file again, after it was replaced.
@@ -147,6 +159,37 @@ impl Block {
             .unwrap_or_default()
     }
 
+    /// The filter of fold keys, if it has one.
+    pub(super) fn subjects(&self) -> Option<&[u8]> {
+        let length = self.footer.subjects_bytes?;
+        let start = self.footer.ids_at
+            + 32 * self.header.events as usize
+            + self.shape.bytes()
+            + self.footer.feeds_bytes;
+        self.map.get(start..)?.get(..length)
+    }
+
+    /// Whether an event may write one of these fold keys, and how many bytes were read to know.
+    pub(crate) fn may_hold_subject(&self, wanted: &[Subject]) -> Result<(bool, u64), StoreError> {
+        let Some(filter) = self.subjects() else { return Ok((true, 0)) };
+        if !*self.subjects_are_right.get_or_init(|| subjects::is_right(filter)) {
+            let at = self.footer.ids_at as u64;
+            return Err(StoreError::corrupt(&self.path, at, "checksum of the fold keys"));
+        }
+        let found = wanted.iter().any(|subject| subjects::may_hold(filter, subject));
+        Ok((found, filter.len() as u64))
+    }
+
+    /// The clocks and kinds of a page, if they are known. Kinds are bits: see [`Block::kind_bit`].
+    pub(crate) fn zone(&self, page: usize) -> Option<((LogSeq, LogSeq), u64)> {
+        self.footer.pages.get(page)?.zone.map(|zone| (zone.clocks, zone.kinds))
+    }
+
+    /// The bit that stands for a kind in [`Block::zone`].
+    pub(crate) fn kind_bit(kind: usize) -> u64 {
+        Zone::bit_of(kind)
+    }
+
     pub(super) fn dictionary_bytes(&self) -> &[u8] {
         self.header.dictionary(&self.map).unwrap_or_default()
     }
@@ -195,7 +238,7 @@ impl Block {
     /// What a machine must know of the block when it starts.
     pub(crate) fn summary(&self) -> Result<Summary, StoreError> {
         let (at, bytes) = footer::locate(&self.map, &self.path)?;
-        let summary = Footer::parse(bytes, self.header.pages, self.header.events)
+        let summary = Footer::parse(bytes, &self.header)
             .and_then(|(_, mut reader)| footer::take_summary(&mut reader, self.authors()))
             .filter(|summary| summary.ends.iter().all(|e| e.position < self.header.events))
             .filter(|summary| summary.leaves.iter().all(|l| l.0 < self.header.events));

@@ -6,10 +6,10 @@ use quipu_core::id::DomainId;
 use quipu_core::limits::SIGNATURE_INTERVAL;
 
 use super::dictionary::Dictionary;
-use super::footer::{self, Footer, PageEntry};
+use super::footer::{self, Footer, PageEntry, Zone};
 use super::header::{HEADER_BYTES, Header};
 use super::index::IndexShape;
-use super::{feeds, payload};
+use super::{BLOCK_VERSION, feeds, payload, subjects};
 use crate::batch::batches;
 use crate::bytes::{SUM_BYTES, hash, put_u32, sum16};
 use crate::memory::Memory;
@@ -39,6 +39,7 @@ pub(super) struct Derived {
     pub(super) ids: Vec<[u8; 32]>,
     pub(super) index: Vec<u8>,
     pub(super) feeds: Vec<u8>,
+    pub(super) subjects: Vec<u8>,
     pub(super) clocks: (LogSeq, LogSeq),
 }
 
@@ -50,9 +51,10 @@ impl Derived {
         let ids: Vec<[u8; 32]> = events.iter().map(|event| event.id.0).collect();
         let index = IndexShape::of(ids.len()).encode(&ids);
         let feeds = feeds::encode(events, &dictionary.authors);
+        let subjects = subjects::encode(events.iter().filter_map(|e| e.header.payload.subject));
         let clocks = events.iter().map(|event| event.header.logseq);
         let clocks = (clocks.clone().min().unwrap_or_default(), clocks.max().unwrap_or_default());
-        Self { summary, dictionary, ids, index, feeds, clocks }
+        Self { summary, dictionary, ids, index, feeds, subjects, clocks }
     }
 }
 
@@ -62,10 +64,21 @@ pub(crate) fn encode_block(
     memory: &Memory,
     page_events: usize,
 ) -> (Vec<u8>, Vec<u8>) {
+    encode_block_as(BLOCK_VERSION, info, memory, page_events)
+}
+
+/// The files as a version of the format has them.
+pub(super) fn encode_block_as(
+    version: u32,
+    info: &BlockInfo,
+    memory: &Memory,
+    page_events: usize,
+) -> (Vec<u8>, Vec<u8>) {
     let derived = Derived::of(memory);
     let dictionary = derived.dictionary.encode();
     let pages: Vec<&[Event]> = batches(&memory.events, page_events, PAGE_BYTES_MAX).collect();
     let header = Header {
+        version,
         log: info.log,
         number: info.number,
         first: info.first,
@@ -87,11 +100,15 @@ pub(crate) fn encode_block(
         let page = thin_signatures(page, first, is_end);
         context.start_page(u64::from(first));
         let heads = encode_heads(&page, &mut context, &derived.dictionary);
-        entries.push(put_page(&mut out, entries.len(), first, page.len(), &heads));
+        let zone = (version >= 2).then(|| Zone::of(&page, &derived.dictionary));
+        entries.push(PageEntry {
+            zone,
+            ..put_page(&mut out, entries.len(), first, page.len(), &heads)
+        });
         payloads.push(encode_payloads(&page, &mut context));
         first += page.len() as u32;
     }
-    put_indexes(&mut out, &derived, entries);
+    put_indexes(&mut out, version, &derived, entries);
     let content = hash(&[derived.ids.as_flattened()]);
     (out, payload::encode(&content, &payloads))
 }
@@ -123,13 +140,15 @@ fn put_page(
     let sum = sum16(&[&out[at..], heads]);
     out.extend_from_slice(&sum);
     out.extend_from_slice(heads);
-    PageEntry { first, events: events as u32, at, length: heads.len() }
+    PageEntry { first, events: events as u32, at, length: heads.len(), zone: None }
 }
 
-fn put_indexes(out: &mut Vec<u8>, derived: &Derived, pages: Vec<PageEntry>) {
+fn put_indexes(out: &mut Vec<u8>, version: u32, derived: &Derived, pages: Vec<PageEntry>) {
+    let subjects = (version >= 2).then_some(&derived.subjects);
     let footer = Footer {
         ids_at: out.len(),
         feeds_bytes: derived.feeds.len(),
+        subjects_bytes: subjects.map(Vec::len),
         content: hash(&[derived.ids.as_flattened()]),
         indexes: hash(&[&derived.index, &derived.feeds]),
         clocks: derived.clocks,
@@ -138,6 +157,7 @@ fn put_indexes(out: &mut Vec<u8>, derived: &Derived, pages: Vec<PageEntry>) {
     out.extend_from_slice(derived.ids.as_flattened());
     out.extend_from_slice(&derived.index);
     out.extend_from_slice(&derived.feeds);
+    subjects.iter().for_each(|subjects| out.extend_from_slice(subjects));
     footer::append(out, &footer, &derived.summary, &derived.dictionary);
 }
 
