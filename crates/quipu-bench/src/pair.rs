@@ -98,7 +98,7 @@ fn talk(a: &mut Machine, b: &mut Machine) -> Result<(Duration, Traffic)> {
     let start = Instant::now();
     let (key_a, key_b) = (a.driver.node().key(), b.driver.node().key());
     b.turn([Input::LinkUp { link: LINK, peer: key_a, role: LinkRole::Responder }])?;
-    let role = LinkRole::Initiator { live: true, request: None, invite: None };
+    let role = LinkRole::Initiator { live: true, request: None, invite: None, only_state: false };
     a.turn([Input::LinkUp { link: LINK, peer: key_b, role }])?;
     loop {
         let mut moved = false;

@@ -11,6 +11,7 @@ mod compare;
 mod exchange;
 mod local;
 mod loose;
+mod newcomer;
 mod peer;
 mod proof;
 mod refs;
@@ -33,7 +34,7 @@ use crate::history::{History, Missing, Ordinal};
 use crate::id::{ArtifactId, DomainId, EventId, LogDigest, NodeKey};
 use crate::queue::Queue;
 use crate::sync::frontier::Frontier;
-use crate::sync::message::{InviteProof, Refusal};
+use crate::sync::message::{InviteProof, Refusal, StateOffer};
 use crate::sync::session::{Session, SessionState, Traffic};
 
 /// A link as the driver numbers it.
@@ -115,6 +116,13 @@ pub enum Input {
         /// What became of it.
         outcome: PartOutcome,
     },
+    /// The answer to [`Effect::MakeState`].
+    StateMade {
+        /// The link.
+        link: LinkId,
+        /// The latest snapshot and where its state is, if there is a snapshot.
+        offer: Option<StateOffer>,
+    },
     /// Time has passed; see [`Node::deadline`].
     Tick,
     /// The effects so far are carried out: go on with what was put off.
@@ -138,6 +146,8 @@ pub enum LinkRole {
         request: Option<RequestId>,
         /// For a newcomer.
         invite: Option<InviteProof>,
+        /// For a newcomer: take the latest snapshot's state only, and leave the log for another time.
+        only_state: bool,
     },
 }
 
@@ -204,6 +214,17 @@ pub enum Effect {
         request: RequestId,
         /// The answer.
         reply: Result<Reply, CommandError>,
+    },
+    /// Find the latest snapshot, put its state into an artifact, and say so with
+    /// [`Input::StateMade`].
+    MakeState {
+        /// Who asked.
+        link: LinkId,
+    },
+    /// A peer offers a snapshot's state; the artifact follows. Nothing of it is proven yet.
+    TakeState {
+        /// What it offers.
+        offer: StateOffer,
     },
     /// Remember where a peer and this machine were level. May be lost.
     Remember {
@@ -420,6 +441,19 @@ impl Node {
         }
     }
 
+    /// An event of the log with those that follow it in its feed, up to a signature, if there is one
+    /// near.
+    ///
+    /// # Errors
+    /// What the history could not read.
+    pub fn proof_of<H: History>(
+        &self,
+        event: Event,
+        history: &H,
+    ) -> Result<Option<Vec<Event>>, H::Error> {
+        proof::chain(event, &self.key, history)
+    }
+
     /// Tells the node where it and a peer were level, from an earlier life.
     pub fn recall(&mut self, peer: NodeKey, met: Met) {
         if self.dag.as_ref().is_some_and(|dag| met.ordinal <= dag.held()) {
@@ -474,6 +508,7 @@ impl Node {
             }
             Input::LinkDown { link, reason } => self.on_link_down(link, &reason, out),
             Input::Tick => self.on_tick(now_ms, history, out)?,
+            Input::StateMade { link, offer } => self.on_state_made(link, offer, out),
             Input::Continue => {}
             Input::Want { key, missing } => _ = self.want(key, missing, None, history)?,
             Input::Unwant { key } => self.unwant(&key),

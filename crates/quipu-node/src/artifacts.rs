@@ -30,6 +30,12 @@ pub trait Artifacts: std::fmt::Debug + Send {
     /// If the disk refuses. Nothing of the artifact then counts as held.
     fn missing(&self, key: &ArtifactId) -> io::Result<Option<Missing>>;
 
+    /// Keeps bytes that were made here. Answers their key and size.
+    ///
+    /// # Errors
+    /// If the disk refuses, or the bytes cannot be read.
+    fn keep(&mut self, from: &mut dyn io::Read) -> io::Result<(ArtifactId, u64)>;
+
     /// Checks a part that came and keeps it, if it fits.
     fn write_part(
         &mut self,
@@ -59,6 +65,10 @@ impl Artifacts for NoArtifacts {
 
     fn missing(&self, _key: &ArtifactId) -> io::Result<Option<Missing>> {
         Ok(None)
+    }
+
+    fn keep(&mut self, _from: &mut dyn io::Read) -> io::Result<(ArtifactId, u64)> {
+        Err(io::Error::other("this machine keeps no artifacts"))
     }
 
     fn write_part(
@@ -97,6 +107,13 @@ impl<F: Files> Artifacts for StoredArtifacts<F> {
     fn missing(&self, key: &ArtifactId) -> io::Result<Option<Missing>> {
         let missing = self.0.missing(key).map_err(io_error)?;
         Ok(missing.size.map(|size| Missing { size, groups: missing.groups }))
+    }
+
+    fn keep(&mut self, from: &mut dyn io::Read) -> io::Result<(ArtifactId, u64)> {
+        let imported = self.0.import(from, &mut |_| ()).map_err(io_error)?;
+        let kept = (imported.key, imported.size);
+        self.0.adopt(imported).map_err(io_error)?;
+        Ok(kept)
     }
 
     fn write_part(

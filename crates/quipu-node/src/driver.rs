@@ -14,6 +14,7 @@ use quipu_core::history::{History, Ordinal};
 use quipu_core::id::{ArtifactId, DomainId, EventId, NodeKey};
 use quipu_core::node::{CommandError, Effect, Input, LinkId, Met, Node, Notice, Reply, RequestId};
 use quipu_core::statement::Statement;
+use quipu_core::sync::message::StateOffer;
 use quipu_state::cut::{self, Cut};
 use quipu_state::{State, StateError, View};
 use quipu_store::{Disk, Recovery, SealJob, Sealed, StoreError, StoreOptions};
@@ -58,12 +59,17 @@ pub struct Outcome {
     pub notices: Vec<Notice>,
     /// Where peers and this machine were level.
     pub met: Vec<(NodeKey, Met)>,
+    /// States of snapshots that peers offer. Nothing of them is proven yet.
+    pub states: Vec<StateOffer>,
 }
 
 impl Outcome {
     /// Whether there is nothing in it.
     pub fn is_empty(&self) -> bool {
-        self.replies.is_empty() && self.notices.is_empty() && self.met.is_empty()
+        self.replies.is_empty()
+            && self.notices.is_empty()
+            && self.met.is_empty()
+            && self.states.is_empty()
     }
 }
 
@@ -101,6 +107,8 @@ pub struct Driver<D: Disk, C: Clock, L: Links> {
     /// The event that is no snapshot whose state is kept.
     asked: Option<EventId>,
     wants: Wants,
+    /// The snapshot whose state was offered last, and how.
+    pub(crate) offered: Option<(EventId, StateOffer)>,
     /// Answers to effects, for the node.
     answers: VecDeque<Input>,
 }
@@ -158,6 +166,7 @@ impl<D: Disk, C: Clock, L: Links> Driver<D, C, L> {
             state,
             asked: None,
             wants: Wants::default(),
+            offered: None,
             answers: VecDeque::new(),
         };
         driver.finish_erasures()?;
@@ -210,6 +219,11 @@ impl<D: Disk, C: Clock, L: Links> Driver<D, C, L> {
                     self.dirty = true;
                 }
             }
+            Effect::MakeState { link } => {
+                let made = self.make_state(link)?;
+                self.answers.push_back(made);
+            }
+            Effect::TakeState { offer } => self.outcome.states.push(offer),
             Effect::Continue => self.answers.push_back(Input::Continue),
             Effect::StorePart { link, key, size, groups, bytes } => {
                 let artifacts = &mut self.held.artifacts;
@@ -423,6 +437,10 @@ impl<D: Disk, C: Clock, L: Links> Driver<D, C, L> {
     /// The artifacts.
     pub fn artifacts_mut(&mut self) -> &mut dyn Artifacts {
         &mut *self.held.artifacts
+    }
+
+    pub(crate) fn held_mut(&mut self) -> &mut Held<D> {
+        &mut self.held
     }
 
     /// The clock.

@@ -48,6 +48,15 @@ impl<D: Disk> Held<D> {
         }
     }
 
+    /// The log to read, and the artifacts to write.
+    pub(crate) fn parts(&mut self) -> (Option<&Store<D>>, &mut dyn Artifacts) {
+        let store = match &self.log {
+            HeldLog::Nothing { .. } => None,
+            HeldLog::Store(store) => Some(&**store),
+        };
+        (store, &mut *self.artifacts)
+    }
+
     /// The disk.
     pub fn disk(&self) -> &Arc<D> {
         match &self.log {

@@ -18,6 +18,7 @@ pub const HOME_DIR: &str = ".quipu";
 const KEY_FILE: &str = "node.key";
 const CONFIG_FILE: &str = "config.json";
 const BOOK_FILE: &str = "peers.json";
+const EARLY_FILE: &str = "early-state.json";
 const POLICY_FILE: &str = "artifact-policy.json";
 const ARTIFACTS_DIR: &str = "artifacts";
 const PORT_FILE: &str = "port.json";
@@ -64,6 +65,31 @@ pub struct Config {
 struct Invitation {
     seed: String,
     expires_ms: u64,
+}
+
+/// Where a snapshot's state is.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct EarlyState {
+    /// The artifact that holds the winning events.
+    pub key: String,
+    /// The snapshot event and what proves it, as a packed batch.
+    #[serde(with = "base64")]
+    pub proof: Vec<u8>,
+}
+
+/// Bytes as text in JSON.
+mod base64 {
+    use data_encoding::BASE64;
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&BASE64.encode(bytes))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
+        let text = String::deserialize(from)?;
+        BASE64.decode(text.as_bytes()).map_err(D::Error::custom)
+    }
 }
 
 /// A machine's directory.
@@ -184,6 +210,24 @@ impl Home {
         let text = serde_json::json!({ "seed": seed, "expires_ms": expires_ms }).to_string();
         let path = self.dir.join(INVITATION_FILE);
         write_secret(&path, text.as_bytes()).map_err(io_error(&path))
+    }
+
+    /// The state of a snapshot that this machine answers from while it has no log.
+    pub fn early(&self) -> Option<EarlyState> {
+        self.read(EARLY_FILE).ok()
+    }
+
+    /// Remembers such a state.
+    ///
+    /// # Errors
+    /// If the disk refuses.
+    pub fn set_early(&self, early: &EarlyState) -> Result<(), HomeError> {
+        self.replace(EARLY_FILE, early)
+    }
+
+    /// The log is here: the state is not needed any more.
+    pub fn forget_early(&self) {
+        drop(fs::remove_file(self.dir.join(EARLY_FILE)));
     }
 
     /// Where the bytes of artifacts are.

@@ -11,6 +11,7 @@ pub mod driver;
 mod gc;
 mod held;
 pub mod home;
+pub mod newcomer;
 pub mod service;
 pub mod view;
 

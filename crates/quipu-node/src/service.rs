@@ -4,6 +4,7 @@
 //! [`Handle`]. What comes while a turn runs is handled in the next one, with one commit for all.
 
 mod artifacts;
+mod early;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -15,12 +16,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use quipu_core::id::{ArtifactId, NodeKey};
 use quipu_core::node::{Command, CommandError, Input, LinkId, LinkRole, Notice, Reply, RequestId};
 use quipu_core::statement::Statement;
-use quipu_core::sync::message::InviteProof;
+use quipu_core::sync::message::{InviteProof, StateOffer};
 use quipu_state::Mark;
 use quipu_store::{Disk, RealDisk, Sealed, StoreError};
 
 use crate::driver::{Clock, Driver, DriverError, Links};
 use crate::home::{Book, Home};
+use crate::newcomer::{Early, EarlyError};
 
 /// Inputs handled in one turn at most, so that a commit is never far.
 const TURN_INPUTS_MAX: usize = 512;
@@ -142,6 +144,9 @@ pub enum ServiceError {
     /// An artifact's bytes cannot be read or written.
     #[error(transparent)]
     Artifact(quipu_artifact::Error),
+    /// A peer's offer of a snapshot's state is not taken.
+    #[error(transparent)]
+    Early(#[from] EarlyError),
     /// The directory of artifacts could not be opened.
     #[error("the artifacts of this machine cannot be opened: {0}")]
     Artifacts(String),
@@ -161,6 +166,8 @@ struct Dial {
     peer: NodeKey,
     live: bool,
     invite: Option<InviteProof>,
+    /// Take the latest snapshot's state only.
+    only_state: bool,
     answer: Option<Sender<Answer>>,
 }
 
@@ -191,6 +198,10 @@ pub struct Machine {
     artifacts: artifacts::Files,
     /// Artifacts that are being put: counted, for two clients may put the same.
     putting: BTreeMap<ArtifactId, u32>,
+    /// A snapshot's state, until the log has the snapshot.
+    early: Option<Early>,
+    /// What a peer offered last.
+    offered_state: Option<StateOffer>,
     home: Home,
     book: Book,
     book_changed: bool,
@@ -286,6 +297,8 @@ impl Service {
             driver,
             artifacts,
             putting: BTreeMap::new(),
+            early: None,
+            offered_state: None,
             home,
             book,
             book_changed: false,
@@ -307,6 +320,7 @@ impl Service {
             machine.driver.node_mut().recall(peer, met);
         }
         machine.connect_artifacts();
+        machine.open_early();
         if peers == Peers::Stay {
             machine.driver.node_mut().prepare();
             machine.want_known_peers();
@@ -403,7 +417,29 @@ impl Handle {
         invite: Option<InviteProof>,
     ) -> Answer {
         self.ask(move |machine, answer| {
-            machine.dial(peer, addrs, Dial { peer, live: false, invite, answer: Some(answer) });
+            let answer = Some(answer);
+            machine.dial(
+                peer,
+                addrs,
+                Dial { peer, live: false, invite, only_state: false, answer },
+            );
+        })
+    }
+
+    /// Links to a peer, as a newcomer, and takes the state of its latest snapshot; the log only if it
+    /// has none. See [`Machine::take_early`].
+    ///
+    /// # Errors
+    /// Why that did not work.
+    pub fn sync_state(
+        &self,
+        peer: NodeKey,
+        addrs: Vec<SocketAddr>,
+        invite: Option<InviteProof>,
+    ) -> Answer {
+        self.ask(move |machine, answer| {
+            let answer = Some(answer);
+            machine.dial(peer, addrs, Dial { peer, live: false, invite, only_state: true, answer });
         })
     }
 
@@ -553,7 +589,8 @@ impl Machine {
                     *wanted =
                         Wanted { link: Some(link), wait_ms: REDIAL_MS.0, ..Wanted::default() };
                 }
-                LinkRole::Initiator { live: dial.live, request, invite: dial.invite }
+                let (live, only_state) = (dial.live, dial.only_state);
+                LinkRole::Initiator { live, request, invite: dial.invite, only_state }
             }
             None => {
                 self.callers.extend(addr.map(|addr| (link, addr)));
@@ -654,7 +691,11 @@ impl Machine {
             if let Some(wanted) = self.wanted.get_mut(&peer) {
                 wanted.dialing = true;
             }
-            self.dial(peer, Vec::new(), Dial { peer, live: true, invite: None, answer: None });
+            self.dial(
+                peer,
+                Vec::new(),
+                Dial { peer, live: true, invite: None, only_state: false, answer: None },
+            );
         }
         Ok(())
     }
@@ -699,6 +740,7 @@ impl Machine {
                 self.notices.drain(..excess);
             }
         }
+        self.offered_state = outcome.states.into_iter().next_back().or(self.offered_state.take());
         for (peer, met) in outcome.met {
             self.book.note_met(&peer, &met);
             self.book_changed = true;

@@ -102,7 +102,7 @@ impl World {
             let (own, other) = (ends[side], ends[1 - side]);
             let invite = self.machines[own].invite.clone();
             let role = match side == first {
-                true => LinkRole::Initiator { live, request, invite },
+                true => LinkRole::Initiator { live, request, invite, only_state: false },
                 false => LinkRole::Responder,
             };
             let peer = self.machines[other].node;

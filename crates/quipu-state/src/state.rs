@@ -74,6 +74,24 @@ impl State {
         Self { domain, log, pages, roots, saved: true, build: 0 }
     }
 
+    /// The state of some events, in memory. An event's ordinal is its place among them.
+    ///
+    /// # Errors
+    /// If there is too much for the pages.
+    pub fn of_events(domain: DomainId, log: Log, events: &[Event]) -> Result<Self, StateError> {
+        let (pages, roots) = (Pages::new(), Roots::default());
+        let mut state = Self { domain, log, pages, roots, saved: true, build: 0 };
+        let (mut entries, mut about) = (Vec::new(), Vec::new());
+        for (event, ordinal) in events.iter().zip(0..) {
+            state.read_event(event, ordinal, &mut entries, &mut about);
+        }
+        state.roots.winners =
+            tree::apply(&mut state.pages, &state.roots.winners, &latest(entries))?;
+        state.roots.refs = refs::apply(&mut state.pages, &state.roots.refs, about)?;
+        state.roots.applied = events.len() as u64;
+        Ok(state)
+    }
+
     /// Forgets everything, on the disk too.
     ///
     /// # Errors

@@ -96,6 +96,10 @@ pub(crate) enum Command {
         /// Which artifacts to fetch: all, none, or below:SIZE such as below:10M. Remembered.
         #[arg(long, value_name = "WHICH")]
         artifacts: Option<ArtifactPolicy>,
+        /// Take only the state of the latest snapshot now: the machine can answer at once. The
+        /// history follows with `quipu serve` or `quipu sync`.
+        #[arg(long)]
+        snapshot_first: bool,
     },
     /// Change who is a member.
     #[command(subcommand)]

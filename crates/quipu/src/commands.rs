@@ -31,8 +31,8 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, ApiError> {
         Command::Init { target, domain, parents_max, salt_bytes } => {
             found::init(global, target, domain, parents_max, salt_bytes)
         }
-        Command::Join { ticket, target, artifacts } => {
-            found::join(global, &ticket, target, artifacts)
+        Command::Join { ticket, target, artifacts, snapshot_first } => {
+            found::join(global, &ticket, target, artifacts, snapshot_first)
         }
         Command::Flowchart { format } => flowchart(format, global.json),
         Command::Demo { keep } => demo::run(keep, global.quiet),

@@ -198,7 +198,13 @@ impl Node {
 
     /// A session is through with events: answers the request that waits for it. One that does not
     /// stay is closed, unless artifacts move.
-    fn finish_request(&mut self, now: u64, link: LinkId, equal: bool, out: &mut Vec<Effect>) {
+    pub(super) fn finish_request(
+        &mut self,
+        now: u64,
+        link: LinkId,
+        equal: bool,
+        out: &mut Vec<Effect>,
+    ) {
         let Some(session) = self.sessions.get_mut(&link) else { return };
         if session.initiator && !session.live {
             session.trade.leaving = Some(Leaving { equal, until: now + ANSWER_MS });

@@ -20,7 +20,7 @@ impl Node {
     ) {
         let initiator = matches!(role, LinkRole::Initiator { .. });
         let mut session = Session::new(peer, initiator, now);
-        if let LinkRole::Initiator { live, request, invite } = role {
+        if let LinkRole::Initiator { live, request, invite, only_state } = role {
             session.live = live;
             session.request = request;
             session.step(SessionInput::HelloSent);
@@ -29,7 +29,11 @@ impl Node {
             out.push(Effect::Send { link, bytes: hello });
             self.sessions.insert(link, session);
             self.introduce(link);
-            self.send_compare(now, link, out);
+            if only_state && self.dag.is_none() {
+                self.ask_state(now, link, out);
+            } else {
+                self.send_compare(now, link, out);
+            }
         } else {
             self.sessions.insert(link, session);
         }
@@ -206,6 +210,8 @@ impl Node {
                     session.trade.peer_busy = false;
                 }
             }
+            Message::AskState => self.on_ask_state(link, out),
+            Message::State(offer) => self.on_state(now, link, offer, history, out)?,
             Message::Level { round, digest } => self.on_level(now, link, round, digest, out),
             Message::Tips(items) => self.on_tips(now, link, items),
             Message::Prune => self.set_eager(link, false),

@@ -52,6 +52,22 @@ pub(super) fn with_proofs<H: History>(
     Ok(proven)
 }
 
+/// An event with its proof: signed if it is this machine's own.
+pub(super) fn chain<H: History>(
+    mut event: Event,
+    key: &SigningKey,
+    history: &H,
+) -> Result<Option<Vec<Event>>, H::Error> {
+    if event.signature.is_none() && event.header.author.0 == key.verifying_key().to_bytes() {
+        event.signature = Some(sign_id(key, &event.id));
+    }
+    let proof = match event.signature {
+        Some(_) => Some(Vec::new()),
+        None => proof_of(&event, history)?,
+    };
+    Ok(proof.map(|proof| std::iter::once(event).chain(proof).collect()))
+}
+
 /// Events that are looked at for a proof: forks may make the search wide.
 const PROOF_EVENTS_MAX: usize = 1024;
 

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use crate::artifact::{ARTIFACT_BYTES_MAX, PART_GROUPS_MAX, group_count};
 use crate::codec::varint::{Reader, put, put_section};
 use crate::id::{ArtifactId, DomainId, LogDigest, NodeKey};
-use crate::limits::{ASK_KEYS_MAX, PART_BYTES_MAX};
+use crate::limits::{ASK_KEYS_MAX, PART_BYTES_MAX, PROOF_BYTES_MAX};
 use crate::sketch::{ITEM_BYTES, Item};
 
 /// Version of the protocol. A peer with another one is refused.
@@ -255,6 +255,22 @@ pub enum Message {
     },
     /// Nothing more is wanted for now.
     Idle,
+    /// Asks for the latest snapshot and its state, instead of the log: a newcomer is useful sooner
+    /// that way (LOG-9).
+    AskState,
+    /// The answer.
+    State(Option<StateOffer>),
+}
+
+/// A snapshot, and where its state is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StateOffer {
+    /// The snapshot event and those that follow it in its feed, up to a signature, as a packed batch.
+    pub proof: Vec<u8>,
+    /// The artifact that holds the winning events.
+    pub key: ArtifactId,
+    /// Its size in bytes.
+    pub size: u64,
 }
 
 /// Why bytes are not a message.
@@ -284,6 +300,8 @@ const GET: u8 = 19;
 const PART: u8 = 20;
 const LACK: u8 = 21;
 const IDLE: u8 = 22;
+const ASK_STATE: u8 = 23;
+const STATE: u8 = 24;
 
 fn put_items(out: &mut Vec<u8>, items: &[Item]) {
     put(out, items.len() as u64);
@@ -386,6 +404,14 @@ impl Message {
                 out.extend_from_slice(&key.0);
             }
             Message::Idle => out.push(IDLE),
+            Message::AskState => out.push(ASK_STATE),
+            Message::State(None) => out.extend_from_slice(&[STATE, 0]),
+            Message::State(Some(offer)) => {
+                out.extend_from_slice(&[STATE, 1]);
+                put_section(&mut out, &offer.proof);
+                out.extend_from_slice(&offer.key.0);
+                put(&mut out, offer.size);
+            }
         }
         out
     }
@@ -544,6 +570,18 @@ fn take(kind: u8, reader: &mut Reader<'_>) -> Option<Message> {
         PART => take_part(reader, Bytes::copy_from_slice)?,
         LACK => Message::Lack { key: take_key(reader)? },
         IDLE => Message::Idle,
+        ASK_STATE => Message::AskState,
+        STATE => Message::State(match take_bool(reader)? {
+            false => None,
+            true => {
+                let proof = reader.section()?;
+                if proof.len() > PROOF_BYTES_MAX {
+                    return None;
+                }
+                let proof = proof.to_vec();
+                Some(StateOffer { proof, key: take_key(reader)?, size: take_size(reader)? })
+            }
+        }),
         _ => return None,
     })
 }

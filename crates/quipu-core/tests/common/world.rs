@@ -227,7 +227,7 @@ impl World {
         self.links.insert(link, l);
         let (peer_of_a, peer_of_b) = (self.id(b), self.id(a));
         self.turn(b, vec![Input::LinkUp { link, peer: peer_of_b, role: LinkRole::Responder }]);
-        let role = LinkRole::Initiator { live, request, invite };
+        let role = LinkRole::Initiator { live, request, invite, only_state: false };
         self.turn(a, vec![Input::LinkUp { link, peer: peer_of_a, role }]);
         link
     }
@@ -247,7 +247,8 @@ impl World {
         self.links.insert(link, l);
         let (peer_of_a, peer_of_b) = (self.id(b), self.id(a));
         self.turn(b, vec![Input::LinkUp { link, peer: peer_of_b, role: LinkRole::Responder }]);
-        let role = LinkRole::Initiator { live: true, request: None, invite: None };
+        let role =
+            LinkRole::Initiator { live: true, request: None, invite: None, only_state: false };
         self.turn(a, vec![Input::LinkUp { link, peer: peer_of_a, role }]);
         link
     }

@@ -47,8 +47,11 @@ fn named(machine: &mut Machine, name: &str) -> Result<Option<EventId>, ApiError>
     Ok(None)
 }
 
-/// The state, brought up to date.
+/// The state, brought up to date; that of a snapshot, as long as the log is not here.
 pub(super) fn state(machine: &mut Machine) -> Result<&State, ApiError> {
+    if machine.early()?.is_some() {
+        return Ok(machine.early()?.ok_or_else(nothing_held)?.state());
+    }
     machine.driver.held().store().ok_or_else(nothing_held)?;
     Ok(machine.driver.catch_up()?)
 }
@@ -60,6 +63,11 @@ pub(super) fn with_view<R>(
     question: impl FnOnce(&View<'_>) -> Result<R, ApiError>,
 ) -> Result<R, ApiError> {
     let Some(text) = at else { return question(&state(machine)?.current()) };
+    if let Some(early) = machine.early()?
+        && early.snapshot.to_string().starts_with(text)
+    {
+        return question(&early.state().current());
+    }
     let id = event_of(machine, text)?;
     question(&machine.driver.state_at(&id)?)
 }

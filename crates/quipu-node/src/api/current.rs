@@ -73,7 +73,15 @@ fn items_of(view: &View<'_>) -> Result<Vec<Item>, ApiError> {
 
 impl Api {
     pub(super) fn current(&self, at: Option<String>, sink: Sink<'_>) -> Result<(), ApiError> {
-        let items = self.read(move |machine| with_view(machine, at.as_deref(), items_of))?;
+        let (items, objects) = self.read(move |machine| {
+            let items = with_view(machine, at.as_deref(), items_of)?;
+            // At once: the log may arrive at any time, and then the places mean something else.
+            match early_objects(machine, &items)? {
+                Some(objects) => Ok((Vec::new(), objects)),
+                None => Ok((items, Vec::new())),
+            }
+        })?;
+        objects.into_iter().try_for_each(&mut *sink)?;
         self.print(&items, sink)
     }
 
@@ -130,6 +138,13 @@ fn replayed(
     Ok((replay.rows.into_iter().map(Item::from).collect(), value))
 }
 
+/// The rows of a snapshot's state on a machine that does not have the log yet.
+fn early_objects(machine: &mut Machine, items: &[Item]) -> Result<Option<Vec<Value>>, ApiError> {
+    let Some(early) = machine.early()? else { return Ok(None) };
+    let event = |ordinal: &Ordinal| early.events.get(usize::try_from(*ordinal).ok()?);
+    Ok(Some(items.iter().filter_map(|item| object(item, |o| event(o).cloned())).collect()))
+}
+
 fn objects(machine: &mut Machine, items: &[Item]) -> Result<Vec<Value>, ApiError> {
     let ordinal = |item: &Item| match item {
         Item::Event(ordinal) => Some(*ordinal),
@@ -137,16 +152,20 @@ fn objects(machine: &mut Machine, items: &[Item]) -> Result<Vec<Value>, ApiError
     };
     let ordinals: Vec<Ordinal> = items.iter().filter_map(ordinal).collect();
     let mut events = read_events(machine, &ordinals)?.into_iter();
+    Ok(items.iter().filter_map(|item| object(item, |_| events.next())).collect())
+}
+
+/// A row. `event` finds the event of one that is no artifact or edge.
+fn object(item: &Item, event: impl FnOnce(&Ordinal) -> Option<Event>) -> Option<Value> {
     let classed = |mut object: Value, class: &str| {
         object["class"] = class.into();
         object
     };
-    let object = |item: &Item| match item {
+    match item {
         Item::Artifact(artifact) => Some(classed(artifact_json(artifact), "artifact")),
         Item::Edge(edge) => Some(classed(edge_json(edge), "edge")),
-        Item::Event(_) => events.next().map(|event| event_json(&event)),
-    };
-    Ok(items.iter().filter_map(object).collect())
+        Item::Event(ordinal) => event(ordinal).map(|event| event_json(&event)),
+    }
 }
 
 fn event_json(event: &Event) -> Value {

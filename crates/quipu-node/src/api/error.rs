@@ -159,6 +159,8 @@ impl From<ServiceError> for ApiError {
             ServiceError::Command(error) => error.into(),
             ServiceError::Store(error) => error.into(),
             ServiceError::Artifact(error) => artifact_error(&error),
+            ServiceError::Early(_) => Self::new(ExitCode::Refused, error.to_string())
+                .hint("join without --snapshot-first, or through another machine"),
             ServiceError::Artifacts(_) => Self::new(ExitCode::Storage, error.to_string())
                 .hint("check the disk and the permissions"),
             ServiceError::Unreachable { .. } => Self::new(ExitCode::Peer, error.to_string())

@@ -80,7 +80,10 @@ impl Api {
     pub(super) fn status(&self, at: Option<String>, sink: Sink<'_>) -> Result<(), ApiError> {
         let value = self.read(move |machine| match cut_of(machine, at.as_deref())? {
             Some((id, cut)) => super::at::status_at(machine, &id, &cut),
-            None => status(machine),
+            None => match early_status(machine)? {
+                Some(early) => Ok(early),
+                None => status(machine),
+            },
         })?;
         Ok(sink(value)?)
     }
@@ -187,6 +190,31 @@ pub(super) fn nothing_held() -> ApiError {
 
 pub(super) fn dag(machine: &Machine) -> Result<&Dag, ApiError> {
     machine.driver.node().dag().ok_or_else(nothing_held)
+}
+
+/// Where a machine stands that has only a snapshot's state.
+fn early_status(machine: &mut Machine) -> Result<Option<Value>, ApiError> {
+    if machine.driver.node().dag().is_some() {
+        return Ok(None);
+    }
+    let (domain, node) = (machine.driver.node().domain(), machine.driver.node().key());
+    let Some(early) = machine.early()? else { return Ok(None) };
+    Ok(Some(json!({
+        "domain": domain.to_string(),
+        "node": node.to_string(),
+        "events": 0,
+        "authors": 0,
+        "leaves": [],
+        "digest": digest_of(&[]).to_string(),
+        "published_digest": digest_of(&[]).to_string(),
+        "waiting": 0,
+        "quarantined": 0,
+        "equivocations": [],
+        "peers": [],
+        "snapshot": early.snapshot.to_string(),
+        "snapshot_author": early.author.to_string(),
+        "entries": early.events.len(),
+    })))
 }
 
 fn status(machine: &mut Machine) -> Result<Value, ApiError> {

@@ -111,6 +111,7 @@ pub(crate) fn join(
     ticket: &str,
     target: Option<PathBuf>,
     artifacts: Option<ArtifactPolicy>,
+    snapshot_first: bool,
 ) -> Result<ExitCode, ApiError> {
     let ticket = parse_ticket(ticket)?;
     let dir = start::new_dir(global, target)?;
@@ -124,7 +125,7 @@ pub(crate) fn join(
     if let Some(policy) = artifacts {
         home.set_artifact_policy(policy)?;
     }
-    match join_into(global, &home, &ticket, domain) {
+    match join_into(global, &home, &ticket, domain, snapshot_first) {
         Ok(()) => Ok(ExitCode::Done),
         Err(error) => {
             let stored = home.dir().join("internal").exists();
@@ -156,6 +157,7 @@ fn join_into(
     home: &Home,
     ticket: &Ticket,
     domain: DomainId,
+    snapshot_first: bool,
 ) -> Result<(), ApiError> {
     let key = home.key()?;
     let node = NodeKey(key.verifying_key().to_bytes());
@@ -170,7 +172,8 @@ fn join_into(
     let driver = start::driver(home, domain, key, quic.network())?;
     let service = Service::start(home.clone(), driver, mailbox, Peers::Once);
     let peer = NodeKey(ticket.node);
-    let result = fetch(global, &service.handle(), peer, ticket, invite);
+    let result = fetch(global, &service.handle(), peer, ticket, invite, snapshot_first);
+    let early = service.handle().call(quipu_node::service::Machine::take_early);
     let counted = service.handle().call(|machine| {
         let dag = machine.driver.node().dag();
         dag.map(quipu_core::dag::Dag::event_count)
@@ -181,6 +184,20 @@ fn join_into(
     quic.shutdown();
     result?;
     stopped?;
+    if let Some((snapshot, entries)) = early?? {
+        home.set_domain(domain)?;
+        let object = json!({
+            "domain": domain.to_string(), "node": node.to_string(), "events": 0,
+            "snapshot": snapshot.to_string(), "entries": entries,
+        });
+        if global.json {
+            output::json(&object)?
+        } else {
+            output::fields(&object)?
+        }
+        output::note(global.quiet, "the history follows with quipu serve or quipu sync");
+        return Ok(());
+    }
     let events = counted?.ok_or_else(|| {
         ApiError::new(ExitCode::Peer, "the peer sent nothing of the domain")
             .hint("check the ticket: its machine may be of another domain")
@@ -203,11 +220,15 @@ fn fetch(
     peer: NodeKey,
     ticket: &Ticket,
     invite: Option<InviteProof>,
+    snapshot_first: bool,
 ) -> Result<Reply, ApiError> {
     let bar = output::progress(global.quiet, None, "events");
     let asked = {
         let (handle, addrs) = (handle.clone(), ticket.addrs.clone());
-        std::thread::spawn(move || handle.sync(peer, addrs, invite))
+        std::thread::spawn(move || match snapshot_first {
+            true => handle.sync_state(peer, addrs, invite),
+            false => handle.sync(peer, addrs, invite),
+        })
     };
     while !asked.is_finished() {
         std::thread::sleep(Duration::from_millis(if bar.is_hidden() { 2 } else { 100 }));
