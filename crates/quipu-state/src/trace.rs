@@ -48,7 +48,13 @@ pub struct Trace {
 /// # Errors
 /// If the state's pages are damaged.
 pub fn walk(view: &View<'_>, start: End, walk: &Walk) -> Result<Trace, StateError> {
-    walk_over(&mut |end| view.edges_at(end), start, walk)
+    // What is on the other side is not even read.
+    let only = match walk.direction {
+        Direction::Down => Some(Side::From),
+        Direction::Up => Some(Side::To),
+        Direction::Both => None,
+    };
+    walk_over(&mut |end| view.edges_on(end, only), start, walk)
 }
 
 /// Answers with the edges at an end, and on which side it stands.

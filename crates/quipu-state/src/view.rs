@@ -216,10 +216,17 @@ impl<'a> View<'a> {
         Ok(self.record(entry)?.map(|record| record.statement))
     }
 
-    /// The records of a list that are winners here.
-    fn current(&self, about: &Subject) -> Result<Vec<(Record, u8)>, StateError> {
+    /// The records of a list that are winners here; only those of a side, if one is named.
+    fn current(
+        &self,
+        about: &Subject,
+        only: Option<Side>,
+    ) -> Result<Vec<(Record, u8)>, StateError> {
         let mut out = Vec::new();
         for (content, side) in refs::list(self.pages, &self.refs, about)? {
+            if only.is_some() && Side::of_code(side) != only {
+                continue;
+            }
             let record = record::read(self.pages, content)?;
             let winner = self.winner(&record.subject)?;
             if winner.is_some_and(|winner| winner.id == record.id) {
@@ -237,7 +244,7 @@ impl<'a> View<'a> {
     /// # Errors
     /// If the pages are damaged.
     pub fn artifact(&self, key: &ArtifactId) -> Result<Option<Artifact>, StateError> {
-        let facts = self.current(&refs::facts_of(key))?;
+        let facts = self.current(&refs::facts_of(key), None)?;
         if facts.is_empty() {
             return Ok(None);
         }
@@ -294,7 +301,16 @@ impl<'a> View<'a> {
     /// # Errors
     /// If the pages are damaged.
     pub fn edges_at(&self, end: &End) -> Result<Vec<(Edge, Side)>, StateError> {
-        let records = self.current(&refs::edges_at(end))?.into_iter();
+        self.edges_on(end, None)
+    }
+
+    /// The same, on one side only if one is named.
+    pub(crate) fn edges_on(
+        &self,
+        end: &End,
+        only: Option<Side>,
+    ) -> Result<Vec<(Edge, Side)>, StateError> {
+        let records = self.current(&refs::edges_at(end), only)?.into_iter();
         Ok(records
             .filter_map(|(record, side)| Some((edge_of(record)?, Side::of_code(side)?)))
             .collect())
