@@ -1,11 +1,12 @@
 //! Benchmarks of quipu on workload W (`docs/performance.md`). Every figure stands beside a limit
 //! that was measured in the same run.
 //!
-//! `cargo run --release -p quipu-bench -- [EVENTS] [all|limits|ingest|quic|diff|emit|store] [AUTHORS]`
+//! `cargo run --release -p quipu-bench -- [EVENTS] [all|limits|ingest|quic|artifact|diff|emit|store] [AUTHORS]`
 //!
 //! `AUTHORS` stands for the numbers of authors that `ingest` and `diff` otherwise go through.
 #![expect(clippy::print_stdout, reason = "it prints its figures")]
 
+mod artifact;
 mod emit;
 mod limits;
 mod pair;
@@ -19,6 +20,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// What a benchmark may fail with.
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+/// Size of the artifact that is sent.
+const ARTIFACT_MEBIBYTES: u64 = 1024;
 
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
@@ -36,6 +40,9 @@ fn main() -> Result<()> {
     }
     if wants("quic") {
         quic::join(dir.path(), events, 10)?;
+    }
+    if wants("artifact") {
+        artifact::transfer(dir.path(), ARTIFACT_MEBIBYTES)?;
     }
     if wants("diff") {
         let all = [(events / 10, 10), (events / 10, 1_000), (events, 10), (events, 1_000)];

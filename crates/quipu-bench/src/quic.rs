@@ -18,7 +18,7 @@ use crate::pair::node_of;
 use crate::workload::{Writer, founder, store};
 use crate::{Result, figure, rate};
 
-fn start(
+pub(crate) fn start(
     dir: &Path,
     domain: DomainId,
     key: &SigningKey,

@@ -122,6 +122,8 @@ impl<D: Disk, C: Clock, L: Links> Driver<D, C, L> {
 pub struct Early {
     /// The snapshot.
     pub snapshot: EventId,
+    /// What people call it.
+    pub name: Option<String>,
     /// Who made it. Whether it may, only the log will tell.
     pub author: NodeKey,
     /// The winning events, in replay order.
@@ -154,7 +156,7 @@ impl Early {
     /// What is wrong with it.
     pub fn read(proof: &[u8], mut file: impl Read, domain: &DomainId) -> Result<Self, EarlyError> {
         let event = snapshot_of(proof, domain)?;
-        let Some(Statement::Snapshot { root, entries, .. }) = Statement::of_event(&event) else {
+        let Some(Statement::Snapshot { root, entries, name }) = Statement::of_event(&event) else {
             return Err(wrong("the event is no snapshot"));
         };
         let mut events = Vec::new();
@@ -170,7 +172,7 @@ impl Early {
         if (state.root(), state.entries()) != (root, entries) {
             return Err(wrong("its root is not the one that the snapshot names"));
         }
-        Ok(Self { snapshot: event.id, author: event.header.author, events, state })
+        Ok(Self { snapshot: event.id, name, author: event.header.author, events, state })
     }
 
     /// The state.

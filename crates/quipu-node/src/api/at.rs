@@ -64,7 +64,7 @@ pub(super) fn with_view<R>(
 ) -> Result<R, ApiError> {
     let Some(text) = at else { return question(&state(machine)?.current()) };
     if let Some(early) = machine.early()?
-        && early.snapshot.to_string().starts_with(text)
+        && (early.snapshot.to_string().starts_with(text) || early.name.as_deref() == Some(text))
     {
         return question(&early.state().current());
     }
