@@ -88,6 +88,7 @@ fn the_most_ends_and_one_more() {
         value::encode(&value, &mut bytes);
         bytes
     };
+    assert_eq!(ENDS_MAX, 512);
     assert!(Statement::of(kind::EDGE_ADD, &ends(ENDS_MAX)).is_some());
     assert_eq!(Statement::of(kind::EDGE_ADD, &ends(ENDS_MAX + 1)), None);
     // The largest payload that may be said fits into a payload block.
