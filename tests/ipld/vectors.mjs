@@ -6,7 +6,7 @@ import { CID } from 'multiformats/cid'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import {
-  canonical, check, checkFields, cidOf, concat, dagJson, decodeBody, decodeCanonical, equal, hex,
+  canonical, check, checkFields, checkLink, cidOf, concat, dagJson, decodeBody, decodeCanonical, equal, hex,
   signingMessage, splitPayload, unhex, verifySignature
 } from './lib.mjs'
 
@@ -93,22 +93,95 @@ each('signatures', signatures.vectors, (vector) => {
 })
 
 const subjects = file('subjects.json')
-const classes = {
-  'field.set': ['cell', 'record_id', 'field'],
-  'record.create': ['record', 'record_id'],
-  'member.add': ['member', 'node'],
-  'member.remove': ['member', 'node'],
-  'invite.create': ['invite', 'key']
+// What a part of a fold key is, or undefined if it is none.
+const name = (part) => typeof part === 'string' || part instanceof Uint8Array ? part : undefined
+const optional = (part) => part === undefined ? null : typeof part === 'string' ? part : undefined
+const link = (part) => part instanceof CID ? part : undefined
+const number = (part) => {
+  return typeof part === 'bigint' || Number.isInteger(part) ? (part >= 0 ? part : undefined) : undefined
 }
+const ends = (part) => {
+  if (!Array.isArray(part) || part.length === 0) return undefined
+  if (!part.every((end) => end instanceof CID || end instanceof Uint8Array)) return undefined
+  const bytes = part.map((end) => hex(dagCbor.encode(end)))
+  return bytes.every((end, at) => at === 0 || bytes[at - 1] < end) ? part : undefined
+}
+const edge = ['edge', ['from', ends], ['to', ends], ['type', name]]
+const classes = {
+  'field.set': ['cell', ['record_id', name], ['field', name]],
+  'record.create': ['record', ['record_id', name]],
+  'member.add': ['member', ['node', name]],
+  'member.remove': ['member', ['node', name]],
+  'invite.create': ['invite', ['key', name]],
+  'artifact.put': ['artifact', ['key', link], ['size', number], ['type_tag', optional]],
+  'artifact.tombstone': ['artifact-tombstone', ['key', link]],
+  'artifact.pin': ['pin', ['key', link]],
+  'artifact.unpin': ['pin', ['key', link]],
+  'edge.add': edge,
+  'edge.tombstone': edge,
+  'conflict.resolve': ['resolution', ['key', link]],
+  'snapshot.drop': ['snapshot-drop', ['snapshot', link]]
+}
+/** The fold key, or null. */
+function foldKey (kind, bytes) {
+  const value = decodeCanonical(unhex(bytes), 'payload')
+  const [name, ...fields] = classes[kind] ?? []
+  const parts = fields.map(([field, part]) => part(value?.[field]))
+  return name === undefined || parts.includes(undefined) ? null : dagCbor.encode([name, ...parts])
+}
+const keyed = (bytes, context) => hex(blake3(bytes, { key: blake3(text(context)) }))
+const subjectOf = (key) => key === null ? null : keyed(key, subjects.context)
 each('subjects', subjects.vectors, (vector) => {
+  equal(subjectOf(foldKey(vector.kind, vector.value)), vector.subject, 'subject')
+})
+
+const statements = file('statements.json')
+equal(statements.context, subjects.context, 'context')
+const said = [...statements.good, ...statements.silent]
+each('statements and payloads that say nothing', said, (vector) => {
   const value = dagCbor.decode(unhex(vector.value))
-  const [name, ...fields] = classes[vector.kind] ?? []
-  const parts = fields.map((field) => value?.[field])
-  const isPart = (part) => typeof part === 'string' || part instanceof Uint8Array
-  const subject = name !== undefined && parts.every(isPart)
-    ? hex(blake3(dagCbor.encode([name, ...parts]), { key: blake3(text(subjects.context)) }))
-    : null
-  equal(subject, vector.subject, 'subject')
+  equal(canonical(dagJson(value)), canonical(JSON.parse(vector.value_json)), 'value')
+  const key = foldKey(vector.kind, vector.value)
+  if ('fold_key' in vector) equal(key === null ? null : hex(key), vector.fold_key, 'fold key')
+  equal(subjectOf(key), vector.subject, 'subject')
+})
+
+each('artifact keys', statements.artifacts, (vector) => {
+  const bytes = Uint8Array.from({ length: vector.length }, (_, n) => n % 251)
+  equal(cidOf(bytes, 0x55), vector.key, 'key')
+})
+
+const state = file('state.json')
+const uint32 = (n) => { const bytes = Buffer.alloc(4); bytes.writeUInt32LE(n); return bytes }
+/** The entries of a tree by the rule: key and event digest in one. */
+function entriesOf ({ count, zero_bytes: zeroBytes }) {
+  const entries = Array.from({ length: count }, (_, n) => {
+    const key = blake3(concat(text('key'), uint32(n)))
+    key.fill(0, 0, zeroBytes)
+    return hex(key) + hex(blake3(concat(text('event'), uint32(n))))
+  })
+  return entries.sort()
+}
+/** The hash of the subtree of entries that share the first `depth` digits. */
+function subtree (entries, depth) {
+  if (entries.length <= 32) return keyed(unhex(entries.join('')), state.leaf_context)
+  const children = [...'0123456789abcdef'].map((digit) => {
+    const child = entries.filter((entry) => entry[depth] === digit)
+    return child.length === 0 ? '0'.repeat(64) : subtree(child, depth + 1)
+  })
+  return keyed(unhex(children.join('')), state.inner_context)
+}
+each('state roots', state.trees, (vector) => {
+  const entries = entriesOf(vector)
+  if (vector.entries !== null) equal(entries, vector.entries, 'entries')
+  equal(subtree(entries, 0), vector.root, 'root')
+})
+
+each('snapshot ids', state.snapshot_ids.good, (vector) => {
+  const [domain, local] = vector.text.split(':').map((id) => CID.parse(id))
+  equal(domain, vector.domain, 'domain')
+  equal(local, vector.local, 'local id')
+  for (const cid of [domain, local]) checkLink(cid, 'id')
 })
 
 const digest = file('digest.json')

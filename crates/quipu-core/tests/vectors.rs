@@ -3,6 +3,8 @@
 
 #[path = "vectors/json.rs"]
 mod json;
+#[path = "vectors/said.rs"]
+mod said;
 
 use std::path::PathBuf;
 
@@ -346,6 +348,8 @@ fn no_file_is_forgotten() {
         "pack-v1.json",
         "payload-v1.json",
         "signatures.json",
+        "state.json",
+        "statements.json",
         "subjects.json",
         "sync-artifacts-v1.json",
         "sync-messages-v1.json",

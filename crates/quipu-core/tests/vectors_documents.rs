@@ -25,6 +25,8 @@ fn documents_show_vectors() {
         ("pack.md", &["pack-v1.json"]),
         ("value.md", &["value.json"]),
         ("sync-messages.md", &["sync-messages-v1.json", "sync-artifacts-v1.json"]),
+        ("statements.md", &["statements.json"]),
+        ("state.md", &["state.json"]),
     ];
     for (document, files) in cases {
         let document = root.join("docs/formats").join(document);

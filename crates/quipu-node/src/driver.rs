@@ -80,8 +80,8 @@ struct Wants {
     policy: Option<ArtifactPolicy>,
     /// Those that the node was not told of yet.
     lacking: BTreeSet<ArtifactId>,
-    /// Those that a tombstone hid meanwhile.
-    hidden: Vec<ArtifactId>,
+    /// Those that new events speak of.
+    touched: BTreeSet<ArtifactId>,
 }
 
 /// Effects that wait for the commit.
@@ -399,18 +399,16 @@ impl<D: Disk, C: Clock, L: Links> Driver<D, C, L> {
         self.tell_wants()
     }
 
-    /// Notes what new events say of artifacts.
+    /// Notes what new events speak of. Whether it is to be fetched follows from the state, not from
+    /// the order in which they come.
     fn note_artifacts(&mut self, events: &[VerifiedEvent]) {
-        let Some(policy) = self.wants.policy else { return };
+        if self.wants.policy.is_none() {
+            return;
+        }
         for event in events.iter().filter(|event| event.header.kind.starts_with("artifact.")) {
             match Statement::of_event(event) {
-                Some(Statement::Put(claim)) if policy.wants(claim.size) => {
-                    self.wants.lacking.insert(claim.key);
-                }
-                Some(Statement::TombstoneArtifact(key)) => {
-                    self.wants.lacking.remove(&key);
-                    self.wants.hidden.push(key);
-                }
+                Some(Statement::Put(claim)) => _ = self.wants.touched.insert(claim.key),
+                Some(Statement::TombstoneArtifact(key)) => _ = self.wants.touched.insert(key),
                 _ => {}
             }
         }
@@ -418,8 +416,19 @@ impl<D: Disk, C: Clock, L: Links> Driver<D, C, L> {
 
     /// Tells the node which artifacts to fetch, as many as it has room for.
     fn tell_wants(&mut self) -> Result<(), DriverError> {
-        for key in std::mem::take(&mut self.wants.hidden) {
-            self.input(Input::Unwant { key })?;
+        let Some(policy) = self.wants.policy else { return Ok(()) };
+        let touched = std::mem::take(&mut self.wants.touched);
+        if !touched.is_empty() {
+            self.catch_up()?;
+        }
+        for key in touched {
+            let artifact = self.state.current().artifact(&key)?;
+            let wanted = artifact.as_ref().and_then(|one| one.counts());
+            if wanted.is_some_and(|claim| policy.wants(claim.size)) {
+                self.wants.lacking.insert(key);
+            } else if !self.wants.lacking.remove(&key) {
+                self.input(Input::Unwant { key })?;
+            }
         }
         while self.node.wants_room() > 0
             && let Some(key) = self.wants.lacking.pop_first()

@@ -51,6 +51,16 @@ pub(crate) struct Record {
     pub(crate) statement: Statement,
 }
 
+/// The content of an entry whose event says nothing that can be read: its class, and no record.
+pub(crate) fn nothing(class: u8) -> u64 {
+    u64::from(class) << CLASS_SHIFT
+}
+
+/// Whether an entry's content has a record.
+pub(crate) fn is_kept(content: u64) -> bool {
+    content & !(0xff << CLASS_SHIFT) != 0
+}
+
 /// Writes a record. Answers the content of its entry.
 pub(crate) fn write(pages: &mut Pages, entry: &Entry, class: u8, value: &[u8]) -> u64 {
     let mut header = Vec::with_capacity(HEADER_BYTES);

@@ -206,6 +206,8 @@ impl State {
         let Some(subject) = event.header.payload.subject else { return };
         let mut entry = Entry { subject, id, logseq, ordinal, content: 0 };
         let class = record::class_of(&event.header.kind);
+        // A payload that says nothing still wins its key, but there is nothing to see of it.
+        entry.content = record::nothing(class);
         if class != 0
             && let (Some(value), Some(statement)) =
                 (event.payload_value(), Statement::of_event(event))

@@ -143,7 +143,7 @@ impl Artifact {
     }
 
     /// The claim that counts: the one decided for, else the first that names a type, else the
-    /// first. So a later claim never changes what an earlier one said.
+    /// first. A claim stands where the last event stands that makes it.
     pub fn counts(&self) -> Option<&Claim> {
         if let Some(resolution) = self.decided() {
             return Some(&resolution.keep);
@@ -202,9 +202,9 @@ impl<'a> View<'a> {
 
     /// The record of a winner, if one is kept of its kind.
     pub(crate) fn record(&self, entry: &Entry) -> Result<Option<Record>, StateError> {
-        match record::class_in(entry.content) {
-            0 => Ok(None),
-            _ => record::read(self.pages, entry.content).map(Some),
+        match record::is_kept(entry.content) {
+            false => Ok(None),
+            true => record::read(self.pages, entry.content).map(Some),
         }
     }
 

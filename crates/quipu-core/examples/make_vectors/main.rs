@@ -17,6 +17,8 @@ mod events;
 mod messages;
 mod packs;
 mod raw;
+mod statements;
+mod states;
 mod values;
 mod world;
 
@@ -26,7 +28,7 @@ fn main() -> std::io::Result<()> {
     let directory = std::env::args().nth(1).unwrap_or_else(|| "test-vectors".to_owned());
     let directory = Path::new(&directory);
     std::fs::create_dir_all(directory)?;
-    let files: [Made; 11] = [
+    let files: [Made; 13] = [
         ("event-v1.json", events::events()),
         ("event-v1-refused.json", bodies::refused()),
         ("payload-v1.json", values::payloads()),
@@ -38,6 +40,8 @@ fn main() -> std::io::Result<()> {
         ("pack-v1.json", packs::packs()),
         ("sync-messages-v1.json", messages::messages()),
         ("sync-artifacts-v1.json", artifacts::messages()),
+        ("statements.json", statements::statements()),
+        ("state.json", states::states()),
     ];
     for (name, json) in files {
         let path = directory.join(name);

@@ -10,13 +10,13 @@ use crate::json::hex;
 use crate::raw::{bytes, link_with, map, number, text};
 use crate::world::{block, root, salt};
 
-fn dag_json(value: &Value) -> String {
+pub(crate) fn dag_json(value: &Value) -> String {
     let mut out = String::new();
     write_json(value, &mut out);
     out
 }
 
-fn cbor_of(value: &Value) -> Vec<u8> {
+pub(crate) fn cbor_of(value: &Value) -> Vec<u8> {
     let mut out = Vec::new();
     value::encode(value, &mut out);
     out

@@ -4,8 +4,9 @@
 use data_encoding::HEXLOWER;
 use quipu_core::codec::pack::{Resolve, Shared};
 use quipu_core::event::{Event, EventSignature, Head, Header, Log, LogSeq, PayloadRef};
-use quipu_core::id::{ArtifactId, DomainId, EventId, LogDigest, NodeKey};
+use quipu_core::id::{ArtifactId, DomainId, EventId, LogDigest, NodeKey, Subject};
 use quipu_core::sketch::{Item, Symbol};
+use quipu_core::statement::{Claim, EdgeKey, Statement};
 use quipu_core::sync::message::{InviteProof, Message, Range, Refusal, View, Wanted};
 use serde_json::{Value as Json, json};
 
@@ -223,6 +224,54 @@ pub(crate) fn message_json(message: &Message) -> Json {
         Message::Lack { key } => json!({ "type": "lack", "key": key.to_string() }),
         Message::Idle => json!({ "type": "idle" }),
     }
+}
+
+fn claim_json(claim: &Claim) -> Json {
+    json!({ "key": claim.key.to_string(), "size": claim.size, "type_tag": claim.type_tag })
+}
+
+fn edge_json(edge: &EdgeKey) -> Json {
+    let ends = |ends: &[quipu_core::statement::End]| -> Json {
+        ends.iter().map(ToString::to_string).collect()
+    };
+    json!({ "from": ends(&edge.from), "to": ends(&edge.to), "type": edge.kind })
+}
+
+/// What an event says. Ids are text, hashes are hex.
+pub(crate) fn statement_json(statement: &Statement) -> Json {
+    match statement {
+        Statement::Put(claim) => json!({ "put": claim_json(claim) }),
+        Statement::TombstoneArtifact(key) => json!({ "hide_artifact": key.to_string() }),
+        Statement::Pin { key, held } => json!({ "pin": key.to_string(), "held": held }),
+        Statement::Edge(edge, role) => json!({ "edge": edge_json(edge), "role": role.name() }),
+        Statement::TombstoneEdge(edge) => json!({ "hide_edge": edge_json(edge) }),
+        Statement::Resolve { keep, seen } => {
+            let seen: Json = seen.iter().map(ToString::to_string).collect();
+            json!({ "resolve": claim_json(keep), "seen": seen })
+        }
+        Statement::Snapshot { root, entries, name } => {
+            json!({ "snapshot": { "root": hex(root), "entries": entries, "name": name } })
+        }
+        Statement::DropSnapshot(id) => json!({ "drop": id.to_string() }),
+    }
+}
+
+/// The bytes of the artifacts in `statements.json`.
+pub(crate) fn artifact_bytes(length: u32) -> Vec<u8> {
+    (0..length).map(|n| (n % 251) as u8).collect()
+}
+
+/// The entries of the trees in `state.json`.
+pub(crate) fn state_entries(count: u32, zero_bytes: usize) -> Vec<(Subject, EventId)> {
+    let hash = |what: &[u8], n: u32| *blake3::hash(&[what, &n.to_le_bytes()].concat()).as_bytes();
+    let entry = |n| {
+        let mut subject = hash(b"key", n);
+        subject[..zero_bytes].fill(0);
+        (Subject(subject), EventId(hash(b"event", n)))
+    };
+    let mut entries: Vec<_> = (0..count).map(entry).collect();
+    entries.sort_unstable();
+    entries
 }
 
 fn groups_of(json: &Json) -> std::ops::Range<u64> {

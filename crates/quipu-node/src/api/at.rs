@@ -33,7 +33,12 @@ pub(super) fn event_of(machine: &mut Machine, text: &str) -> Result<EventId, Api
         return Ok(id);
     }
     let ordinal = find_event(machine, text)?;
-    Ok(machine.driver.held().id(Log::Internal, ordinal)?)
+    let id = machine.driver.held().id(Log::Internal, ordinal)?;
+    if dag(machine)?.is_quarantined(&id) {
+        let message = format!("event {id} is kept aside: nothing was ever as of it");
+        return Err(ApiError::refused(message).hint("quipu show EVENT"));
+    }
+    Ok(id)
 }
 
 /// The latest snapshot with a name.

@@ -153,6 +153,8 @@ impl Api {
         let value = self.read(move |machine| {
             let snapshot = find(machine, &text)?;
             let mut value = snapshot_json(machine, &snapshot)?;
+            // Anew: from the log, not from what is kept.
+            machine.driver.state_mut().forget(&snapshot.id);
             let view = machine.driver.state_at(&snapshot.id)?;
             let root = data_encoding::HEXLOWER.encode(&view.root());
             let (mut edges, mut artifacts) = (0u64, 0u64);
