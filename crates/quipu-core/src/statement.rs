@@ -330,7 +330,10 @@ impl Statement {
             kind::SNAPSHOT_CREATE => {
                 let name = match value.get("name") {
                     None => None,
-                    Some(name) => Some(name.text()?.to_owned()),
+                    Some(name) => {
+                        let name = name.text()?;
+                        (name.len() <= TAG_BYTES_MAX).then(|| Some(name.to_owned()))?
+                    }
                 };
                 let root = value.get("root")?.bytes()?.try_into().ok()?;
                 Statement::Snapshot { root, entries: value.get("entries")?.number()?, name }
