@@ -74,7 +74,7 @@ struct Wants {
     policy: Option<ArtifactPolicy>,
     /// Those that the node was not told of yet.
     lacking: BTreeSet<ArtifactId>,
-    /// Those that a tombstone hid meanwhile.
+    /// Those of which a tombstone came: the state knows whether it hides them.
     hidden: Vec<ArtifactId>,
 }
 
@@ -393,10 +393,7 @@ impl<D: Disk, C: Clock, L: Links> Driver<D, C, L> {
                 Some(Statement::Put(claim)) if policy.wants(claim.size) => {
                     self.wants.lacking.insert(claim.key);
                 }
-                Some(Statement::TombstoneArtifact(key)) => {
-                    self.wants.lacking.remove(&key);
-                    self.wants.hidden.push(key);
-                }
+                Some(Statement::TombstoneArtifact(key)) => self.wants.hidden.push(key),
                 _ => {}
             }
         }
@@ -405,7 +402,12 @@ impl<D: Disk, C: Clock, L: Links> Driver<D, C, L> {
     /// Tells the node which artifacts to fetch, as many as it has room for.
     fn tell_wants(&mut self) -> Result<(), DriverError> {
         for key in std::mem::take(&mut self.wants.hidden) {
-            self.input(Input::Unwant { key })?;
+            // A tombstone may come after a claim that is later than it.
+            let artifact = self.catch_up()?.current().artifact(&key)?;
+            if artifact.is_none_or(|artifact| !artifact.is_visible()) {
+                self.wants.lacking.remove(&key);
+                self.input(Input::Unwant { key })?;
+            }
         }
         while self.node.wants_room() > 0
             && let Some(key) = self.wants.lacking.pop_first()
