@@ -355,7 +355,7 @@ impl World {
         let held = machine.driver.as_ref()?.held();
         let ordinal = held.find(LOG, target).ok()??;
         let event = held.event(LOG, ordinal).ok()?;
-        if quipu_core::kind::is_structural(&event.header.kind) {
+        if !quipu_core::kind::is_erasable(&event.header.kind) {
             return None;
         }
         if event.payload.is_some() {

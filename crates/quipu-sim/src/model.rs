@@ -218,11 +218,6 @@ impl Folded {
         self.things.iter().filter(|(_, thing)| held(thing)).map(|(key, _)| *key).collect()
     }
 
-    /// Artifacts that are to be seen.
-    pub(crate) fn visible(&self) -> impl Iterator<Item = &ArtifactId> {
-        self.things.iter().filter(|(_, thing)| !thing.visible().is_empty()).map(|(key, _)| key)
-    }
-
     /// Edges that are to be seen, with the events that say so.
     pub(crate) fn edges(&self) -> BTreeMap<EdgeKey, (EdgeRole, Order)> {
         let of = |(key, (order, role)): (&EdgeKey, &(Order, Option<EdgeRole>))| {

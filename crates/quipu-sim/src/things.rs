@@ -7,7 +7,8 @@ use quipu_core::id::{ArtifactId, EventId};
 use quipu_core::node::{Command, CommandError, Input, Notice, Reply};
 use quipu_core::state::StateHash;
 use quipu_core::statement::{Claim, EdgeKey, EdgeRole, End, Statement};
-use quipu_node::ArtifactPolicy;
+use quipu_node::{ArtifactPolicy, DriverError};
+use quipu_state::StateError;
 
 use crate::ledger::Pending;
 use crate::machine::SimDriver;
@@ -204,7 +205,7 @@ impl World {
             Deed::Collect => return self.collect(machine),
             Deed::Fetch => self.fetch(machine),
             Deed::Policy => return self.change_policy(machine),
-            Deed::Save => self.save_state(machine),
+            Deed::Save => return self.save_state(machine),
             Deed::CutFiles => self.cut_files(machine),
             Deed::Lie(liar) => self.lie_about_artifacts(liar),
         }
@@ -329,12 +330,20 @@ impl World {
         Ok(())
     }
 
-    fn save_state(&mut self, machine: usize) {
-        let Some(driver) = self.machines[machine].driver.as_mut() else { return };
+    fn save_state(&mut self, machine: usize) -> Result<(), Finding> {
+        let Some(driver) = self.machines[machine].driver.as_mut() else { return Ok(()) };
         let saved = driver.catch_up().map(|state| state.root());
-        // Losing it costs time only; a disk that fails stops the machine with the next commit.
         let saved = saved.and_then(|root| driver.save_state().map(|()| root));
-        self.note_deed(machine, &saved.map_err(|error| error.to_string()));
+        self.note_deed(machine, &saved.as_ref().map_err(ToString::to_string));
+        match saved {
+            // It costs time only, and the machine goes on.
+            Err(DriverError::State(StateError::Io { error, .. }))
+                if error.kind() == std::io::ErrorKind::StorageFull =>
+            {
+                Ok(())
+            }
+            saved => self.unless_stopped(machine, saved).map(|_| ()),
+        }
     }
 
     fn cut_files(&mut self, machine: usize) {
