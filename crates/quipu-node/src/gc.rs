@@ -1,6 +1,6 @@
 //! Which artifacts are held, and by what (ART-9). What nothing holds may be collected.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use quipu_core::id::ArtifactId;
 use quipu_core::kind;
@@ -50,5 +50,20 @@ impl<D: Disk, C: Clock, L: Links> Driver<D, C, L> {
             held.extend(held_by(&self.state_at(&snapshot.id)?)?);
         }
         Ok(held)
+    }
+
+    /// Of artifacts that are here, those that nothing holds. `putting` has those that are being put:
+    /// no event tells of them yet.
+    ///
+    /// # Errors
+    /// If the disk is at fault.
+    pub fn free_artifacts(
+        &mut self,
+        mut here: Vec<(ArtifactId, u64)>,
+        putting: &BTreeMap<ArtifactId, u32>,
+    ) -> Result<Vec<(ArtifactId, u64)>, DriverError> {
+        let held = self.held_artifacts()?;
+        here.retain(|(key, _)| !held.contains(key) && !putting.contains_key(key));
+        Ok(here)
     }
 }

@@ -85,6 +85,12 @@ impl State {
         })
     }
 
+    /// The root of the state tree.
+    fn root(&self) -> [u8; 32] {
+        let cells: Vec<_> = self.cells.iter().map(|(subject, (_, id))| (*subject, *id)).collect();
+        quipu_core::state::root_of(&cells)
+    }
+
     /// The first thing in which two states differ.
     fn difference(&self, other: &Self) -> Option<&'static str> {
         let parts = [
@@ -186,8 +192,8 @@ impl World {
         Ok(())
     }
 
-    /// Everything that must hold once all agree.
-    pub(crate) fn check_all(&mut self) -> Result<(), Finding> {
+    /// Everything that must hold once all agree. `replays` also asks for the plans.
+    pub(crate) fn check_all(&mut self, replays: bool) -> Result<(), Finding> {
         let members = self.members();
         let mut states = Vec::new();
         for member in &members {
@@ -200,7 +206,8 @@ impl World {
         self.check_kept(&members)?;
         self.check_authors(&members)?;
         self.check_erased(&members)?;
-        self.check_stores(&members)
+        self.check_stores(&members)?;
+        self.check_data(&members, replays)
     }
 
     fn state_of(&mut self, member: usize, by_arrival: bool) -> Result<State, Finding> {
@@ -238,6 +245,12 @@ impl World {
                 let aside = aside(machine.driver.as_ref(), Some(&driver));
                 let text = format!("{what}: machine {member} before and after a start; {aside}");
                 return Err(Finding::new("a start changes what a machine knows", text));
+            }
+            // What was saved of the state leads to the same state.
+            let root = driver.catch_up().map_err(crate::things::unreadable)?.root();
+            if root != state.root() {
+                let text = format!("machine {member} after a start");
+                return Err(Finding::new("a state root is not that of its events", text));
             }
         }
         Ok(())
@@ -342,7 +355,7 @@ impl World {
         let held = machine.driver.as_ref()?.held();
         let ordinal = held.find(LOG, target).ok()??;
         let event = held.event(LOG, ordinal).ok()?;
-        if quipu_core::kind::is_structural(&event.header.kind) {
+        if !quipu_core::kind::is_erasable(&event.header.kind) {
             return None;
         }
         if event.payload.is_some() {

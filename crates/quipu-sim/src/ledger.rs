@@ -3,7 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use quipu_core::id::{EventId, NodeKey};
+use quipu_core::id::{ArtifactId, EventId, NodeKey};
+use quipu_state::Mark;
 
 /// Bytes in a payload that occur nowhere else.
 pub(crate) type Token = [u8; 24];
@@ -21,6 +22,21 @@ pub(crate) enum Pending {
     Invite { newcomer: usize, proof: Box<quipu_core::sync::message::InviteProof> },
     /// Members without machines; the last of these events is the grant to the last of them.
     Crowd,
+    /// An artifact was put.
+    Put(ArtifactId),
+    /// Something was said of artifacts or edges.
+    Say,
+    /// Leaves are brought together for a snapshot; so often was it tried before.
+    Merge(u8),
+    /// A snapshot was taken.
+    Snapshot {
+        /// The state then.
+        mark: Mark,
+        /// How often it was tried before.
+        tries: u8,
+    },
+    /// Somebody waits for an artifact.
+    Fetch(ArtifactId),
     /// Whatever becomes of it.
     Nothing,
 }

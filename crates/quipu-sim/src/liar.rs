@@ -24,6 +24,8 @@ pub(crate) struct Mood {
     withhold: u64,
     /// Frames to damage.
     damage: u64,
+    /// Parts and offers to falsify.
+    pub(crate) falsify: u64,
     /// The secret branch of a removed member.
     branch: Vec<Event>,
 }
@@ -39,6 +41,12 @@ impl Machine {
         if self.mood.withhold > 0 {
             self.mood.withhold -= 1;
             return None;
+        }
+        if self.mood.falsify > 0
+            && let Some(false_bytes) = falsify(&bytes, &mut self.data_rng)
+        {
+            self.mood.falsify -= 1;
+            return Some(false_bytes);
         }
         if self.mood.damage > 0 && !bytes.is_empty() {
             self.mood.damage -= 1;
@@ -232,7 +240,7 @@ impl World {
         }
     }
 
-    fn say(&mut self, machine: usize, links: &[LinkId], bytes: &[u8]) {
+    pub(crate) fn say(&mut self, machine: usize, links: &[LinkId], bytes: &[u8]) {
         for link in links {
             self.transmit(machine, *link, bytes.to_vec());
         }
@@ -292,6 +300,74 @@ impl World {
         self.ledger.disturb(self.machines[machine].node);
         let events = events.into_iter().map(VerifiedEvent::from_store).collect();
         self.request(machine, Command::Import(events), Pending::Nothing);
+    }
+}
+
+/// What a liar makes of a part or an offer.
+fn falsify(frame: &[u8], rng: &mut Rng) -> Option<Vec<u8>> {
+    // Other messages are not taken apart.
+    if frame.len() > quipu_core::limits::PART_BYTES_MAX + 1024 {
+        return None;
+    }
+    let message = match Message::decode(frame).ok()? {
+        Message::Part { key, size, groups, bytes } => {
+            let mut bytes = bytes.to_vec();
+            let (mut size, mut groups) = (size, groups);
+            match rng.below(6) {
+                0 => size += 1 + rng.below(100_000),
+                1 => groups = groups.start + 1..groups.end + 1,
+                2 => bytes.truncate(rng.index(bytes.len() + 1)),
+                3 => bytes.extend_from_slice(&rng.bytes::<32>()),
+                _ if bytes.is_empty() => bytes.push(0),
+                _ => {
+                    let at = rng.index(bytes.len());
+                    bytes[at] ^= 1 << rng.below(8);
+                }
+            }
+            Message::Part { key, size, groups, bytes: bytes.into() }
+        }
+        Message::Offer { ask, mut entries } if !entries.is_empty() => {
+            let at = rng.index(entries.len());
+            entries[at].1 = rng.below(1 << 20);
+            Message::Offer { ask, entries }
+        }
+        _ => return None,
+    };
+    Some(message.encode())
+}
+
+/// Parts sent at once that nobody asked for.
+const UNASKED: usize = 30;
+
+impl World {
+    /// A liar lies about artifacts.
+    pub(crate) fn lie_about_artifacts(&mut self, machine: usize) {
+        let links = self.links_of(machine);
+        let mut known = self.things.contents.clone();
+        known.sort_unstable();
+        let rng = &mut self.machines[machine].data_rng;
+        let Some((key, size)) = rng.pick(&known).copied() else { return };
+        let other = quipu_core::id::ArtifactId(rng.bytes());
+        let bytes: bytes::Bytes = rng.bytes::<64>().to_vec().into();
+        let count = quipu_core::artifact::group_count(size);
+        let (messages, times) = match rng.below(10) {
+            0 => (Message::Part { key, size, groups: count - 1..count, bytes }, UNASKED),
+            1 => (Message::Part { key: other, size: 64, groups: 0..1, bytes }, 1),
+            2 => {
+                let entries = known.iter().map(|(key, size)| (*key, size ^ 1)).collect();
+                (Message::Offer { ask: 0, entries }, 1)
+            }
+            3 => (Message::Offer { ask: 0, entries: vec![(other, 1 << 40)] }, 1),
+            4 => (Message::Get { key, groups: 0..1 }, 2 * quipu_core::limits::PARTS_OWED_MAX),
+            5 => (Message::Lack { key }, 3),
+            _ => {
+                self.machines[machine].mood.falsify += 4;
+                return;
+            }
+        };
+        for _ in 0..times {
+            self.say(machine, &links, &messages.encode());
+        }
     }
 }
 

@@ -11,11 +11,14 @@
 //! *Boundary*: real time is read for one figure of the report only, and never decides anything.
 
 mod check;
+mod check_data;
 mod crowd;
 mod explain;
+mod files;
 mod ledger;
 mod liar;
 mod machine;
+mod model;
 mod net;
 mod people;
 mod plan;
@@ -24,6 +27,7 @@ mod rng;
 mod run;
 mod sabotage;
 mod scenario;
+mod things;
 mod threads;
 mod trouble;
 mod world;
@@ -31,5 +35,5 @@ mod world;
 pub use report::{Failure, Finding, Options, Report, Sabotage, table};
 pub use run::{Tally, check_determinism, run_many, run_seed};
 pub use scenario::{
-    Faults, ProfileName, Scenario, Span, Topology, Workload, parse, scenario, scenarios,
+    Data, Faults, ProfileName, Scenario, Span, Topology, Workload, parse, scenario, scenarios,
 };

@@ -5,13 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use ed25519_dalek::SigningKey;
-use quipu_core::id::{DomainId, NodeKey};
+use quipu_artifact::MemoryFiles;
+use quipu_core::id::{ArtifactId, DomainId, NodeKey};
 use quipu_core::node::{Input, LinkId, Met};
 use quipu_core::sync::message::InviteProof;
 use quipu_core::sync::session::Traffic;
-use quipu_node::{Clock, Driver, DriverError, Links, Outcome};
+use quipu_node::{ArtifactPolicy, Clock, Driver, DriverError, Links, Outcome, StoredArtifacts};
 use quipu_store::{FaultyDisk, Sealed, StoreOptions};
 
+use crate::files::{Deeds, SimArtifacts, SimStore};
 use crate::liar::Mood;
 use crate::plan::{MS, Us};
 use crate::rng::Rng;
@@ -75,6 +77,8 @@ pub(crate) struct Turn {
     pub(crate) machine: usize,
     pub(crate) outs: Vec<Out>,
     pub(crate) outcome: Outcome,
+    /// What it did to artifacts.
+    pub(crate) deeds: Vec<u8>,
     /// Why the machine stopped, if it did.
     pub(crate) stopped: Option<DriverError>,
     /// Counters of the links that it sent on.
@@ -121,6 +125,21 @@ pub(crate) struct Machine {
     pub(crate) invite: Option<InviteProof>,
     pub(crate) mood: Mood,
     pub(crate) requests: u64,
+    /// The disk of its artifacts.
+    pub(crate) files: MemoryFiles,
+    /// Its artifacts, while it is up.
+    pub(crate) store: Option<Arc<SimStore>>,
+    /// What it fetches by itself. Without it, it keeps no artifacts.
+    pub(crate) policy: Option<ArtifactPolicy>,
+    /// Artifacts of which no event tells yet.
+    pub(crate) putting: BTreeMap<ArtifactId, u32>,
+    /// The disk of its artifacts fails sometime soon, or has failed.
+    pub(crate) files_cut: bool,
+    /// Broken on purpose: takes parts that do not fit.
+    pub(crate) gullible: bool,
+    deeds: Deeds,
+    /// What is drawn about artifacts, apart from the rest.
+    pub(crate) data_rng: Rng,
     /// An image to be put back to, and what was known of peers then.
     pub(crate) backup: Option<(FaultyDisk, BTreeMap<NodeKey, Met>)>,
 }
@@ -151,6 +170,14 @@ impl Machine {
             invite: None,
             mood: Mood::default(),
             requests: 0,
+            files: MemoryFiles::new(),
+            store: None,
+            policy: None,
+            putting: BTreeMap::new(),
+            files_cut: false,
+            gullible: false,
+            deeds: Deeds::default(),
+            data_rng: Rng::new(seed, &format!("data of machine {index}")),
             backup: None,
         }
     }
@@ -186,13 +213,47 @@ impl Machine {
         for (peer, met) in &self.met {
             driver.node_mut().recall(*peer, *met);
         }
+        self.open_artifacts(&mut driver)?;
         self.driver = Some(driver);
         Ok(())
+    }
+
+    /// Gives the driver the artifacts, if this machine keeps any.
+    fn open_artifacts(&mut self, driver: &mut SimDriver) -> Result<(), DriverError> {
+        let Some(policy) = self.policy else { return Ok(()) };
+        // Without a store it goes on as a machine without artifacts, as in production.
+        let Ok(store) = SimStore::with_files(self.files.clone()) else { return Ok(()) };
+        let store = Arc::new(store);
+        driver.set_artifacts(Box::new(SimArtifacts {
+            stored: StoredArtifacts(store.clone()),
+            deeds: self.deeds.clone(),
+            gullible: self.gullible,
+        }));
+        self.store = Some(store);
+        driver.fetch_artifacts(policy)
+    }
+
+    /// The process ends, and the disk of artifacts stays as it is.
+    pub(crate) fn kill_files(&mut self) {
+        if self.policy.is_some() {
+            self.files.kill();
+            self.files_cut = false;
+        }
+    }
+
+    /// The power of the disk of artifacts fails.
+    pub(crate) fn crash_files(&mut self) {
+        if self.policy.is_some() {
+            self.files.crash(self.data_rng.next());
+            self.files_cut = false;
+        }
     }
 
     /// Stops without a word. Handles are gone; the disk is as it is.
     pub(crate) fn stop(&mut self) {
         self.driver = None;
+        self.store = None;
+        self.putting.clear();
         self.sealed = None;
         self.inbox.clear();
         self.turn_asked = false;
@@ -211,6 +272,7 @@ impl Machine {
             Err(error) => turn.stopped = Some(error),
         }
         turn.outs = std::mem::take(&mut driver.links_mut().0);
+        turn.deeds = self.deeds.take();
         if turn.stopped.is_some() {
             drop(driver);
             self.stop();

@@ -15,6 +15,7 @@ use crate::machine::Part;
 use crate::plan::{MS, SECOND};
 use crate::report::Finding;
 use crate::rng::Rng;
+use crate::things::Deed;
 use crate::world::{Happening, World};
 
 /// Something that people do.
@@ -36,6 +37,8 @@ pub(crate) enum Act {
     Lie(usize),
     /// A member emits with the greatest clock.
     GreatestClock,
+    /// Something about artifacts, edges or snapshots.
+    Data(Deed),
     /// Many authors without machines each write one event, which come as a file.
     Crowd,
 }
@@ -46,6 +49,7 @@ const SYNC_REQUEST: u64 = 1 << 63;
 impl World {
     /// Plans what people do, and starts the machines.
     pub(crate) fn begin(&mut self) -> Result<(), Finding> {
+        self.equip();
         for machine in 0..self.machines.len() {
             self.start(machine)?;
         }
@@ -62,6 +66,7 @@ impl World {
         }
         self.plan_acts();
         self.plan_trouble();
+        self.plan_data();
         Ok(())
     }
 
@@ -131,7 +136,11 @@ impl World {
         if self.healed {
             return Ok(());
         }
+        if let Act::Data(deed) = act {
+            return self.data_act(deed);
+        }
         match act {
+            Act::Data(_) => {}
             Act::Emit(machine) => self.emit(machine, 0),
             Act::Erase => self.erase(),
             Act::Remove => self.remove(),
@@ -256,6 +265,7 @@ impl World {
     ) -> Result<(), Finding> {
         for (request, reply) in replies {
             let Some(pending) = self.ledger.pending.remove(&(machine, request)) else { continue };
+            let Some(pending) = self.data_reply(machine, pending, &reply)? else { continue };
             let Ok(Reply::Emitted(emitted)) = reply else { continue };
             let honest = !self.is_hostile(machine);
             let ids: Vec<EventId> = emitted.iter().map(|event| event.id).collect();

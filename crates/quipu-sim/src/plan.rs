@@ -1,7 +1,7 @@
 //! What a seed makes of a scenario: numbers drawn, nothing left open.
 
 use crate::rng::Rng;
-use crate::scenario::{Faults, ProfileName, Scenario, Span, Topology, Workload};
+use crate::scenario::{Data, Faults, ProfileName, Scenario, Span, Topology, Workload};
 
 /// Microseconds of virtual time.
 pub(crate) type Us = u64;
@@ -55,6 +55,8 @@ pub(crate) struct Plan {
     /// Drawn already: low and high are equal.
     pub(crate) workload: Workload,
     pub(crate) faults: Faults,
+    /// Drawn already, too, from a stream of its own.
+    pub(crate) data: Data,
     pub(crate) hostile: Vec<usize>,
     pub(crate) backdaters: Vec<usize>,
     /// Machines that join later, by invitation.
@@ -62,6 +64,12 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
+    /// Whether machines keep artifacts, and people do things with them.
+    pub(crate) fn has_data(&self) -> bool {
+        let Data { puts, edges, snapshots, .. } = self.data;
+        puts.low + edges.low + snapshots.low > 0
+    }
+
     /// Draws a plan.
     pub(crate) fn draw(scenario: &Scenario, seed: u64) -> Self {
         let mut rng = Rng::new(seed, "plan");
@@ -91,6 +99,7 @@ impl Plan {
             turn: scenario.turn_ms.draw(&mut rng).max(1) * MS,
             workload,
             faults,
+            data: draw_data(&scenario.data, seed),
             hostile,
             backdaters,
             late,
@@ -122,6 +131,27 @@ fn draw_faults(of: &Faults, rng: &mut Rng) -> Faults {
         backdaters: draw(of.backdaters),
         greatest_clock: draw(of.greatest_clock),
         unprovable: of.unprovable,
+    }
+}
+
+fn draw_data(of: &Data, seed: u64) -> Data {
+    let mut rng = Rng::new(seed, "data plan");
+    let mut draw = |span: Span| Span::from(span.draw(&mut rng));
+    Data {
+        puts: draw(of.puts),
+        bytes: draw(of.bytes),
+        tombstones: draw(of.tombstones),
+        pins: draw(of.pins),
+        edges: draw(of.edges),
+        resolutions: draw(of.resolutions),
+        snapshots: draw(of.snapshots),
+        drops: draw(of.drops),
+        collections: draw(of.collections),
+        fetches: draw(of.fetches),
+        policies: draw(of.policies),
+        saves: draw(of.saves),
+        file_cuts: draw(of.file_cuts),
+        lies: of.lies,
     }
 }
 

@@ -20,19 +20,34 @@ pub enum Sabotage {
     LateClock,
     /// A copy of a payload lies on a disk after its erasure.
     KeepErased,
+    /// A machine's state leaves out what hides artifacts.
+    SkipTombstones,
+    /// Snapshots claim another state than that of their past.
+    WrongRoot,
+    /// The collector forgets what snapshots hold.
+    CollectSnapshots,
+    /// Parts that do not fit are kept.
+    BelieveParts,
+    /// A machine loses an artifact that it acknowledged.
+    LoseArtifact,
     /// Effects depend on something besides the seed.
     Noise,
 }
 
 impl Sabotage {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 12] = [
         Self::LyingDisk,
         Self::LoseEvent,
         Self::FoldByArrival,
         Self::SkipRemovals,
         Self::LateClock,
         Self::KeepErased,
+        Self::SkipTombstones,
+        Self::WrongRoot,
+        Self::CollectSnapshots,
+        Self::BelieveParts,
+        Self::LoseArtifact,
         Self::Noise,
     ];
 }
@@ -146,6 +161,16 @@ pub struct Report {
     pub rounds: u64,
     /// The most events that waited for others on one machine.
     pub waiting_max: usize,
+    /// Snapshots taken.
+    pub snapshots: usize,
+    /// Different artifacts put.
+    pub artifacts: usize,
+    /// Artifacts that machines got from others.
+    pub fetched: u64,
+    /// Artifacts that machines collected.
+    pub collected: u64,
+    /// Parts that were not of their artifact, and were named.
+    pub bad_parts: u64,
     /// Turns of all machines.
     pub turns: u64,
     /// The largest event body, in bytes.

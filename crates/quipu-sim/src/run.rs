@@ -45,10 +45,11 @@ fn run(world: &mut World) -> Result<u64, Finding> {
     world.sabotage()?;
     world.converge()?;
     let took = world.now - healed;
+    world.converge_artifacts()?;
     world.sabotage_late();
-    world.check_all()?;
+    world.check_all(true)?;
     world.check_writable()?;
-    world.check_all()?;
+    world.check_all(false)?;
     Ok(took)
 }
 
@@ -94,6 +95,11 @@ fn report_of(world: &mut World, scenario: &Scenario, seed: u64) -> Report {
         copies_per_event: moved.sent_events as f64 / received.max(1) as f64,
         rounds: moved.round_trips,
         waiting_max: world.waiting_max(),
+        snapshots: world.things.shots.len(),
+        artifacts: world.things.contents.len(),
+        fetched: world.things.fetched,
+        collected: world.things.collected,
+        bad_parts: world.things.bad_parts,
         turns: world.turns,
         body_bytes_max,
         effects_hash: world.effects_hash().iter().map(|byte| format!("{byte:02x}")).collect(),

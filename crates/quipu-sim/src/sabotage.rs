@@ -20,8 +20,10 @@ impl World {
 
     /// Breaks what is to be broken once all agree.
     pub(crate) fn sabotage_late(&mut self) {
-        if self.options.sabotage == Some(Sabotage::KeepErased) {
-            self.keep_an_erased_payload();
+        match self.options.sabotage {
+            Some(Sabotage::KeepErased) => self.keep_an_erased_payload(),
+            Some(Sabotage::LoseArtifact) => self.lose_an_artifact(),
+            _ => {}
         }
     }
 
@@ -58,6 +60,15 @@ impl World {
         };
         write().map_err(|error: quipu_store::StoreError| broken(error.to_string()))?;
         self.start(0)
+    }
+
+    /// An artifact goes without having been collected.
+    fn lose_an_artifact(&mut self) {
+        let Some((machine, key)) = self.things.promised.first() else { return };
+        if let Some(store) = &self.machines[*machine].store {
+            // The fault-free disk of a test lets go of everything.
+            let _ = store.remove(key);
+        }
     }
 
     /// The payload of an erased event lies in a file that nobody thought of.

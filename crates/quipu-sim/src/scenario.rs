@@ -103,6 +103,41 @@ pub struct Workload {
     pub crowd: Span,
 }
 
+/// What people do with artifacts, edges and snapshots. Counts are for the whole run and all machines.
+/// With nothing here, machines keep no artifacts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Data {
+    /// Artifacts put: new ones, the same elsewhere, and the same as another type.
+    pub puts: Span,
+    /// The most bytes of one.
+    pub bytes: Span,
+    /// Artifacts and edges hidden.
+    pub tombstones: Span,
+    /// Pins set or taken away.
+    pub pins: Span,
+    /// Edges added.
+    pub edges: Span,
+    /// Conflicts decided.
+    pub resolutions: Span,
+    /// Snapshots taken.
+    pub snapshots: Span,
+    /// Snapshots dropped.
+    pub drops: Span,
+    /// Runs of the collector.
+    pub collections: Span,
+    /// Artifacts that somebody asks for.
+    pub fetches: Span,
+    /// Machines that change what they fetch by themselves.
+    pub policies: Span,
+    /// States saved to the disk.
+    pub saves: Span,
+    /// Machines whose disk of artifacts fails within a write.
+    pub file_cuts: Span,
+    /// Lies about artifacts told by each liar.
+    pub lies: Span,
+}
+
 /// What goes wrong. Counts are for the whole run and all machines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -190,9 +225,22 @@ pub struct Scenario {
     /// What people do.
     #[serde(default)]
     pub workload: Workload,
+    /// What people do with artifacts, edges and snapshots.
+    #[serde(default)]
+    pub data: Data,
     /// What goes wrong.
     #[serde(default)]
     pub faults: Faults,
+}
+
+impl Scenario {
+    /// The same without artifacts, edges and snapshots. Its seeds run as they did before there were
+    /// any.
+    #[must_use]
+    pub fn without_data(mut self) -> Self {
+        self.data = Data::default();
+        self
+    }
 }
 
 fn degree() -> Span {
@@ -235,6 +283,10 @@ const TEXTS: &[&str] = texts![
     "unprovable-run",
     "lossy-links",
     "everybody-apart",
+    "artifacts",
+    "snapshots",
+    "gc-under-fire",
+    "lying-artifacts",
     "many-leaves",
     "many-machines",
     "random",

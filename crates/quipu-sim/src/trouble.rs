@@ -14,6 +14,8 @@ use crate::world::{Happening, World};
 pub(crate) enum Trouble {
     /// A machine stops between two turns.
     Crash,
+    /// This one does, after the disk of its artifacts failed.
+    CrashFiles(usize),
     /// The power fails within a write soon.
     PowerCut,
     /// The disk is full soon.
@@ -92,6 +94,12 @@ impl World {
         if self.healed {
             return Ok(());
         }
+        if let Trouble::CrashFiles(machine) = trouble {
+            if self.machines[machine].files_cut {
+                self.crash(machine);
+            }
+            return Ok(());
+        }
         let machine = self.victim();
         let soon = self.rng.below(8);
         match trouble {
@@ -100,6 +108,8 @@ impl World {
                     self.crash(machine);
                 }
             }
+            // Done above.
+            Trouble::CrashFiles(_) => {}
             Trouble::PowerCut => {
                 self.set_faults(machine, Faults { power_cut_at: Some(soon), ..Faults::default() });
             }
@@ -152,6 +162,7 @@ impl World {
         let seed = self.rng.next();
         self.machines[machine].stop();
         self.machines[machine].disk.crash(seed);
+        self.machines[machine].crash_files();
         self.down(machine);
     }
 
@@ -180,9 +191,22 @@ impl World {
         disk.set_faults(Faults::default());
         if !full || self.rng.permille(300) {
             disk.crash(seed);
+            self.machines[machine].crash_files();
+        } else {
+            self.machines[machine].kill_files();
         }
         self.down(machine);
         Ok(())
+    }
+
+    /// A machine stopped because its disk refused something between two turns.
+    pub(crate) fn give_up(&mut self, machine: usize) {
+        let seed = self.things.rng.next();
+        let disk = self.machines[machine].disk.clone();
+        disk.set_faults(Faults::default());
+        disk.crash(seed);
+        self.machines[machine].crash_files();
+        self.down(machine);
     }
 
     /// A machine is put back to its image. What nobody else has is lost, and nobody's fault.
@@ -192,6 +216,7 @@ impl World {
         let before: Vec<_> =
             own.into_iter().filter(|id| self.holds(machine, id) != Some(false)).collect();
         self.machines[machine].stop();
+        self.machines[machine].kill_files();
         self.down(machine);
         let on = &mut self.machines[machine];
         on.disk = std::sync::Arc::new(image);
@@ -243,6 +268,9 @@ impl World {
             edge.stalled_until = 0;
         }
         for machine in 0..self.machines.len() {
+            if self.machines[machine].files_cut {
+                self.crash(machine);
+            }
             self.machines[machine].disk.set_faults(Faults::default());
             self.start(machine)?;
             self.give(machine, Input::Tick);

@@ -16,6 +16,7 @@ use crate::people::Act;
 use crate::plan::{Plan, SECOND, Us};
 use crate::report::{Finding, Options};
 use crate::rng::Rng;
+use crate::things::Things;
 use crate::trouble::Trouble;
 
 /// Something that happens at a time.
@@ -92,6 +93,7 @@ pub(crate) struct World {
     /// Nothing goes wrong any more.
     pub(crate) healed: bool,
     pub(crate) ledger: Ledger,
+    pub(crate) things: Things,
     pub(crate) moved: Moved,
     pub(crate) seen: Seen,
     pub(crate) turns: u64,
@@ -138,6 +140,7 @@ impl World {
             next_link: 1,
             groups: None,
             healed: false,
+            things: Things::new(seed),
             ledger: Ledger::default(),
             moved: Moved::default(),
             seen: Seen::default(),
@@ -237,6 +240,7 @@ impl World {
         on.start(domain, now).map_err(|error| {
             Finding::new("a machine did not start again", format!("machine {machine}: {error}"))
         })?;
+        self.started_with_artifacts(machine)?;
         self.check_acknowledged(machine)
     }
 
@@ -272,7 +276,7 @@ impl World {
         if self.options.trace.is_some() {
             self.trace_turn(&turn);
         }
-        let Turn { machine, outs, outcome, stopped, traffic, wake, waiting } = turn;
+        let Turn { machine, outs, outcome, deeds: _, stopped, traffic, wake, waiting } = turn;
         if waiting > quipu_core::limits::WAITING_EVENTS_MAX {
             let text = format!("machine {machine}: {waiting} events wait");
             return Err(Finding::new("more waits than may", text));
@@ -285,6 +289,7 @@ impl World {
                 Out::Close { link, reason } => self.shut(link, reason),
             }
         }
+        self.data_notices(machine, &outcome.notices)?;
         self.replies(machine, outcome.replies)?;
         if let Some(error) = stopped {
             return self.stopped(machine, &error);
@@ -368,8 +373,18 @@ impl World {
                 }
             }
         }
+        if !turn.deeds.is_empty() {
+            add(&turn.deeds);
+        }
         let told = (&turn.outcome, &turn.stopped, turn.wake, self.options.sabotage_noise());
         add(format!("{told:?}").as_bytes());
+    }
+
+    /// Adds something that was done between turns to the log of effects.
+    pub(crate) fn note_deed(&mut self, machine: usize, deed: &impl std::fmt::Debug) {
+        let text = format!("{} {machine} {deed:?}", self.now);
+        self.trace(|| format!("{machine}: {deed:?}"));
+        self.effects.update(&(text.len() as u64).to_le_bytes()).update(text.as_bytes());
     }
 
     /// The hash over all effects so far.

@@ -108,18 +108,10 @@ impl Machine {
     /// # Errors
     /// If the disk is at fault.
     pub fn free_artifacts(&mut self) -> Result<Vec<(ArtifactId, u64)>, ServiceError> {
-        let held = self
-            .driver
-            .held_artifacts()
-            .map_err(|error| ServiceError::Stopped(error.to_string()))?;
-        let mut free = Vec::new();
-        for one in self.artifact_store()?.list()? {
-            let (key, size) = one?;
-            if !held.contains(&key) && !self.putting.contains_key(&key) {
-                free.push((key, size));
-            }
-        }
-        Ok(free)
+        let here = self.artifact_store()?.list()?.collect::<Result<_, _>>()?;
+        self.driver
+            .free_artifacts(here, &self.putting)
+            .map_err(|error| ServiceError::Stopped(error.to_string()))
     }
 
     /// Removes an artifact's bytes.
