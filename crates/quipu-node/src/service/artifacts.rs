@@ -80,8 +80,8 @@ impl Machine {
         key: &ArtifactId,
         size: u64,
     ) -> Result<(), ServiceError> {
-        *self.putting.entry(*key).or_default() += 1;
         self.artifact_store()?.adopt_named(import, key, size)?;
+        *self.putting.entry(*key).or_default() += 1;
         self.unfinished = true;
         if let Err(error) = self.driver.input(Input::ArtifactHeld { key: *key, size }) {
             self.fail_all(&error.to_string());
