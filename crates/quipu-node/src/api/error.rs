@@ -189,6 +189,10 @@ const DAMAGED_HINT: &str =
 pub fn artifact_error(error: &quipu_artifact::Error) -> ApiError {
     use quipu_artifact::Error;
     let (code, hint) = match error {
+        Error::Sink { source, .. } if source.kind() == std::io::ErrorKind::BrokenPipe => {
+            // Whoever read the bytes has seen enough.
+            return ApiError::new(ExitCode::Done, String::new());
+        }
         Error::Source(_) => (ExitCode::Refused, None),
         _ if error.is_full() => (ExitCode::Storage, Some("make room: quipu gc")),
         Error::Damaged { .. } => (ExitCode::Storage, Some(DAMAGED_HINT)),

@@ -20,6 +20,15 @@ fn store(home: &Home) -> Result<ArtifactStore, ApiError> {
     ArtifactStore::open(&home.artifacts_dir()).map_err(|error| artifact_error(&error))
 }
 
+/// An error with the name of the file that it is about.
+fn about(name: &str, error: ApiError) -> ApiError {
+    match error.code {
+        // No error: nobody reads on.
+        ExitCode::Done => error,
+        code => ApiError { code, message: format!("{name}: {}", error.message), hint: error.hint },
+    }
+}
+
 pub(crate) fn put(
     global: &Global,
     files: &[PathBuf],
@@ -53,10 +62,9 @@ fn put_one(
     let from = super::simple::open(path)?;
     let length = std::fs::metadata(path).ok().filter(|meta| meta.is_file()).map(|meta| meta.len());
     let bar = output::bytes_progress(global.quiet, length, &path.display().to_string());
-    let imported = store.import(from, &mut |bytes| bar.set_position(bytes)).map_err(|error| {
-        let ApiError { code, message, hint } = artifact_error(&error);
-        ApiError { code, message: format!("{}: {message}", path.display()), hint }
-    })?;
+    let imported = store
+        .import(from, &mut |bytes| bar.set_position(bytes))
+        .map_err(|error| about(&path.display().to_string(), artifact_error(&error)))?;
     bar.finish_and_clear();
     let request = Request::Put {
         import: imported.name.clone(),
@@ -142,10 +150,7 @@ fn copy(
     name: &str,
 ) -> Result<u64, ApiError> {
     let copied = store.copy_to(key, out, &mut |bytes| bar.set_position(bytes));
-    let size = copied.map_err(|error| {
-        let ApiError { code, message, hint } = artifact_error(&error);
-        ApiError { code, message: format!("{name}: {message}"), hint }
-    })?;
+    let size = copied.map_err(|error| about(name, artifact_error(&error)))?;
     out.flush().map_err(|error| ApiError::new(ExitCode::Storage, format!("{name}: {error}")))?;
     bar.finish_and_clear();
     Ok(size)
