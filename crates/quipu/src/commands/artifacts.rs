@@ -116,7 +116,8 @@ pub(crate) fn get(
     Ok(ExitCode::Done)
 }
 
-/// Writes aside and renames: a file with that name is whole.
+/// Writes aside and renames: a file with that name is whole. What is there and no file, such as a
+/// pipe, is written to as it is.
 fn write_file(
     store: &ArtifactStore,
     key: &ArtifactId,
@@ -125,11 +126,16 @@ fn write_file(
 ) -> Result<u64, ApiError> {
     let name = path.display().to_string();
     let storage = |error: io::Error| ApiError::new(ExitCode::Storage, format!("{name}: {error}"));
+    if std::fs::metadata(path).is_ok_and(|meta| !meta.is_file()) {
+        let mut out = File::options().write(true).open(path).map_err(storage)?;
+        return copy(store, key, &mut out, bar, &name);
+    }
     let mut aside = path.as_os_str().to_owned();
-    aside.push(".part");
+    aside.push(format!(".{}.part", std::process::id()));
     let aside = PathBuf::from(aside);
     let result = (|| {
-        let mut out = BufWriter::with_capacity(1 << 20, File::create(&aside).map_err(storage)?);
+        let file = File::create_new(&aside).map_err(storage)?;
+        let mut out = BufWriter::with_capacity(1 << 20, file);
         let size = copy(store, key, &mut out, bar, &name)?;
         let file = out.into_inner().map_err(|error| storage(error.into_error()))?;
         file.sync_all().map_err(storage)?;
