@@ -1,5 +1,6 @@
 //! The machine's artifacts: files, and what keeps them.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use quipu_artifact::{ArtifactStore, Error};
@@ -99,15 +100,34 @@ impl Machine {
         }
     }
 
+    fn held_artifacts(&mut self) -> Result<BTreeSet<ArtifactId>, ServiceError> {
+        let held = self.driver.held_artifacts();
+        held.map_err(|error| ServiceError::Stopped(error.to_string()))
+    }
+
+    /// Removes what interrupted imports left, and begun artifacts that nothing holds.
+    ///
+    /// # Errors
+    /// If the disk is at fault.
+    pub fn clean_artifacts(&mut self) -> Result<(), ServiceError> {
+        let held = self.held_artifacts()?;
+        let store = self.artifact_store()?;
+        for key in store.partials()? {
+            if !held.contains(&key) {
+                store.drop_partial(&key)?;
+            }
+        }
+        let removed = store.clean()?;
+        tracing::info!(removed, "files of interrupted imports and transfers");
+        Ok(())
+    }
+
     /// Artifacts here that nothing holds, with their sizes.
     ///
     /// # Errors
     /// If the disk is at fault.
     pub fn free_artifacts(&mut self) -> Result<Vec<(ArtifactId, u64)>, ServiceError> {
-        let held = self
-            .driver
-            .held_artifacts()
-            .map_err(|error| ServiceError::Stopped(error.to_string()))?;
+        let held = self.held_artifacts()?;
         let mut free = Vec::new();
         for one in self.artifact_store()?.list()? {
             let (key, size) = one?;
