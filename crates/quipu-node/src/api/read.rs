@@ -375,6 +375,11 @@ pub(super) fn read_events(machine: &Machine, ordinals: &[Ordinal]) -> Result<Vec
     Ok(ordinals.iter().filter_map(|ordinal| events.remove(ordinal)).collect())
 }
 
+/// Whether a text may stand for an id that begins like that.
+pub(super) fn is_start_of_id(text: &str) -> bool {
+    text.len() >= PREFIX_CHARS_MIN && text.starts_with('b')
+}
+
 /// The event with that id, or the only one whose id begins like that.
 pub(super) fn find_event(machine: &Machine, text: &str) -> Result<Ordinal, ApiError> {
     let held = machine.driver.held();
@@ -383,7 +388,7 @@ pub(super) fn find_event(machine: &Machine, text: &str) -> Result<Ordinal, ApiEr
     if let Ok(id) = text.parse::<EventId>() {
         return held.find(Log::Internal, &id)?.ok_or_else(missing);
     }
-    if text.len() < PREFIX_CHARS_MIN || !text.starts_with('b') {
+    if !is_start_of_id(text) {
         return Err(ApiError::misuse(format!(
             "{text:?} is no event id, nor the first {PREFIX_CHARS_MIN} characters or more of one"
         )));
