@@ -423,19 +423,25 @@ pub(super) fn find_node(machine: &Machine, text: &str) -> Result<NodeKey, ApiErr
             "{text:?} is no node key, nor the first {PREFIX_CHARS_MIN} digits or more of one"
         )));
     }
-    let dag = dag(machine)?;
-    let mut known: Vec<NodeKey> = dag.authors();
-    known.extend(dag.members().iter().map(|member| member.node));
-    known.extend(machine.book().peers.keys().filter_map(|key| key.parse::<NodeKey>().ok()));
+    let mut known = known_nodes(machine)?;
     known.retain(|key| key.to_string().starts_with(text));
-    known.sort_unstable();
-    known.dedup();
     match known[..] {
         [] => Err(ApiError::not_found(format!("no node {text} known here")).hint("quipu members")),
         [only] => Ok(only),
         _ => Err(ApiError::new(ExitCode::Usage, format!("{text} is the start of several keys"))
             .hint("give more digits")),
     }
+}
+
+/// The nodes that this machine has heard of, sorted.
+pub(super) fn known_nodes(machine: &Machine) -> Result<Vec<NodeKey>, ApiError> {
+    let dag = dag(machine)?;
+    let mut known: Vec<NodeKey> = dag.authors();
+    known.extend(dag.members().iter().map(|member| member.node));
+    known.extend(machine.book().peers.keys().filter_map(|key| key.parse::<NodeKey>().ok()));
+    known.sort_unstable();
+    known.dedup();
+    Ok(known)
 }
 
 /// Whether bytes are a payload value: used before anything is sent to the loop.
