@@ -213,6 +213,9 @@ fn status(machine: &mut Machine) -> Result<Value, ApiError> {
                 "received_events": traffic.received_events,
                 "bytes_sent": traffic.bytes_sent,
                 "bytes_received": traffic.bytes_received,
+                "artifact_bytes_sent": traffic.artifact_bytes_sent,
+                "artifact_bytes_received": traffic.artifact_bytes_received,
+                "groups_again": traffic.groups_again,
             })
         })
         .collect();
