@@ -71,16 +71,8 @@ impl<F: Files> ArtifactStore<F> {
             return Err(refuse("no outboard that fits"));
         }
         self.with_slot(key, |slot| {
-            match self.size(key)? {
-                Some(here) if here == size => self.remove_aside(name),
-                Some(_) => {
-                    return Err(refuse("an artifact with this key and another size is here"));
-                }
-                None => {
-                    self.put_in_place(key, &data, (pairs > 0).then_some(&*outboard))?;
-                    self.remove_aside(name);
-                }
-            }
+            // In place of what is here: that may have been damaged since, this was just hashed.
+            self.put_in_place(key, &data, (pairs > 0).then_some(&*outboard))?;
             self.drop_in(key, slot)
         })
     }

@@ -2,9 +2,9 @@
 
 mod common;
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::PathBuf;
 
+use common::disk::with_small_disk;
 use common::{Machine, agree, copy_dir, finish, program, skip, temp, uuid};
 
 fn active_file(machine: &Machine) -> PathBuf {
@@ -86,26 +86,6 @@ fn a_flipped_byte_is_found_and_repaired() {
         agree(&[&a, &b]);
         assert_eq!(a.digest(), digest);
         b.verify_clean();
-    }
-}
-
-/// Runs a script with a small file system of its own at `disk`; none if that is not possible here.
-fn with_small_disk(root: &Path, kilobytes: u32) -> Option<SmallDisk> {
-    let disk = root.join("disk");
-    std::fs::create_dir_all(&disk).unwrap();
-    let mounted = Command::new("mount")
-        .args(["-t", "tmpfs", "-o", &format!("size={kilobytes}k"), "tmpfs"])
-        .arg(&disk)
-        .stderr(Stdio::null())
-        .status();
-    mounted.is_ok_and(|status| status.success()).then_some(SmallDisk(disk))
-}
-
-struct SmallDisk(PathBuf);
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        drop(Command::new("umount").arg("-l").arg(&self.0).status());
     }
 }
 

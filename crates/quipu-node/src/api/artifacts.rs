@@ -122,6 +122,9 @@ impl Api {
                     freed.push(key.to_string());
                 }
             }
+            if !dry_run {
+                machine.clean_artifacts()?;
+            }
             Ok(json!({ "freed_bytes": bytes, "freed": freed, "dry_run": dry_run }))
         })?;
         Ok(sink(value)?)

@@ -12,7 +12,7 @@ use quipu_state::{State, View};
 use serde_json::{Value, json};
 
 use super::ApiError;
-use super::read::{dag, find_event, nothing_held};
+use super::read::{dag, find_event, is_start_of_id, nothing_held};
 use crate::service::Machine;
 
 /// Places read at once.
@@ -29,8 +29,15 @@ pub(super) fn event_of(machine: &mut Machine, text: &str) -> Result<EventId, Api
         }
         return event_of(machine, &id.local.to_string());
     }
-    if let Some(id) = named(machine, text)? {
-        return Ok(id);
+    // An id is never a name: else whoever names a snapshot like another's id would take its place.
+    if text.parse::<EventId>().is_err() {
+        if let Some(id) = named(machine, text)? {
+            return Ok(id);
+        }
+        if !is_start_of_id(text) {
+            return Err(ApiError::not_found(format!("no snapshot is called {text:?}"))
+                .hint("quipu snapshots"));
+        }
     }
     let ordinal = find_event(machine, text)?;
     let id = machine.driver.held().id(Log::Internal, ordinal)?;

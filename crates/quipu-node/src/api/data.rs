@@ -1,6 +1,6 @@
 //! Artifacts as the log tells of them, edges, tombstones, conflicts, pins.
 
-use quipu_core::id::{ArtifactId, EventId};
+use quipu_core::id::{ArtifactId, EventId, NodeKey};
 use quipu_core::node::{Command, Emitted, Reply};
 use quipu_core::statement::{Claim, EdgeKey, EdgeRole, End, Statement};
 use quipu_state::trace::{self, Direction, Walk};
@@ -8,7 +8,7 @@ use quipu_state::{Artifact, Conflict, Edge, View};
 use serde_json::{Value, json};
 
 use super::at::{state, with_view};
-use super::read::find_node;
+use super::read::{find_node, known_nodes};
 use super::{Api, ApiError, ExitCode, Sink, TraceQuery};
 use crate::service::Machine;
 
@@ -134,11 +134,13 @@ fn find_end(machine: &mut Machine, text: &str) -> Result<End, ApiError> {
     find_node(machine, text).map(End::Node)
 }
 
-fn is_known(view: &View<'_>, end: &End) -> Result<bool, ApiError> {
-    Ok(match end {
-        End::Artifact(key) => view.artifact(key)?.is_some() || !view.edges_at(end)?.is_empty(),
-        End::Node(_) => true,
-    })
+/// Whether a view has anything about an end, or it is a node that this machine has heard of.
+fn is_known(view: &View<'_>, end: &End, nodes: &[NodeKey]) -> Result<bool, ApiError> {
+    let known = match end {
+        End::Artifact(key) => view.artifact(key)?.is_some(),
+        End::Node(key) => nodes.binary_search(key).is_ok(),
+    };
+    Ok(known || !view.edges_at(end)?.is_empty())
 }
 
 impl Api {
@@ -251,8 +253,9 @@ impl Api {
                 types: query.types.clone(),
                 role: None,
             };
+            let nodes = known_nodes(machine)?;
             with_view(machine, query.at.as_deref(), |view| {
-                if !is_known(view, &start)? {
+                if !is_known(view, &start, &nodes)? {
                     let message = format!("nothing is known of {start}");
                     return Err(ApiError::not_found(message).hint("quipu artifacts, quipu edges"));
                 }

@@ -183,12 +183,21 @@ impl From<DriverError> for ApiError {
     }
 }
 
+/// What to do about damaged bytes.
+const DAMAGED_HINT: &str =
+    "quipu put FILE with the right bytes mends it; quipu verify lists all that are damaged";
+
 /// An error of the files of artifacts.
 pub fn artifact_error(error: &quipu_artifact::Error) -> ApiError {
     use quipu_artifact::Error;
     let (code, hint) = match error {
+        Error::Sink { source, .. } if source.kind() == std::io::ErrorKind::BrokenPipe => {
+            // Whoever read the bytes has seen enough.
+            return ApiError::new(ExitCode::Done, String::new());
+        }
         Error::Source(_) => (ExitCode::Refused, None),
         _ if error.is_full() => (ExitCode::Storage, Some("make room: quipu gc")),
+        Error::Damaged { .. } => (ExitCode::Storage, Some(DAMAGED_HINT)),
         _ => (ExitCode::Storage, Some("quipu verify")),
     };
     ApiError { code, message: error.to_string(), hint: hint.map(str::to_owned) }

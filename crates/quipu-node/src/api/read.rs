@@ -241,6 +241,9 @@ fn status(machine: &mut Machine) -> Result<Value, ApiError> {
                 "received_events": traffic.received_events,
                 "bytes_sent": traffic.bytes_sent,
                 "bytes_received": traffic.bytes_received,
+                "artifact_bytes_sent": traffic.artifact_bytes_sent,
+                "artifact_bytes_received": traffic.artifact_bytes_received,
+                "groups_again": traffic.groups_again,
             })
         })
         .collect();
@@ -403,6 +406,11 @@ pub(super) fn read_events(machine: &Machine, ordinals: &[Ordinal]) -> Result<Vec
     Ok(ordinals.iter().filter_map(|ordinal| events.remove(ordinal)).collect())
 }
 
+/// Whether a text may stand for an id that begins like that.
+pub(super) fn is_start_of_id(text: &str) -> bool {
+    text.len() >= PREFIX_CHARS_MIN && text.starts_with('b')
+}
+
 /// The event with that id, or the only one whose id begins like that.
 pub(super) fn find_event(machine: &Machine, text: &str) -> Result<Ordinal, ApiError> {
     let held = machine.driver.held();
@@ -411,7 +419,7 @@ pub(super) fn find_event(machine: &Machine, text: &str) -> Result<Ordinal, ApiEr
     if let Ok(id) = text.parse::<EventId>() {
         return held.find(Log::Internal, &id)?.ok_or_else(missing);
     }
-    if text.len() < PREFIX_CHARS_MIN || !text.starts_with('b') {
+    if !is_start_of_id(text) {
         return Err(ApiError::misuse(format!(
             "{text:?} is no event id, nor the first {PREFIX_CHARS_MIN} characters or more of one"
         )));
@@ -446,19 +454,25 @@ pub(super) fn find_node(machine: &Machine, text: &str) -> Result<NodeKey, ApiErr
             "{text:?} is no node key, nor the first {PREFIX_CHARS_MIN} digits or more of one"
         )));
     }
-    let dag = dag(machine)?;
-    let mut known: Vec<NodeKey> = dag.authors();
-    known.extend(dag.members().iter().map(|member| member.node));
-    known.extend(machine.book().peers.keys().filter_map(|key| key.parse::<NodeKey>().ok()));
+    let mut known = known_nodes(machine)?;
     known.retain(|key| key.to_string().starts_with(text));
-    known.sort_unstable();
-    known.dedup();
     match known[..] {
         [] => Err(ApiError::not_found(format!("no node {text} known here")).hint("quipu members")),
         [only] => Ok(only),
         _ => Err(ApiError::new(ExitCode::Usage, format!("{text} is the start of several keys"))
             .hint("give more digits")),
     }
+}
+
+/// The nodes that this machine has heard of, sorted.
+pub(super) fn known_nodes(machine: &Machine) -> Result<Vec<NodeKey>, ApiError> {
+    let dag = dag(machine)?;
+    let mut known: Vec<NodeKey> = dag.authors();
+    known.extend(dag.members().iter().map(|member| member.node));
+    known.extend(machine.book().peers.keys().filter_map(|key| key.parse::<NodeKey>().ok()));
+    known.sort_unstable();
+    known.dedup();
+    Ok(known)
 }
 
 /// Whether bytes are a payload value: used before anything is sent to the loop.

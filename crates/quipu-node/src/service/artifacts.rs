@@ -1,5 +1,6 @@
 //! The machine's artifacts: files, and what keeps them.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use quipu_artifact::{ArtifactStore, Error};
@@ -84,8 +85,8 @@ impl Machine {
         key: &ArtifactId,
         size: u64,
     ) -> Result<(), ServiceError> {
-        *self.putting.entry(*key).or_default() += 1;
         self.artifact_store()?.adopt_named(import, key, size)?;
+        *self.putting.entry(*key).or_default() += 1;
         self.unfinished = true;
         if let Err(error) = self.driver.input(Input::ArtifactHeld { key: *key, size }) {
             self.fail_all(&error.to_string());
@@ -101,6 +102,28 @@ impl Machine {
                 self.putting.remove(key);
             }
         }
+    }
+
+    fn held_artifacts(&mut self) -> Result<BTreeSet<ArtifactId>, ServiceError> {
+        let held = self.driver.held_artifacts();
+        held.map_err(|error| ServiceError::Stopped(error.to_string()))
+    }
+
+    /// Removes what interrupted imports left, and begun artifacts that nothing holds.
+    ///
+    /// # Errors
+    /// If the disk is at fault.
+    pub fn clean_artifacts(&mut self) -> Result<(), ServiceError> {
+        let held = self.held_artifacts()?;
+        let store = self.artifact_store()?;
+        for key in store.partials()? {
+            if !held.contains(&key) {
+                store.drop_partial(&key)?;
+            }
+        }
+        let removed = store.clean()?;
+        tracing::info!(removed, "files of interrupted imports and transfers");
+        Ok(())
     }
 
     /// Artifacts here that nothing holds, with their sizes.

@@ -20,6 +20,15 @@ fn store(home: &Home) -> Result<ArtifactStore, ApiError> {
     ArtifactStore::open(&home.artifacts_dir()).map_err(|error| artifact_error(&error))
 }
 
+/// An error with the name of the file that it is about.
+fn about(name: &str, error: ApiError) -> ApiError {
+    match error.code {
+        // No error: nobody reads on.
+        ExitCode::Done => error,
+        code => ApiError { code, message: format!("{name}: {}", error.message), hint: error.hint },
+    }
+}
+
 pub(crate) fn put(
     global: &Global,
     files: &[PathBuf],
@@ -53,10 +62,9 @@ fn put_one(
     let from = super::simple::open(path)?;
     let length = std::fs::metadata(path).ok().filter(|meta| meta.is_file()).map(|meta| meta.len());
     let bar = output::bytes_progress(global.quiet, length, &path.display().to_string());
-    let imported = store.import(from, &mut |bytes| bar.set_position(bytes)).map_err(|error| {
-        let ApiError { code, message, hint } = artifact_error(&error);
-        ApiError { code, message: format!("{}: {message}", path.display()), hint }
-    })?;
+    let imported = store
+        .import(from, &mut |bytes| bar.set_position(bytes))
+        .map_err(|error| about(&path.display().to_string(), artifact_error(&error)))?;
     bar.finish_and_clear();
     let request = Request::Put {
         import: imported.name.clone(),
@@ -108,7 +116,8 @@ pub(crate) fn get(
     Ok(ExitCode::Done)
 }
 
-/// Writes aside and renames: a file with that name is whole.
+/// Writes aside and renames: a file with that name is whole. What is there and no file, such as a
+/// pipe, is written to as it is.
 fn write_file(
     store: &ArtifactStore,
     key: &ArtifactId,
@@ -117,11 +126,16 @@ fn write_file(
 ) -> Result<u64, ApiError> {
     let name = path.display().to_string();
     let storage = |error: io::Error| ApiError::new(ExitCode::Storage, format!("{name}: {error}"));
+    if std::fs::metadata(path).is_ok_and(|meta| !meta.is_file()) {
+        let mut out = File::options().write(true).open(path).map_err(storage)?;
+        return copy(store, key, &mut out, bar, &name);
+    }
     let mut aside = path.as_os_str().to_owned();
-    aside.push(".part");
+    aside.push(format!(".{}.part", std::process::id()));
     let aside = PathBuf::from(aside);
     let result = (|| {
-        let mut out = BufWriter::with_capacity(1 << 20, File::create(&aside).map_err(storage)?);
+        let file = File::create_new(&aside).map_err(storage)?;
+        let mut out = BufWriter::with_capacity(1 << 20, file);
         let size = copy(store, key, &mut out, bar, &name)?;
         let file = out.into_inner().map_err(|error| storage(error.into_error()))?;
         file.sync_all().map_err(storage)?;
@@ -142,10 +156,7 @@ fn copy(
     name: &str,
 ) -> Result<u64, ApiError> {
     let copied = store.copy_to(key, out, &mut |bytes| bar.set_position(bytes));
-    let size = copied.map_err(|error| {
-        let ApiError { code, message, hint } = artifact_error(&error);
-        ApiError { code, message: format!("{name}: {message}"), hint }
-    })?;
+    let size = copied.map_err(|error| about(name, artifact_error(&error)))?;
     out.flush().map_err(|error| ApiError::new(ExitCode::Storage, format!("{name}: {error}")))?;
     bar.finish_and_clear();
     Ok(size)

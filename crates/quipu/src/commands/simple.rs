@@ -363,11 +363,24 @@ pub(crate) fn verify(global: &Global, rebuild: bool) -> Result<ExitCode, ApiErro
             output::line(&format!("{what}: {object}: {}", plain(&problem["detail"])))?;
         }
         output::line(&format!("{} events checked, {problems} problems", report["events"]))?;
-        if problems > 0 && !rebuild {
+        let (bytes, rest) = (problems_of(&report, true), problems_of(&report, false));
+        if rest > 0 && !rebuild {
             output::note(global.quiet, "hint: quipu verify --rebuild");
+        }
+        if bytes > 0 {
+            output::note(
+                global.quiet,
+                "hint: quipu put FILE with the right bytes mends an artifact",
+            );
         }
     }
     Ok(if problems == 0 { ExitCode::Done } else { ExitCode::Problem })
+}
+
+/// How many problems are with bytes of artifacts, or with anything else.
+fn problems_of(report: &Value, artifacts: bool) -> usize {
+    let all = report["problems"].as_array().into_iter().flatten();
+    all.filter(|problem| (problem["what"] == "artifact") == artifacts).count()
 }
 
 /// The command line reference, from the arguments themselves.

@@ -1,6 +1,9 @@
 //! Machines as a user sees them: processes of the built binary, directories, sockets on loopback.
 #![allow(dead_code, reason = "every test file uses a part of this")]
 
+pub(crate) mod data;
+pub(crate) mod disk;
+
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Write};

@@ -1,0 +1,219 @@
+//! SIGKILL of either side, again and again, while one large artifact moves.
+//!
+//! `QUIPU_TRANSFER_BYTES` sets its size (64 MiB if it is not set), `QUIPU_KILLS` how often the
+//! receiver, and then the sender, are killed (5).
+
+mod common;
+
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use common::data::noise;
+use common::{Machine, temp};
+use quipu_artifact::ArtifactStore;
+use quipu_core::artifact::{GROUP_BYTES, PART_GROUPS_MAX, group_bytes};
+use quipu_core::id::ArtifactId;
+use quipu_core::limits::PARTS_ASKED_MAX;
+
+/// How long the whole transfer may take between two signs of life.
+const STALL_MAX: Duration = Duration::from_secs(60);
+/// Bytes of the parts that may be asked for, or be on their way, at one time.
+const WINDOW_BYTES: u64 = PARTS_ASKED_MAX as u64 * PART_GROUPS_MAX * GROUP_BYTES;
+
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+/// One large artifact that moves from one machine to another.
+struct Transfer {
+    key: String,
+    size: u64,
+    kills: u64,
+    /// Its bytes at the receiver, in the end and on the way.
+    whole: PathBuf,
+    partial: PathBuf,
+    random: u64,
+}
+
+impl Transfer {
+    /// Puts the artifact at the sender.
+    fn new(sender: &Machine, receiver: &Machine) -> Self {
+        let size = number("QUIPU_TRANSFER_BYTES", 64 << 20);
+        let file = sender.file("large", &noise(7, usize::try_from(size).unwrap()));
+        let row = sender.one(["put", file.to_str().unwrap()]);
+        std::fs::remove_file(file).unwrap();
+        let key = row["key"].as_str().unwrap().to_owned();
+        let artifacts = receiver.dir.join(".quipu/artifacts");
+        let partial = artifacts.join(format!("partial/{key}.data"));
+        let kills = number("QUIPU_KILLS", 5);
+        Self { whole: receiver.stored(&key), partial, size, key, kills, random: 11 }
+    }
+
+    fn is_whole(&self) -> bool {
+        self.whole.exists()
+    }
+
+    /// Bytes on the disk of the receiver: what did not come is a hole.
+    fn on_disk(&self) -> u64 {
+        match std::fs::metadata(&self.partial) {
+            Ok(meta) => meta.blocks() * 512,
+            Err(_) if self.is_whole() => self.size,
+            Err(_) => 0,
+        }
+    }
+
+    /// Bytes that a receiver which was just killed need not ask for again, by what it will find.
+    fn kept(&self, receiver: &Machine) -> u64 {
+        let store = ArtifactStore::open(&receiver.dir.join(".quipu/artifacts")).unwrap();
+        let key: ArtifactId = self.key.parse().unwrap();
+        let missing = store.missing(&key).unwrap();
+        if missing.size.is_none() {
+            return 0;
+        }
+        assert_eq!(missing.size, Some(self.size));
+        let lacking = missing.groups.iter().map(|run| group_bytes(run, self.size));
+        self.size - lacking.map(|range| range.end - range.start).sum::<u64>()
+    }
+
+    /// Waits until more has come: how much, is drawn so that the kills are spread over the size.
+    /// Gives false if it is through.
+    fn wait_for_more(&mut self, before: u64, kills_left: u64) -> bool {
+        self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        let spread = 2 * (self.size - before) / (kills_left + 1);
+        let target = before + (self.random >> 33) % spread.max(1);
+        let start = Instant::now();
+        while !self.is_whole() {
+            assert!(start.elapsed() < STALL_MAX, "stalled at {} of {}", self.on_disk(), self.size);
+            if self.on_disk() > target {
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        false
+    }
+
+    /// Waits for the end, and compares.
+    fn finish(&mut self, sender: &Machine) {
+        let mut last = (Instant::now(), self.on_disk());
+        while !self.is_whole() {
+            let now = self.on_disk();
+            if now != last.1 {
+                last = (Instant::now(), now);
+            }
+            assert!(last.0.elapsed() < STALL_MAX, "stalled at {now} of {}", self.size);
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert!(same(&self.whole, &sender.stored(&self.key)), "other bytes came");
+    }
+}
+
+fn same(a: &Path, b: &Path) -> bool {
+    std::process::Command::new("cmp").arg(a).arg(b).status().unwrap().success()
+}
+
+/// What a daemon received of artifacts over the links that it has now: bytes with what proves them,
+/// and groups that it had already.
+fn received(machine: &Machine) -> (u64, u64) {
+    let status = machine.status();
+    let peers = status["peers"].as_array().unwrap();
+    let sum = |field: &str| peers.iter().map(|peer| peer[field].as_u64().unwrap()).sum();
+    (sum("artifact_bytes_received"), sum("groups_again"))
+}
+
+/// What proves the groups takes less than one part in 64.
+fn with_proofs(bytes: u64) -> u64 {
+    bytes + bytes / 64 + (64 << 10)
+}
+
+/// What one life of the receiver brought.
+#[derive(Debug, Default)]
+struct Lives {
+    received: u64,
+    again: u64,
+    /// Received, and to be asked for once more.
+    lost: u64,
+    lost_max: u64,
+    hidden: u64,
+}
+
+#[test]
+#[expect(clippy::print_stdout, reason = "the numbers are the result")]
+fn kill_nine_of_the_receiver() {
+    let temp = temp();
+    let mut a = Machine::found("a", temp.path());
+    let ticket = a.serve();
+    let mut b = Machine::joined("b", temp.path(), &ticket);
+    let mut transfer = Transfer::new(&a, &b);
+    let start = Instant::now();
+    let (mut before, mut killed, mut lives) = (0, 0, Lives::default());
+    b.serve();
+    while killed < transfer.kills && transfer.wait_for_more(before, transfer.kills - killed) {
+        let (received, again) = received(&b);
+        b.kill();
+        killed += 1;
+        let (kept, on_disk) = (transfer.kept(&b), transfer.on_disk());
+        assert!(kept >= before, "what was kept is kept: {kept} after {before}");
+        // All that is on the disk is known again: no group is asked for that came.
+        assert!(kept.next_multiple_of(4096) >= on_disk, "{kept} known of {on_disk} on the disk");
+        // What came in this life and is not kept was being checked, or was written by half.
+        let lost = received.saturating_sub(with_proofs(kept - before));
+        assert!(lost <= WINDOW_BYTES, "{lost} of {received} received bytes are to come again");
+        lives.received += received;
+        lives.again += again;
+        lives.lost += lost;
+        lives.lost_max = lives.lost_max.max(lost);
+        lives.hidden += (kept - before).saturating_sub(received);
+        before = kept;
+        b.serve();
+    }
+    transfer.finish(&a);
+    let (last, again) = received(&b);
+    // The last life is known to the byte: it brought what was missing, and nothing else.
+    assert!(last <= with_proofs(transfer.size - before), "{last} for {}", transfer.size - before);
+    assert_eq!((again, lives.again), (0, 0), "groups that were here already");
+    assert!(killed >= transfer.kills / 2, "only {killed} kills hit: the transfer is too small");
+    b.verify_clean();
+    assert!(b.has(&transfer.key));
+    let total = lives.received + last + lives.hidden;
+    println!(
+        "{} bytes, {killed} kills of the receiver, {:.1} s: {total} bytes of parts received in all \
+         lives ({:.3} of the size); to come again after a kill: {} in all, {} at most",
+        transfer.size,
+        start.elapsed().as_secs_f64(),
+        total as f64 / transfer.size as f64,
+        lives.lost,
+        lives.lost_max,
+    );
+}
+
+#[test]
+#[expect(clippy::print_stdout, reason = "the numbers are the result")]
+fn kill_nine_of_the_sender() {
+    let temp = temp();
+    let mut a = Machine::found("a", temp.path());
+    let ticket = a.serve();
+    let mut b = Machine::joined("b", temp.path(), &ticket);
+    let mut transfer = Transfer::new(&a, &b);
+    let start = Instant::now();
+    let (mut before, mut killed) = (0, 0);
+    b.serve();
+    while killed < transfer.kills && transfer.wait_for_more(before, transfer.kills - killed) {
+        a.kill();
+        killed += 1;
+        let now = transfer.on_disk();
+        assert!(now >= before, "what came is kept: {now} after {before}");
+        before = now;
+        a.serve();
+    }
+    transfer.finish(&a);
+    let (_, again) = received(&b);
+    assert_eq!(again, 0, "groups that were here already");
+    assert!(killed >= transfer.kills / 2, "only {killed} kills hit: the transfer is too small");
+    b.verify_clean();
+    println!(
+        "{} bytes, {killed} kills of the sender, {:.1} s",
+        transfer.size,
+        start.elapsed().as_secs_f64()
+    );
+}
