@@ -56,6 +56,12 @@ impl Artifacts for SimArtifacts {
         self.stored.missing(key)
     }
 
+    fn keep(&mut self, from: &mut dyn io::Read) -> io::Result<(ArtifactId, u64)> {
+        let kept = self.stored.keep(from)?;
+        self.deeds.add(&kept);
+        Ok(kept)
+    }
+
     fn write_part(
         &mut self,
         key: &ArtifactId,

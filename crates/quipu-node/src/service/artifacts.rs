@@ -18,10 +18,6 @@ pub(super) type Files = Result<Arc<ArtifactStore>, String>;
 /// Opens the files of a machine. A machine whose artifacts cannot be opened still has its log.
 pub(super) fn open(home: &Home) -> Files {
     let store = ArtifactStore::open(&home.artifacts_dir()).map_err(|error| error.to_string())?;
-    // What others left behind; a failure costs only room.
-    if let Err(error) = store.clean() {
-        tracing::warn!(%error, "leftovers among the artifacts stay");
-    }
     Ok(Arc::new(store))
 }
 
