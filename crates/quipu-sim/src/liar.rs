@@ -313,7 +313,7 @@ fn falsify(frame: &[u8], rng: &mut Rng) -> Option<Vec<u8>> {
         Message::Part { key, size, groups, bytes } => {
             let mut bytes = bytes.to_vec();
             let (mut size, mut groups) = (size, groups);
-            match rng.below(6) {
+            match rng.below(10) {
                 0 => size += 1 + rng.below(100_000),
                 1 => groups = groups.start + 1..groups.end + 1,
                 2 => bytes.truncate(rng.index(bytes.len() + 1)),
@@ -326,7 +326,7 @@ fn falsify(frame: &[u8], rng: &mut Rng) -> Option<Vec<u8>> {
             }
             Message::Part { key, size, groups, bytes: bytes.into() }
         }
-        Message::Offer { ask, mut entries } if !entries.is_empty() => {
+        Message::Offer { ask, mut entries } if !entries.is_empty() && rng.permille(300) => {
             let at = rng.index(entries.len());
             entries[at].1 = rng.below(1 << 20);
             Message::Offer { ask, entries }
@@ -350,7 +350,7 @@ impl World {
         let other = quipu_core::id::ArtifactId(rng.bytes());
         let bytes: bytes::Bytes = rng.bytes::<64>().to_vec().into();
         let count = quipu_core::artifact::group_count(size);
-        let (messages, times) = match rng.below(10) {
+        let (message, times) = match rng.below(12) {
             0 => (Message::Part { key, size, groups: count - 1..count, bytes }, UNASKED),
             1 => (Message::Part { key: other, size: 64, groups: 0..1, bytes }, 1),
             2 => {
@@ -361,12 +361,12 @@ impl World {
             4 => (Message::Get { key, groups: 0..1 }, 2 * quipu_core::limits::PARTS_OWED_MAX),
             5 => (Message::Lack { key }, 3),
             _ => {
-                self.machines[machine].mood.falsify += 4;
+                self.machines[machine].mood.falsify += 10;
                 return;
             }
         };
         for _ in 0..times {
-            self.say(machine, &links, &messages.encode());
+            self.say(machine, &links, &message.encode());
         }
     }
 }

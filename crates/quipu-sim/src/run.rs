@@ -46,6 +46,8 @@ fn run(world: &mut World) -> Result<u64, Finding> {
     world.converge()?;
     let took = world.now - healed;
     world.converge_artifacts()?;
+    // Newcomers may have been let in meanwhile.
+    world.converge()?;
     world.sabotage_late();
     world.check_all(true)?;
     world.check_writable()?;

@@ -40,7 +40,16 @@ fn unknown_fields_of_a_scenario_are_refused() {
 
 #[test]
 fn the_same_seed_runs_the_same_way() {
-    for (name, seed) in [("random", 3), ("random", 11), ("hostile-peers", 2), ("crashes", 2)] {
+    let seeds = [
+        ("random", 3),
+        ("random", 11),
+        ("hostile-peers", 2),
+        ("crashes", 2),
+        ("gc-under-fire", 2),
+        ("lying-artifacts", 2),
+        ("snapshots", 2),
+    ];
+    for (name, seed) in seeds {
         if let Err(failure) = check_determinism(&named(name), seed, Options::default()) {
             panic!("{failure}");
         }
@@ -59,6 +68,11 @@ fn broken_rules_turn_the_checkers_red() {
         (Sabotage::SkipRemovals, "removed-member-backdates", "event counts differ"),
         (Sabotage::LateClock, "two-machines", "no agreement in time"),
         (Sabotage::KeepErased, "erasures", "an erased payload is still there"),
+        (Sabotage::SkipTombstones, "artifacts", "a state root is not that of its events"),
+        (Sabotage::WrongRoot, "snapshots", "a snapshot's root is not that of its past"),
+        (Sabotage::CollectSnapshots, "gc-under-fire", "what is held is collected"),
+        (Sabotage::BelieveParts, "lying-artifacts", "an artifact is not what its name says"),
+        (Sabotage::LoseArtifact, "artifacts", "an artifact that was acknowledged is lost"),
     ];
     for (sabotage, name, expected) in cases {
         let seeds: Vec<u64> = (1..4).collect();
@@ -71,6 +85,24 @@ fn broken_rules_turn_the_checkers_red() {
     assert_eq!(failure.finding.what, "the same seed ran in two ways");
     assert_eq!(failure.command(), "quipu sim --scenario two-machines --seed 1");
     assert!(failure.to_string().contains("seed 1"));
+}
+
+#[test]
+fn without_data_seeds_run_as_they_did_before_there_was_any() {
+    let scenario = named("random").without_data();
+    let report = run_seed(&scenario, 1, Options::default()).expect("green");
+    assert_eq!((report.artifacts, report.snapshots, report.fetched), (0, 0, 0));
+}
+
+#[test]
+fn scenarios_do_what_they_are_named_for() {
+    let reports = |name: &str| {
+        run_many(&named(name), 1..6, 2, Options::default(), &|_, _| {}).reports.into_iter()
+    };
+    assert!(reports("artifacts").map(|report| report.fetched).sum::<u64>() > 20);
+    assert!(reports("snapshots").map(|report| report.snapshots).sum::<usize>() > 20);
+    assert!(reports("gc-under-fire").map(|report| report.collected).sum::<u64>() > 10);
+    assert!(reports("lying-artifacts").map(|report| report.bad_parts).sum::<u64>() > 5);
 }
 
 #[test]

@@ -34,16 +34,17 @@ pub(crate) fn find_files<D: Disk>(
     let (mut numbers, mut leftovers) = (BTreeMap::<u64, Found>::new(), Vec::new());
     for name in names {
         let Some((stem, extension)) = name.split_once('.') else { continue };
+        // Not only of blocks: a file of proofs that never took its place holds payloads, too.
+        if extension == "tmp" || extension.ends_with(".tmp") {
+            leftovers.push(format!("{dir}/{name}"));
+            continue;
+        }
         let Ok(number) = stem.parse() else { continue };
         let mut found = Found::default();
         match extension {
             "block" => found.block = true,
             "payload" => found.payload = true,
             "active" => found.active = true,
-            _ if extension.ends_with(".tmp") => {
-                leftovers.push(format!("{dir}/{name}"));
-                continue;
-            }
             _ => continue,
         }
         let entry = numbers.entry(number).or_default();

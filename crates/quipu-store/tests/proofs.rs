@@ -150,3 +150,13 @@ fn a_power_cut_leaves_every_end_proven() {
         }
     }
 }
+
+#[test]
+fn a_file_that_never_took_its_place_is_gone_after_a_start() {
+    let (disk, maker, ..) = unsigned_end();
+    let aside = format!("{FILE}.tmp");
+    disk.write_new(&aside, b"of a payload that is erased by now").unwrap();
+    let (_, recovery) = Store::open(disk.clone(), maker.domain, small()).unwrap();
+    assert_eq!(recovery.removed, [aside.as_str()]);
+    assert!(disk.size(&aside).is_err());
+}

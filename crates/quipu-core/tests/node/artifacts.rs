@@ -405,6 +405,24 @@ fn parts_that_were_not_asked_for_are_refused() {
     }
 }
 
+/// A part with another size than was offered: its place is free again, for others to fill.
+#[test]
+fn a_part_of_another_size_does_not_block_the_artifact() {
+    let key = artifact(1, 5 * MIB);
+    let count = group_count(5 * MIB);
+    let mut w = world(1);
+    by_hand(&mut w);
+    want(&mut w, 0, key);
+    tell(&mut w, Message::Offer { ask: 1, entries: vec![(key, 5 * MIB)] });
+    let Message::Part { key, groups, bytes, .. } = part(key, count - 16..count) else {
+        unreachable!()
+    };
+    tell(&mut w, Message::Part { key, size: 5 * MIB + 1, groups, bytes });
+    assert!(refused_for(&w, &key));
+    let fetching = w.machines[0].node.fetching();
+    assert_eq!((fetching.len(), fetching[0].moving, fetching[0].sources), (1, 0, 0));
+}
+
 #[test]
 fn the_first_part_proves_the_size_and_the_window_is_kept_full() {
     let mut w = world(1);

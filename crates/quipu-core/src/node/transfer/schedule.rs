@@ -286,6 +286,9 @@ impl Node {
             return self.refuse(link, Refusal::Misbehaved, text, out);
         };
         if part.size != size {
+            if in_time.is_some() {
+                self.give_back(link, &part);
+            }
             let text = format!("artifact {key} has {size} bytes now, {} before", part.size);
             return self.refuse(link, Refusal::Misbehaved, text, out);
         }
