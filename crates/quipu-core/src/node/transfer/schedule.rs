@@ -90,8 +90,9 @@ impl Node {
         };
         match &self.dag {
             Some(dag) => dag.authority().role(&session.peer).is_some(),
-            // A newcomer trusts whom its ticket names to be a member; bytes prove themselves.
-            None => session.initiator,
+            // A newcomer that came for a snapshot's state trusts whom its ticket names; bytes prove
+            // themselves.
+            None => session.initiator && session.trade.leaving.is_some(),
         }
     }
 
