@@ -302,7 +302,8 @@ fn snapshots(count: usize, path: &Path) -> Result<(), Failure> {
     state.save(&*disk)?;
     drop(state);
     let mut state = State::open(&*disk, store.domain(), LOG);
-    state.keep_current(EventId([1; 32]));
+    let mark = state.mark();
+    state.keep(EventId([1; 32]), &mark);
     for round in 2..5 {
         let cells: Vec<u64> = (0..1000).map(|_| chain.random.below(count as u64)).collect();
         store.append(LOG, cells.into_iter().map(|n| chain.cell(n)).collect())?;
@@ -310,7 +311,8 @@ fn snapshots(count: usize, path: &Path) -> Result<(), Failure> {
         let start = Instant::now();
         state.catch_up(&*disk, &store, &BTreeSet::new(), &mut |_| {})?;
         let root = state.root();
-        state.keep_current(EventId([round; 32]));
+        let mark = state.mark();
+        state.keep(EventId([round; 32]), &mark);
         let time = start.elapsed();
         let start = Instant::now();
         let diff = state.diff(&EventId([round - 1; 32]), &EventId([round; 32]))?;

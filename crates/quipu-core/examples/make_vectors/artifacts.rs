@@ -3,7 +3,7 @@
 use quipu_core::artifact::{ARTIFACT_BYTES_MAX, group_count};
 use quipu_core::id::ArtifactId;
 use quipu_core::limits::{ASK_KEYS_MAX, PART_BYTES_MAX};
-use quipu_core::sync::message::Message;
+use quipu_core::sync::message::{Message, StateOffer};
 use serde_json::{Value as Json, json};
 
 use crate::json::{hex, message_json};
@@ -33,6 +33,9 @@ fn good() -> Vec<(&'static str, Message)> {
         ("part-in-the-middle", part((20 << 14) + 1, 16..21, &[7; 40])),
         ("lack", Message::Lack { key: hello }),
         ("idle", Message::Idle),
+        ("ask-state", Message::AskState),
+        ("state-none", Message::State(None)),
+        ("state", Message::State(Some(StateOffer { proof: vec![7; 5], key: hello, size: 70_000 }))),
     ]
 }
 
@@ -55,7 +58,12 @@ fn refused() -> Json {
     let high = [[0xff; 32], [1; 32]].concat();
     let most = ASK_KEYS_MAX as u64;
     let cases: Vec<(&str, Vec<u8>, &str)> = vec![
-        ("type-23", vec![23], "field"),
+        ("type-25", vec![25], "field"),
+        ("ask-state-trailing", more("ask-state"), "trailing bytes"),
+        ("state-cut", cut("state"), "field"),
+        ("state-trailing", more("state"), "trailing bytes"),
+        ("state-neither", vec![24, 2], "field"),
+        ("state-proof-cut", vec![24, 1, 9, 7], "field"),
         ("ask-0", list(17, 0, 0, &[]), "field"),
         ("ask-number-over-32-bits", list(17, 1 << 32, 0, &[]), "field"),
         ("ask-cut", cut("ask"), "field"),

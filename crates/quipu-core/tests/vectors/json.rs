@@ -7,7 +7,7 @@ use quipu_core::event::{Event, EventSignature, Head, Header, Log, LogSeq, Payloa
 use quipu_core::id::{ArtifactId, DomainId, EventId, LogDigest, NodeKey, Subject};
 use quipu_core::sketch::{Item, Symbol};
 use quipu_core::statement::{Claim, EdgeKey, Statement};
-use quipu_core::sync::message::{InviteProof, Message, Range, Refusal, View, Wanted};
+use quipu_core::sync::message::{InviteProof, Message, Range, Refusal, StateOffer, View, Wanted};
 use serde_json::{Value as Json, json};
 
 pub(crate) fn hex(bytes: &[u8]) -> String {
@@ -223,6 +223,13 @@ pub(crate) fn message_json(message: &Message) -> Json {
         }),
         Message::Lack { key } => json!({ "type": "lack", "key": key.to_string() }),
         Message::Idle => json!({ "type": "idle" }),
+        Message::AskState => json!({ "type": "ask-state" }),
+        Message::State(offer) => json!({
+            "type": "state",
+            "offer": offer.as_ref().map(|offer| json!({
+                "proof": hex(&offer.proof), "key": offer.key.to_string(), "size": offer.size,
+            })),
+        }),
     }
 }
 
@@ -380,6 +387,15 @@ pub(crate) fn message_of(json: &Json) -> Message {
         },
         "lack" => Message::Lack { key: parsed(&json["key"]) },
         "idle" => Message::Idle,
+        "ask-state" => Message::AskState,
+        "state" => Message::State(match &json["offer"] {
+            Json::Null => None,
+            offer => Some(StateOffer {
+                proof: unhex(&offer["proof"]),
+                key: text(&offer["key"]).parse().unwrap(),
+                size: number(&offer["size"]),
+            }),
+        }),
         other => panic!("unknown message {other}"),
     }
 }

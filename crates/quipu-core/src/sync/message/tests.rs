@@ -45,6 +45,9 @@ fn samples() -> Vec<Message> {
         },
         Message::Lack { key: ArtifactId([1; 32]) },
         Message::Idle,
+        Message::AskState,
+        Message::State(None),
+        Message::State(Some(StateOffer { proof: vec![5; 9], key: ArtifactId([1; 32]), size: 70 })),
     ]
 }
 
