@@ -82,6 +82,10 @@ struct Wants {
     lacking: BTreeSet<ArtifactId>,
     /// Those that new events speak of.
     touched: BTreeSet<ArtifactId>,
+    /// What was kept aside when all that is visible was looked at.
+    aside: BTreeSet<EventId>,
+    /// Something was decided about a member since.
+    decided: bool,
 }
 
 /// Effects that wait for the commit.
@@ -246,6 +250,7 @@ impl<D: Disk, C: Clock, L: Links> Driver<D, C, L> {
     /// If the disk is at fault: then nothing of this turn was sent or answered.
     pub fn finish_turn(&mut self) -> Result<Outcome, DriverError> {
         self.input(Input::TurnEnd)?;
+        self.follow_quarantine()?;
         self.tell_wants()?;
         if std::mem::take(&mut self.dirty) {
             if let Some(store) = self.held.store_mut() {
@@ -385,7 +390,8 @@ impl<D: Disk, C: Clock, L: Links> Driver<D, C, L> {
     /// # Errors
     /// If the disk is at fault.
     pub fn fetch_artifacts(&mut self, policy: ArtifactPolicy) -> Result<(), DriverError> {
-        self.wants = Wants { policy: Some(policy), ..Wants::default() };
+        let aside = self.node.dag().map(|dag| dag.quarantined().clone()).unwrap_or_default();
+        self.wants = Wants { policy: Some(policy), aside, ..Wants::default() };
         self.node.await_wants();
         let visible = self.catch_up()?.current().artifacts()?;
         for artifact in visible.values() {
@@ -399,12 +405,30 @@ impl<D: Disk, C: Clock, L: Links> Driver<D, C, L> {
         self.tell_wants()
     }
 
+    /// Looks anew at what is visible if events that counted do not count any more, or the other way
+    /// round: then what was hidden may be visible again.
+    fn follow_quarantine(&mut self) -> Result<(), DriverError> {
+        let (Some(policy), Some(dag)) = (self.wants.policy, self.node.dag()) else {
+            return Ok(());
+        };
+        let aside = dag.quarantined();
+        let decided = std::mem::take(&mut self.wants.decided);
+        if !decided && aside.len() == self.wants.aside.len() {
+            return Ok(());
+        }
+        // What is kept aside from the start never counted.
+        let anew = !self.wants.aside.is_subset(aside) || decided && *aside != self.wants.aside;
+        self.wants.aside.clone_from(aside);
+        if anew { self.fetch_artifacts(policy) } else { Ok(()) }
+    }
+
     /// Notes what new events speak of. Whether it is to be fetched follows from the state, not from
     /// the order in which they come.
     fn note_artifacts(&mut self, events: &[VerifiedEvent]) {
         if self.wants.policy.is_none() {
             return;
         }
+        self.wants.decided |= events.iter().any(|event| event.header.kind.starts_with("member."));
         for event in events.iter().filter(|event| event.header.kind.starts_with("artifact.")) {
             match Statement::of_event(event) {
                 Some(Statement::Put(claim)) => _ = self.wants.touched.insert(claim.key),

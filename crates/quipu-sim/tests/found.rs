@@ -7,6 +7,7 @@ const WITH_DATA: &[(&str, u64, &str)] = &[
     ("artifacts", 9, "a tombstone that came after a later claim stopped a fetch"),
     ("lying-artifacts", 127, "a part of another size was never asked for again, of nobody"),
     ("lying-artifacts", 137, "a part of another size was never asked for again, of nobody"),
+    ("random", 941, "an artifact that a removed member had hidden was not fetched again"),
     ("random", 1155, "a file of proofs that never took its place was not erased"),
 ];
 
