@@ -283,7 +283,11 @@ fn a_damaged_copy_is_never_passed_on() {
             assert!(!out.exists() && !c.has(key));
         }
     }
-    // B is still a peer like any other, and what it has whole it gives.
+    // B sent nothing that C would have had to turn it away for: it is a peer like any other.
+    for machine in [&b, &c] {
+        let findings = machine.one(["doctor"])["findings"].to_string();
+        assert!(!findings.contains("\"peer\""), "{findings}");
+    }
     assert!(c.get(&whole) == noise(3, 30 * GROUP));
     c.kill();
     a.serve();
