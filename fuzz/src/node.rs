@@ -85,6 +85,9 @@ impl Machine {
                     }
                     Effect::Erase { ordinal, .. } => self.memory.0[ordinal as usize].payload = None,
                     Effect::Continue => inputs.push(Input::Continue),
+                    Effect::MakeState { link } => {
+                        inputs.push(Input::StateMade { link, offer: None });
+                    }
                     Effect::StorePart { link, key, groups, bytes, .. } => {
                         let outcome = match bytes.first().copied().unwrap_or(0) % 4 {
                             0 | 1 => PartOutcome::Good,
@@ -167,7 +170,8 @@ fn run(flags: u8, frames: impl Iterator<Item = Vec<u8>>) {
     let mut machine = Machine::over(*domain, memory.clone());
     let initiator = flags & 1 != 0;
     if initiator {
-        let role = LinkRole::Initiator { live: flags & 2 == 0, request: Some(1), invite: None };
+        let (live, only_state) = (flags & 2 == 0, flags & 4 != 0);
+        let role = LinkRole::Initiator { live, request: Some(1), invite: None, only_state };
         machine.link_up(node_key(2), role);
         machine.step(Input::Frame { link: LINK, bytes: Message::Welcome.encode() });
     } else {

@@ -120,6 +120,9 @@ impl Machine {
             }
             Effect::Prove { end, proof, .. } => self.history.prove(end, proof),
             Effect::Continue => return Some(Input::Continue),
+            // Snapshots are shown where there is a driver.
+            Effect::MakeState { link } => return Some(Input::StateMade { link, offer: None }),
+            Effect::TakeState { .. } => {}
             Effect::StorePart { link, key, size, groups, bytes } => {
                 let outcome = self.history.artifacts.store(key, size, &groups, &bytes);
                 return Some(Input::PartStored { link, key, groups, outcome });
