@@ -98,7 +98,10 @@ impl Machine {
                     }
                     Effect::Send { bytes, .. } => self.sent.push(bytes),
                     Effect::Close { .. } => self.closed = true,
-                    Effect::Reply { .. } | Effect::Remember { .. } | Effect::Notify(_) => {}
+                    Effect::Reply { .. }
+                    | Effect::Remember { .. }
+                    | Effect::TakeState { .. }
+                    | Effect::Notify(_) => {}
                 }
             }
         }
@@ -170,7 +173,7 @@ fn run(flags: u8, frames: impl Iterator<Item = Vec<u8>>) {
     let mut machine = Machine::over(*domain, memory.clone());
     let initiator = flags & 1 != 0;
     if initiator {
-        let (live, only_state) = (flags & 2 == 0, flags & 4 != 0);
+        let (live, only_state) = (flags & 2 == 0, flags & 64 != 0);
         let role = LinkRole::Initiator { live, request: Some(1), invite: None, only_state };
         machine.link_up(node_key(2), role);
         machine.step(Input::Frame { link: LINK, bytes: Message::Welcome.encode() });
