@@ -8,6 +8,8 @@ const WITH_DATA: &[(&str, u64, &str)] = &[
     ("lying-artifacts", 127, "a part of another size was never asked for again, of nobody"),
     ("lying-artifacts", 137, "a part of another size was never asked for again, of nobody"),
     ("random", 941, "an artifact that a removed member had hidden was not fetched again"),
+    ("random", 20219, "an offer that was lost was never made again"),
+    ("random", 20477, "an offer that was lost was never made again"),
     ("random", 1155, "a file of proofs that never took its place was not erased"),
 ];
 

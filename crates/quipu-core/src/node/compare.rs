@@ -64,6 +64,7 @@ impl Node {
             session.step(SessionInput::Same);
             out.push(Effect::Send { link, bytes: session.encode(&Message::Same { round }) });
             self.become_level(now, link, digest, out);
+            self.ask_again(link);
             return;
         }
         session.step(SessionInput::Differs);
@@ -82,6 +83,7 @@ impl Node {
         session.deadline = now + COMPARE_MS;
         let digest = self.digest();
         self.become_level(now, link, digest, out);
+        self.ask_again(link);
     }
 
     #[expect(clippy::too_many_arguments, reason = "the fields of one message")]

@@ -439,6 +439,21 @@ impl Node {
         self.transfers.stirred.insert(link);
     }
 
+    /// A comparison found both sides equal: whoever stays is asked again for what nobody is known to
+    /// have, because an offer that was made later may be lost, or not remembered.
+    pub(super) fn ask_again(&mut self, link: LinkId) {
+        let Some(session) = self.sessions.get_mut(&link).filter(|session| session.live) else {
+            return;
+        };
+        let lacking = self.transfers.fetches.iter_mut().filter(|(_, f)| f.sources.is_empty());
+        for (key, fetch) in lacking {
+            if !session.trade.awaits(key) && session.trade.to_ask.insert(*key) {
+                fetch.pending += 1;
+            }
+        }
+        self.transfers.stirred.insert(link);
+    }
+
     /// A link is gone: what was expected over it comes from others.
     pub(super) fn forget_trade(&mut self, link: LinkId, session: &mut Session) {
         let trade = std::mem::take(&mut session.trade);
