@@ -422,10 +422,10 @@ fn what_is_held_is_not_collected() {
     let [visible, pinned, first, second, free, peer_pinned] = &keys[..] else { unreachable!() };
     let mut b = Machine::joined("b", temp.path(), &ticket);
     b.one(["sync"]);
-    tombstone_all(&a, &[second.clone()]);
+    tombstone_all(&a, std::slice::from_ref(second));
     a.put(b"file 3", None);
     let of_first = a.snapshot("first");
-    tombstone_all(&a, &[first.clone()]);
+    tombstone_all(&a, std::slice::from_ref(first));
     a.snapshot("second");
     tombstone_all(&a, &[pinned.clone(), second.clone(), free.clone(), peer_pinned.clone()]);
     a.one(["pin", pinned]);

@@ -99,7 +99,7 @@ fn main() {
     let tip = Tip { author: "00".repeat(32), seq: 7, id: "bafy".to_owned() };
     let requests = [
         Request::Id,
-        Request::Status,
+        Request::Status { at: None },
         Request::ImportEnd,
         Request::BundleExport { tips: vec![tip] },
         Request::ImportPack { packed: "AAEC".to_owned() },
