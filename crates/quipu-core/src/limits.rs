@@ -57,6 +57,9 @@ pub const ATTEMPTS_MAX: u8 = 12;
 pub const COMPARE_MS: u64 = 30_000;
 /// How long a session waits for an answer before it starts over, in milliseconds.
 pub const ANSWER_MS: u64 = 20_000;
+/// How long the next part may take over a link when its peer has opened a newer one, in milliseconds: the
+/// older one may be dead, because the peer started anew.
+pub const DOUBT_MS: u64 = 1_000;
 /// How long events that a peer announced may take to arrive from elsewhere, in milliseconds.
 pub const GRAFT_MS: u64 = 500;
 /// How often new feed ends are announced to a peer that gets no live events, in milliseconds.

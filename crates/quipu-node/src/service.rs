@@ -551,6 +551,7 @@ impl Machine {
                 self.callers.remove(&link);
                 if let Some(peer) = self.links.remove(&link) {
                     self.retry(peer, Some(link));
+                    self.look_soon(peer);
                 }
                 self.driver.input(Input::LinkDown { link, reason })
             }
@@ -669,6 +670,18 @@ impl Machine {
         let next_ms = now + wanted.wait_ms;
         let wait_ms = (wanted.wait_ms * 2).min(REDIAL_MS.1);
         *wanted = Wanted { next_ms, wait_ms, ..Wanted::default() };
+    }
+
+    /// One of a peer's links is gone: if this machine did not dial because that one was there, it
+    /// need not wait for long.
+    fn look_soon(&mut self, peer: NodeKey) {
+        let soon = self.now() + REDIAL_MS.0;
+        if let Some(wanted) = self.wanted.get_mut(&peer)
+            && wanted.link.is_none()
+            && !wanted.dialing
+        {
+            wanted.next_ms = wanted.next_ms.min(soon);
+        }
     }
 
     fn on_time(&mut self) -> Result<(), DriverError> {

@@ -55,6 +55,8 @@ pub(crate) struct Trade {
     pub(crate) storing: usize,
     /// When the peer sent a part last, or was asked for the first.
     pub(crate) heard: u64,
+    /// How long the next part may take, in milliseconds.
+    pub(crate) patience: u64,
     /// The peer did not answer in time.
     pub(crate) slow: bool,
     /// Parts that the peer asked for.
@@ -85,6 +87,7 @@ impl Default for Trade {
             late: VecDeque::new(),
             storing: 0,
             heard: 0,
+            patience: ANSWER_MS,
             slow: false,
             owed: VecDeque::new(),
             lacked: BTreeSet::new(),
@@ -143,7 +146,7 @@ impl Trade {
 
     /// When something is to be done if nothing comes.
     pub(crate) fn deadlines(&self) -> impl Iterator<Item = u64> + use<> {
-        let part = (!self.expected.is_empty()).then_some(self.heard + ANSWER_MS);
+        let part = (!self.expected.is_empty()).then_some(self.heard + self.patience);
         let answer = self.asked.as_ref().map(|asked| asked.at + ANSWER_MS);
         let leaving = self.leaving.map(|leaving| leaving.until);
         [part, answer, leaving].into_iter().flatten()

@@ -4,7 +4,7 @@ use quipu_core::artifact::{GROUP_BYTES, group_count};
 use quipu_core::domain::{Decision, Role};
 use quipu_core::id::ArtifactId;
 use quipu_core::limits::{
-    ANSWER_MS, PARTS_ASKED_MAX, PARTS_OWED_MAX, SEND_WINDOW_BYTES, WANTS_MAX,
+    ANSWER_MS, DOUBT_MS, PARTS_ASKED_MAX, PARTS_OWED_MAX, SEND_WINDOW_BYTES, WANTS_MAX,
 };
 use quipu_core::node::{
     Command, CommandError, FetchFailure, Input, LinkId, LinkRole, Notice, PartOutcome, Reply,
@@ -336,6 +336,11 @@ fn tell(w: &mut World, message: Message) {
     w.turn(0, vec![Input::Frame { link: LINK, bytes: message.encode() }]);
 }
 
+/// What machine 0 says to a frame that came over some link of machine 1.
+fn told_over(w: &mut World, link: LinkId, message: &Message) -> Vec<Message> {
+    sent(w.machines[0].turn(w.now, vec![Input::Frame { link, bytes: message.encode() }]))
+}
+
 /// What machine 0 says to the frame.
 fn told(w: &mut World, message: &Message) -> Vec<Message> {
     let outs =
@@ -469,6 +474,40 @@ fn who_falls_silent_loses_its_parts_and_may_come_back() {
     // But only once.
     tell(&mut w, part(key, 0..16));
     assert!(refused_for(&w, &key));
+}
+
+#[test]
+fn a_peer_that_started_anew_is_asked_anew() {
+    let mut w = world(1);
+    by_hand(&mut w);
+    let size = 6 * MIB;
+    let (key, count) = (artifact(1, size), group_count(size));
+    want(&mut w, 0, key);
+    let offer = Message::Offer { ask: 1, entries: vec![(key, size)] };
+    tell(&mut w, offer.clone());
+    let old = told(&mut w, &part(key, count - 16..count));
+    assert_eq!(old.len(), PARTS_ASKED_MAX);
+    // A second link of the same peer. The first one still has its time.
+    let (newer, peer) = (LINK + 1, w.id(1));
+    w.turn(0, vec![Input::LinkUp { link: newer, peer, role: LinkRole::Responder }]);
+    let hello =
+        Message::Hello { version: PROTOCOL_VERSION, domain: w.domain(), live: true, invite: None };
+    told_over(&mut w, newer, &hello);
+    let gets = told_over(&mut w, newer, &offer);
+    assert_eq!(gets.len(), 7, "what nobody was asked for");
+    w.now += DOUBT_MS / 2;
+    tell(&mut w, part(key, 0..16));
+    w.now += DOUBT_MS - 1;
+    assert_eq!(sent(w.machines[0].turn(w.now, vec![Input::Tick])), []);
+    // Nothing comes over it: what it was asked for goes to the newer one.
+    w.now += 1;
+    let again = sent(w.machines[0].turn(w.now, vec![Input::Tick]));
+    assert_eq!(again.len(), PARTS_ASKED_MAX - 7);
+    for first in (16..count - 16).step_by(16) {
+        told_over(&mut w, newer, &part(key, first..first + 16));
+    }
+    assert!(holds(&w, 0, &key), "{:?}", w.machines[0].node.fetching());
+    assert_eq!(w.machines[0].history.artifacts.again, 0);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use super::{Fetch, RANK_BACKGROUND, Storing, Transfers, fail_requests};
 use crate::artifact::{PART_GROUPS_MAX, group_count};
 use crate::history::History;
 use crate::id::ArtifactId;
-use crate::limits::{ANSWER_MS, ASK_KEYS_MAX, FETCHES_MAX, PARTS_ASKED_MAX, SOURCES_MAX};
+use crate::limits::{ANSWER_MS, ASK_KEYS_MAX, DOUBT_MS, FETCHES_MAX, PARTS_ASKED_MAX, SOURCES_MAX};
 use crate::node::{Effect, FetchFailure, LinkId, Node, Notice};
 use crate::sync::message::{Message, Refusal};
 use crate::sync::session::Session;
@@ -160,10 +160,23 @@ impl Node {
         for (key, size) in entries {
             self.add_source(link, *key, *size);
         }
+        if !entries.is_empty() {
+            self.doubt_older(link);
+        }
         for key in answered.into_iter().flat_map(|asked| asked.keys) {
             self.answered(&key);
         }
         self.transfers.stirred.insert(link);
+    }
+
+    /// A peer that has several links perhaps started anew: the older ones have to show that they live.
+    fn doubt_older(&mut self, link: LinkId) {
+        let Some(peer) = self.sessions.get(&link).map(|session| session.peer) else { return };
+        for (_, session) in self.sessions.range_mut(..link) {
+            if session.peer == peer {
+                session.trade.patience = DOUBT_MS;
+            }
+        }
     }
 
     fn add_source(&mut self, link: LinkId, key: ArtifactId, offered: u64) {
@@ -346,7 +359,7 @@ impl Node {
     ) {
         let Some(session) = self.sessions.get_mut(&link) else { return };
         let trade = &mut session.trade;
-        if !trade.expected.is_empty() && trade.heard + ANSWER_MS <= now {
+        if !trade.expected.is_empty() && trade.heard + trade.patience <= now {
             trade.slow = true;
             trade.heard = now;
             let lost: Vec<Expected> = trade.expected.drain(..).collect();
