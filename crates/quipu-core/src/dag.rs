@@ -242,6 +242,14 @@ impl Dag {
         Ok(Step::Applied(Applied { forked, reconsider, erase }))
     }
 
+    /// Forgets the last event that was put in, which was kept aside and is not appended: this
+    /// machine's own, that would count nowhere.
+    pub(crate) fn take_back(&mut self, event: &VerifiedEvent) {
+        if self.quarantined.remove(&event.id) {
+            self.held -= 1;
+        }
+    }
+
     fn put_aside(&mut self, event: &VerifiedEvent) {
         self.quarantined.insert(event.id);
         self.aside.insert(event.header.author);

@@ -10,6 +10,8 @@ const WITH_DATA: &[(&str, u64, &str)] = &[
     ("random", 941, "an artifact that a removed member had hidden was not fetched again"),
     ("random", 20219, "an offer that was lost was never made again"),
     ("random", 20477, "an offer that was lost was never made again"),
+    ("random", 30786, "an own event that would count nowhere was counted, but not kept"),
+    ("random", 21116, "the same"),
     ("random", 1155, "a file of proofs that never took its place was not erased"),
 ];
 

@@ -6,6 +6,7 @@
 //! | 32 | domain |
 //! | 8 | length of the pages file that all this needs |
 //! | 8 | events of the log that are in the state |
+//! | 32 | id of the last of them |
 //! | 48 each | winners tree, reference tree: hash, offset, count |
 //! | 4, 32 each | events that were left out, because they are quarantined |
 //! | 4, 48 each | snapshot events: id, clock, ordinal |
@@ -40,6 +41,8 @@ pub(crate) struct Roots {
     pub(crate) length: u64,
     /// Events of the log that were looked at.
     pub(crate) applied: u64,
+    /// The last of them: the log may have lost it in a crash, and have gone on with others.
+    pub(crate) last: EventId,
     pub(crate) winners: Node,
     pub(crate) refs: Node,
     /// Of those, the quarantined ones.
@@ -55,6 +58,7 @@ impl Default for Roots {
         Self {
             length: 0,
             applied: 0,
+            last: EventId::default(),
             winners: Node::empty(),
             refs: Node::empty(),
             aside: BTreeSet::new(),
@@ -70,6 +74,7 @@ impl Roots {
         out.extend_from_slice(&domain.0);
         put_u64(&mut out, self.length);
         put_u64(&mut out, self.applied);
+        out.extend_from_slice(&self.last.0);
         put_node(&mut out, &self.winners);
         put_node(&mut out, &self.refs);
         put_count(&mut out, self.aside.len());
@@ -101,6 +106,7 @@ impl Roots {
         let mut roots = Self {
             length: take_u64(from)?,
             applied: take_u64(from)?,
+            last: EventId(take(from)?),
             winners: take_node(from)?,
             refs: take_node(from)?,
             ..Self::default()
@@ -162,6 +168,7 @@ mod tests {
         let roots = Roots {
             length: 99,
             applied: 5,
+            last: EventId([6; 32]),
             winners: node,
             refs: Node::empty(),
             aside: [EventId([4; 32])].into(),

@@ -142,7 +142,7 @@ impl State {
     ) -> Result<u64, StateError> {
         let mut looked_at = 0;
         let count = history.count(self.log);
-        if self.roots.applied > count || !self.roots.aside.is_subset(quarantined) {
+        if !self.is_of(history)? || !self.roots.aside.is_subset(quarantined) {
             self.clear(disk)?;
         }
         loop {
@@ -158,6 +158,16 @@ impl State {
             // Something that was counted before is quarantined now.
             self.clear(disk)?;
         }
+    }
+
+    /// Whether the log still begins with what is in the state. It may have been saved before the log
+    /// was durable.
+    fn is_of<H: History<Error = StoreError>>(&self, history: &H) -> Result<bool, StateError> {
+        Ok(match self.roots.applied.checked_sub(1) {
+            None => true,
+            Some(last) if last >= history.count(self.log) => false,
+            Some(last) => history.id(self.log, last)? == self.roots.last,
+        })
     }
 
     fn take<D: Disk, H: History<Error = StoreError>>(
@@ -187,6 +197,9 @@ impl State {
         self.roots.winners = tree::apply(&mut self.pages, &self.roots.winners, &changes)?;
         self.roots.refs = refs::apply(&mut self.pages, &self.roots.refs, about)?;
         self.roots.applied = end;
+        if let Some(last) = end.checked_sub(1) {
+            self.roots.last = history.id(self.log, last)?;
+        }
         self.roots.snapshots.sort_unstable();
         self.saved = false;
         Ok(())

@@ -364,7 +364,14 @@ impl Node {
             Step::Applied(applied) => applied,
             Step::Flush => return Ok(Written::Blocked(again)),
             Step::Refused(rule) => return Ok(Written::Refused(rule.into())),
-            Step::Quarantined | Step::Known | Step::Missing(_) => {
+            step @ (Step::Quarantined | Step::Known | Step::Missing(_)) => {
+                // It would count nowhere. What decides was learnt already, so it is kept aside as if
+                // somebody else had written it.
+                if step == Step::Quarantined && kind::is_structural(&event.header.kind) {
+                    self.staged.push(event);
+                } else if step == Step::Quarantined {
+                    dag.take_back(&event);
+                }
                 let role = dag.authority().role(&self.node);
                 let needed = Role::Writer;
                 let error = CommandError::NotEntitled { node: self.node, role, needed };
