@@ -53,7 +53,7 @@ struct Machine {
 
 impl Machine {
     fn over(domain: DomainId, memory: Memory) -> Self {
-        let mut node = Node::new(domain, key(1), [9; 32]);
+        let mut node = Node::new(domain, Log::Internal, key(1), [9; 32]);
         let Ok(opened) = node.open(&memory);
         opened.expect("the log begins with a root event");
         Self { node, memory, sent: Vec::new(), closed: false, now: NOW }
@@ -182,6 +182,7 @@ fn run(flags: u8, frames: impl Iterator<Item = Vec<u8>>) {
         let hello = Message::Hello {
             version: PROTOCOL_VERSION,
             domain: *domain,
+            log: Log::Internal,
             live: flags & 2 == 0,
             invite: None,
         };

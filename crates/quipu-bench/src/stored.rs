@@ -25,7 +25,7 @@ pub(crate) fn run(dir: &Path, events: usize) -> Result<()> {
     let start = Instant::now();
     let disk = Arc::new(RealDisk::new(&path)?);
     let (opened, _) = Store::open(disk, writer.domain, StoreOptions::default())?;
-    let mut node = Node::new(writer.domain, founder(), [7; 32]);
+    let mut node = Node::new(writer.domain, Log::Internal, founder(), [7; 32]);
     node.open(&opened)??;
     let ms = start.elapsed().as_secs_f64() * 1e3;
     let grown = format!("{:.0} MiB more resident", resident_mib() - before);

@@ -79,7 +79,7 @@ impl Writer {
         for n in 0..authors {
             let member = NodeKey(key_of(n).verifying_key().to_bytes());
             let decision = Decision::Add { node: member, role: Role::Writer, invite: None };
-            let (kind, value) = decision.to_value();
+            let (kind, value) = decision.to_value(Log::Internal);
             let payload = block_of(&value, &(n as u64).to_le_bytes());
             let last = &out[out.len() - 1];
             let at = Position {

@@ -160,7 +160,7 @@ impl Workload {
         let ids: Vec<NodeKey> = people.iter().skip(1).map(|author| author.id).collect();
         for node in ids {
             let decision = Decision::Add { node, role: Role::Writer, invite: None };
-            let (kind, value) = decision.to_value();
+            let (kind, value) = decision.to_value(Log::Internal);
             let payload = block_of(&value, &[2; 8]);
             let draft = Draft { log: Log::Internal, kind: kind.into(), payload };
             let leaves = std::mem::take(&mut self.leaves);
@@ -211,7 +211,7 @@ fn timed<T>(what: &str, events: usize, step: impl FnOnce() -> T) -> (T, f64) {
 }
 
 fn founded(root: Event) -> (Dag, Memory) {
-    let mut dag = Dag::new(&root).expect("a root");
+    let mut dag = Dag::new(&root, Log::Internal).expect("a root");
     dag.found(&VerifiedEvent::from_store(root.clone()));
     let mut memory = Memory::default();
     memory.append(root);

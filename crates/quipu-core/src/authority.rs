@@ -10,7 +10,7 @@ mod invites;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::domain::{Decision, Invitation, Role};
+use crate::domain::{Access, Decision, Invitation, Role};
 use crate::event::{Event, Head, Log, LogSeq};
 use crate::history::History;
 use crate::id::{EventId, NodeKey};
@@ -71,6 +71,7 @@ pub struct Member {
 /// The membership of one domain.
 #[derive(Debug, Clone)]
 pub struct Authority {
+    log: Log,
     founder: NodeKey,
     founded: LogSeq,
     grants: BTreeMap<NodeKey, Vec<Grant>>,
@@ -79,6 +80,10 @@ pub struct Authority {
     /// By invitation: who was admitted, and with which of its grants.
     admissions: BTreeMap<NodeKey, BTreeMap<EventId, (NodeKey, usize)>>,
     standings: BTreeMap<NodeKey, Standing>,
+    /// Who may read, by all that was said about it.
+    accesses: Vec<(Target, Head, Access)>,
+    /// What of that counts.
+    access: Access,
     /// Events that are known to have grants by the founder in their past.
     memory: Memory,
 }
@@ -94,10 +99,11 @@ pub enum Learned {
 
 impl Authority {
     /// The membership of a domain of which only R is known.
-    pub fn new(founder: NodeKey, founded: LogSeq) -> Self {
+    pub fn new(log: Log, founder: NodeKey, founded: LogSeq) -> Self {
         let mut standings = BTreeMap::new();
         standings.insert(founder, Standing { level: Some(0), ..Standing::default() });
         Self {
+            log,
             founder,
             founded,
             grants: BTreeMap::new(),
@@ -105,6 +111,8 @@ impl Authority {
             invites: BTreeMap::new(),
             admissions: BTreeMap::new(),
             standings,
+            accesses: Vec::new(),
+            access: Access::Open,
             memory: Memory::new(founder),
         }
     }
@@ -126,13 +134,14 @@ impl Authority {
                 self.learn_grant(history, node, Grant { at, head, role, invite })
             }
             Some(Decision::Remove { node }) => {
-                let seen = past::known_ends(history, Log::Internal, &head, &node)?;
+                let seen = past::known_ends(history, self.log, &head, &node)?;
                 self.removals.entry(node).or_default().push(Removal { at, head, seen });
                 if self.is_admin_matter(&node) {
                     self.settle(history)?;
                 } else {
                     self.settle_member(history, node)?;
                 }
+                self.settle_access(history)?;
                 Ok(Learned::Reconsider)
             }
             Some(Decision::Invite(invitation)) => {
@@ -145,8 +154,32 @@ impl Authority {
                 self.settle(history)?;
                 Ok(Learned::Reconsider)
             }
+            Some(Decision::Access(access)) => {
+                self.accesses.push((at, head, access));
+                self.settle_access(history)?;
+                // Who is linked now may not be allowed any more.
+                Ok(Learned::Reconsider)
+            }
             Some(Decision::Erase { .. }) | None => Ok(Learned::Nothing),
         }
+    }
+
+    /// The last word about who may read, in replay order, by somebody who was entitled to it.
+    fn settle_access<H: History>(&mut self, history: &H) -> Result<(), H::Error> {
+        self.accesses.sort_unstable_by_key(|(at, ..)| (at.logseq, at.id));
+        self.access = Access::Open;
+        for (at, head, access) in self.accesses.iter().rev() {
+            if self.role_at(history, at, head)? == Some(Role::Admin) {
+                self.access = access.clone();
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Who may read, as far as the log says.
+    pub fn access(&self) -> &Access {
+        &self.access
     }
 
     fn learn_grant<H: History>(
@@ -171,6 +204,7 @@ impl Authority {
             // The common case: it is nobody else's matter.
             self.settle_member(history, node)?;
         }
+        self.settle_access(history)?;
         Ok(if first && !contested { Learned::Nothing } else { Learned::Reconsider })
     }
 
@@ -275,7 +309,7 @@ impl Authority {
             let mut knew = BTreeSet::new();
             for grant in &standing.grants {
                 let head = &grants[*grant].head;
-                if past::contains(history, Log::Internal, head, &removal.at, &self.memory)? {
+                if past::contains(history, self.log, head, &removal.at, &self.memory)? {
                     knew.insert(*grant);
                 }
             }
@@ -320,13 +354,15 @@ impl Authority {
             let certain =
                 standing.grants.len() == 1 && standing.since.is_some_and(|since| at.seq >= since);
             let target = &grants[*index].at;
-            if certain || past::contains(history, Log::Internal, head, target, &self.memory)? {
+            if certain || past::contains(history, self.log, head, target, &self.memory)? {
                 held.push(*index);
             }
         }
         for (index, knew) in &standing.removals {
             let removal = &self.removals[&at.author][*index];
-            if !held.iter().any(|grant| knew.contains(grant)) && !had_seen(history, removal, at)? {
+            if !held.iter().any(|grant| knew.contains(grant))
+                && !had_seen(self.log, history, removal, at)?
+            {
                 return Ok(None);
             }
         }
@@ -350,7 +386,7 @@ impl Authority {
             standing.since = Some(at.seq);
             let grant = &self.grants[&at.author][standing.grants[0]].at;
             if grant.author == self.founder
-                && let Some(seq) = past::reach(history, Log::Internal, head, grant, &self.memory)?
+                && let Some(seq) = past::reach(history, self.log, head, grant, &self.memory)?
             {
                 self.memory.note(at.id, seq);
             }
@@ -432,19 +468,24 @@ impl Authority {
 }
 
 /// Whether the remover had seen an event when it removed its author.
-fn had_seen<H: History>(history: &H, removal: &Removal, at: &Target) -> Result<bool, H::Error> {
+fn had_seen<H: History>(
+    log: Log,
+    history: &H,
+    removal: &Removal,
+    at: &Target,
+) -> Result<bool, H::Error> {
     if removal.seen.iter().all(|(seq, _)| *seq < at.seq) {
         return Ok(false);
     }
     // What the remover had seen is held. The event in question may not be, yet.
-    if past::is_alone(history, Log::Internal, at)? {
+    if past::is_alone(history, log, at)? {
         return Ok(true);
     }
     for (_, id) in removal.seen.iter().filter(|(seq, _)| *seq >= at.seq) {
         let mut cursor = Some(*id);
         while let Some(id) = cursor {
-            let Some(ordinal) = history.find(Log::Internal, &id)? else { break };
-            let place = history.place(Log::Internal, ordinal)?;
+            let Some(ordinal) = history.find(log, &id)? else { break };
+            let place = history.place(log, ordinal)?;
             if id == at.id {
                 return Ok(true);
             }

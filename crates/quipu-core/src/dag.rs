@@ -113,13 +113,13 @@ impl Dag {
     ///
     /// # Errors
     /// Why the event is not a root event.
-    pub fn new(root: &Event) -> Result<Self, crate::domain::RootError> {
+    pub fn new(root: &Event, log: Log) -> Result<Self, crate::domain::RootError> {
         let parameters = Parameters::of_root(root)?;
         Ok(Self {
-            log: Log::Internal,
+            log,
             domain: root.id.into(),
             parameters,
-            authority: Authority::new(root.header.author, root.header.logseq),
+            authority: Authority::new(log, root.header.author, root.header.logseq),
             feeds: IdMap::default(),
             leaves: IdMap::default(),
             recent: Recent::new(RECENT_EVENTS),

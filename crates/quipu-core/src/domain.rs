@@ -150,6 +150,59 @@ pub enum Decision {
         /// Why, for people.
         reason: String,
     },
+    /// `publisher.access`
+    Access(Access),
+}
+
+/// Who may read a published log, besides those who may write to it and the members of the domain of
+/// the machine that holds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Access {
+    /// Everybody who knows the domain's id and reaches a machine that holds the log.
+    Open,
+    /// The machines with these keys, sorted, each once.
+    Nodes(Vec<NodeKey>),
+}
+
+/// The most machines in one [`Access::Nodes`]: the payload stays below 64 KiB.
+pub const ACCESS_NODES_MAX: usize = 1_500;
+
+impl Access {
+    /// Access for some machines.
+    pub fn nodes(mut nodes: Vec<NodeKey>) -> Self {
+        nodes.sort_unstable();
+        nodes.dedup();
+        Access::Nodes(nodes)
+    }
+
+    /// Whether a machine may read.
+    pub fn allows(&self, node: &NodeKey) -> bool {
+        match self {
+            Access::Open => true,
+            Access::Nodes(nodes) => nodes.binary_search(node).is_ok(),
+        }
+    }
+
+    fn to_value(&self) -> Value {
+        match self {
+            Access::Open => Value::map([("open", Value::from(true))]),
+            Access::Nodes(nodes) => {
+                let nodes = Value::list(nodes.iter().map(|node| &node.0[..]));
+                Value::map([("nodes", nodes), ("open", Value::from(false))])
+            }
+        }
+    }
+
+    fn of_value(value: &Value) -> Option<Self> {
+        if value.get("open")?.as_bool()? {
+            return Some(Access::Open);
+        }
+        let list = value.get("nodes")?.as_list()?;
+        let node = |item: &Value| NodeKey::from_slice(item.as_bytes()?);
+        let nodes = list.iter().map(node).collect::<Option<Vec<_>>>()?;
+        let sorted = nodes.windows(2).all(|pair| pair[0] < pair[1]);
+        (sorted && nodes.len() <= ACCESS_NODES_MAX).then_some(Access::Nodes(nodes))
+    }
 }
 
 /// The public part of an invitation.
@@ -170,11 +223,13 @@ fn key_value(key: &NodeKey) -> Value {
 }
 
 impl Decision {
-    /// The kind and the payload value that say this.
-    pub fn to_value(&self) -> (&'static str, Value) {
+    /// The kind and the payload value that say this in a log. Invitations and erasures have no meaning in
+    /// the published one, nor access in the internal one: see [`Self::is_of`].
+    pub fn to_value(&self, log: Log) -> (&'static str, Value) {
+        let internal = log == Log::Internal;
         match self {
             Decision::Add { node, role, invite: None } => (
-                kind::MEMBER_ADD,
+                if internal { kind::MEMBER_ADD } else { kind::PUBLISHER_ADD },
                 Value::map([("node", key_value(node)), ("role", Value::from(role.name()))]),
             ),
             Decision::Add { node, role, invite: Some(invite) } => (
@@ -186,7 +241,8 @@ impl Decision {
                 ]),
             ),
             Decision::Remove { node } => {
-                (kind::MEMBER_REMOVE, Value::map([("node", key_value(node))]))
+                let kind = if internal { kind::MEMBER_REMOVE } else { kind::PUBLISHER_REMOVE };
+                (kind, Value::map([("node", key_value(node))]))
             }
             Decision::Invite(invitation) => (
                 kind::INVITE_CREATE,
@@ -204,6 +260,17 @@ impl Decision {
                     ("reason", Value::from(reason.as_str())),
                 ]),
             ),
+            Decision::Access(access) => (kind::PUBLISHER_ACCESS, access.to_value()),
+        }
+    }
+
+    /// Whether this is a decision that the log's events can take.
+    pub fn is_of(&self, log: Log) -> bool {
+        match self {
+            Decision::Add { invite, .. } => log == Log::Internal || invite.is_none(),
+            Decision::Remove { .. } => true,
+            Decision::Invite(_) | Decision::Erase { .. } => log == Log::Internal,
+            Decision::Access(_) => log == Log::Published,
         }
     }
 
@@ -216,7 +283,18 @@ impl Decision {
         let value = value::decode(event.payload_value()?).ok()?;
         let key = |name| value.get(name)?.as_str()?.parse::<NodeKey>().ok();
         let role = || Role::from_name(value.get("role")?.as_str()?);
-        match &*event.header.kind {
+        let of_log =
+            |published| event.header.log == if published { Log::Published } else { Log::Internal };
+        let kind = &*event.header.kind;
+        if !of_log(kind.starts_with("publisher.")) {
+            return None;
+        }
+        match kind {
+            kind::PUBLISHER_ADD => {
+                Some(Decision::Add { node: key("node")?, role: role()?, invite: None })
+            }
+            kind::PUBLISHER_REMOVE => Some(Decision::Remove { node: key("node")? }),
+            kind::PUBLISHER_ACCESS => Access::of_value(&value).map(Decision::Access),
             kind::MEMBER_ADD => {
                 let invite = match value.get("invite") {
                     None => None,

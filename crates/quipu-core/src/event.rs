@@ -100,11 +100,12 @@ impl Head {
         self.parents.is_empty() && self.prev.is_none()
     }
 
-    /// Whether this is the place before that one in the same feed. That the other names this
+    /// Whether this is the place before that one in the same feed. R is the first of its author's feed
+    /// in both logs. That the other names this
     /// event as its `prev` is for the caller to see.
     pub fn precedes(&self, next: &Head) -> bool {
         self.author == next.author
-            && self.log == next.log
+            && (self.log == next.log || self.is_root())
             && self.seq.checked_add(1) == Some(next.seq)
     }
 

@@ -8,12 +8,20 @@ pub const MEMBER_ADD: &str = "member.add";
 pub const MEMBER_REMOVE: &str = "member.remove";
 /// Announces the public half of an invitation ticket.
 pub const INVITE_CREATE: &str = "invite.create";
+/// Lets a machine write to the published log, or appoints one that decides about it.
+pub const PUBLISHER_ADD: &str = "publisher.add";
+/// Ends that.
+pub const PUBLISHER_REMOVE: &str = "publisher.remove";
+/// Says who may read the published log.
+pub const PUBLISHER_ACCESS: &str = "publisher.access";
 /// Erases the payload of another event.
 pub const PAYLOAD_ERASE: &str = "payload.erase";
 /// Only brings leaves together.
 pub const MERGE: &str = "merge";
 /// Says that an artifact exists: its key, size and perhaps type.
 pub const ARTIFACT_PUT: &str = "artifact.put";
+/// Says that an artifact of another domain is used here: its key, size, type, and where it was published.
+pub const ARTIFACT_IMPORT: &str = "artifact.import";
 /// Shadows an artifact.
 pub const ARTIFACT_TOMBSTONE: &str = "artifact.tombstone";
 /// Keeps an artifact's bytes from being collected.
@@ -31,6 +39,13 @@ pub const SNAPSHOT_CREATE: &str = "snapshot.create";
 /// Lets go of a snapshot.
 pub const SNAPSHOT_DROP: &str = "snapshot.drop";
 
+/// Says, in the internal log, that an artifact is published, and in which published snapshot.
+pub const ARTIFACT_PUBLISH: &str = "artifact.publish";
+/// Remembers, in the internal log, what the commitments of a publication stand for.
+pub const PUBLICATION_RECORD: &str = "publication.record";
+/// Remembers, in the internal log, that another domain's published log is kept here.
+pub const DOMAIN_FOLLOW: &str = "domain.follow";
+
 /// First words of dotted names that are reserved for quipu.
 const RESERVED: &[&str] = &[
     "domain",
@@ -39,6 +54,7 @@ const RESERVED: &[&str] = &[
     "payload",
     "merge",
     "publisher",
+    "publication",
     "snapshot",
     "artifact",
     "edge",
@@ -53,6 +69,8 @@ pub fn is_erasable(kind: &str) -> bool {
         && !matches!(
             kind,
             ARTIFACT_PUT
+                | ARTIFACT_IMPORT
+                | ARTIFACT_PUBLISH
                 | ARTIFACT_TOMBSTONE
                 | ARTIFACT_PIN
                 | ARTIFACT_UNPIN
@@ -61,13 +79,25 @@ pub fn is_erasable(kind: &str) -> bool {
                 | CONFLICT_RESOLVE
                 | SNAPSHOT_CREATE
                 | SNAPSHOT_DROP
+                | PUBLICATION_RECORD
+                | DOMAIN_FOLLOW
         )
 }
 
 /// Whether events of this kind decide who may do what, or what others show: they are read when a
 /// machine starts.
 pub fn is_structural(kind: &str) -> bool {
-    matches!(kind, DOMAIN_CREATE | MEMBER_ADD | MEMBER_REMOVE | INVITE_CREATE | PAYLOAD_ERASE)
+    matches!(
+        kind,
+        DOMAIN_CREATE
+            | MEMBER_ADD
+            | MEMBER_REMOVE
+            | INVITE_CREATE
+            | PAYLOAD_ERASE
+            | PUBLISHER_ADD
+            | PUBLISHER_REMOVE
+            | PUBLISHER_ACCESS
+    )
 }
 
 /// Whether only quipu's own commands may emit this kind.

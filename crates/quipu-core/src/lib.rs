@@ -2,6 +2,7 @@
 
 pub mod artifact;
 pub mod authority;
+pub mod blind;
 pub mod codec;
 pub mod dag;
 pub mod domain;

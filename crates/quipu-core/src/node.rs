@@ -18,7 +18,7 @@ mod refs;
 mod stream;
 mod transfer;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
 
 use bytes::Bytes;
@@ -332,10 +332,11 @@ pub enum Notice {
     },
 }
 
-/// One machine in one domain.
+/// One machine's part in one log of a domain.
 #[derive(Debug)]
 pub struct Node {
     domain: DomainId,
+    log: Log,
     key: SigningKey,
     node: NodeKey,
     dag: Option<Dag>,
@@ -357,6 +358,8 @@ pub struct Node {
     waiting: apply::Waiting,
     loose: loose::Loose,
     met: BTreeMap<NodeKey, Met>,
+    /// Who may read what is published, whatever the log says.
+    circle: BTreeSet<NodeKey>,
     transfers: transfer::Transfers,
     salts: blake3::OutputReader,
     /// What the clock showed last.
@@ -372,11 +375,12 @@ enum Flow {
 }
 
 impl Node {
-    /// A machine that holds nothing of the domain yet. `entropy` feeds the salts of payloads.
-    pub fn new(domain: DomainId, key: SigningKey, entropy: [u8; 32]) -> Self {
+    /// A machine that holds nothing of the log yet. `entropy` feeds the salts of payloads.
+    pub fn new(domain: DomainId, log: Log, key: SigningKey, entropy: [u8; 32]) -> Self {
         let node = NodeKey(key.verifying_key().to_bytes());
         Self {
             domain,
+            log,
             key,
             node,
             dag: None,
@@ -392,6 +396,7 @@ impl Node {
             waiting: apply::Waiting::default(),
             loose: loose::Loose::default(),
             met: BTreeMap::new(),
+            circle: BTreeSet::new(),
             transfers: transfer::Transfers::default(),
             salts: blake3::Hasher::new_keyed(&entropy).finalize_xof(),
             seen_ms: 0,
@@ -403,11 +408,11 @@ impl Node {
     /// # Errors
     /// What the history could not read, or that its first event is no root event.
     pub fn open<H: History>(&mut self, history: &H) -> Result<Result<(), RootError>, H::Error> {
-        if history.count(Log::Internal) == 0 {
+        if history.count(self.log) == 0 {
             return Ok(Ok(()));
         }
-        let root = history.event(Log::Internal, 0)?;
-        match Dag::new(&root) {
+        let root = history.event(self.log, 0)?;
+        match Dag::new(&root, self.log) {
             Ok(mut dag) => {
                 dag.open(history)?;
                 self.dag = Some(dag);
@@ -451,7 +456,7 @@ impl Node {
         event: Event,
         history: &H,
     ) -> Result<Option<Vec<Event>>, H::Error> {
-        proof::chain(event, &self.key, history)
+        proof::chain(self.log, event, &self.key, history)
     }
 
     /// Tells the node where it and a peer were level, from an earlier life.
@@ -483,8 +488,8 @@ impl Node {
                 let before = dag.erased().clone();
                 dag.reconsider(history)?;
                 for id in dag.erased().difference(&before) {
-                    if let Some(ordinal) = history.find(Log::Internal, id)? {
-                        out.push(Effect::Erase { log: Log::Internal, ordinal });
+                    if let Some(ordinal) = history.find(self.log, id)? {
+                        out.push(Effect::Erase { log: self.log, ordinal });
                     }
                 }
                 self.met.clear();
@@ -595,7 +600,7 @@ impl Node {
             let last = events.remove(index).signed(&self.key);
             events.insert(index, last);
         }
-        out.push(Effect::Append { log: Log::Internal, events });
+        out.push(Effect::Append { log: self.log, events });
     }
 
     /// When [`Input::Tick`] is due, in milliseconds; nothing if never.
@@ -631,6 +636,11 @@ impl Node {
     /// This machine.
     pub fn key(&self) -> NodeKey {
         self.node
+    }
+
+    /// Which of the domain's logs.
+    pub fn log(&self) -> Log {
+        self.log
     }
 
     /// The domain.

@@ -8,8 +8,9 @@ use std::str::FromStr;
 
 use minicbor::Decoder;
 
+use crate::blind::{Commitment, Opening};
 use crate::event::Event;
-use crate::id::{ArtifactId, EventId, IdError, NodeKey, Subject};
+use crate::id::{ArtifactId, DomainId, EventId, IdError, NodeKey, Subject};
 use crate::kind;
 use crate::value::{self, Value};
 
@@ -18,11 +19,14 @@ pub const TAG_BYTES_MAX: usize = 128;
 /// The most ends in one list of an edge: with both lists full a payload stays below 64 KiB.
 pub const ENDS_MAX: usize = 512;
 
-/// An end of an edge: an artifact (receipts are artifacts), or a node.
+/// An end of an edge: an artifact (receipts are artifacts), a node, or, in a published log, something
+/// that stays internal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum End {
     /// A node.
     Node(NodeKey),
+    /// A commitment to an end that is not published.
+    Blinded(Commitment),
     /// An artifact.
     Artifact(ArtifactId),
 }
@@ -31,6 +35,7 @@ impl fmt::Display for End {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             End::Node(key) => key.fmt(f),
+            End::Blinded(commitment) => commitment.fmt(f),
             End::Artifact(key) => key.fmt(f),
         }
     }
@@ -39,6 +44,9 @@ impl fmt::Display for End {
 impl FromStr for End {
     type Err = IdError;
     fn from_str(text: &str) -> Result<Self, IdError> {
+        if let Some(commitment) = Commitment::parse(text) {
+            return Ok(End::Blinded(commitment));
+        }
         match text.parse::<NodeKey>() {
             Ok(key) => Ok(End::Node(key)),
             Err(_) => text.parse().map(End::Artifact),
@@ -50,15 +58,19 @@ impl From<End> for Value {
     fn from(end: End) -> Self {
         match end {
             End::Node(key) => Value::from(&key.0[..]),
+            End::Blinded(commitment) => Value::from(&commitment.to_bytes()[..]),
             End::Artifact(key) => Value::from(key),
         }
     }
 }
 
 impl End {
-    fn of_raw(raw: Raw<'_>) -> Option<Self> {
+    pub(crate) fn of_raw(raw: Raw<'_>) -> Option<Self> {
         match raw.bytes() {
-            Some(bytes) => NodeKey::from_slice(bytes).map(End::Node),
+            Some(bytes) => match Commitment::of_bytes(bytes) {
+                Some(commitment) => Some(End::Blinded(commitment)),
+                None => NodeKey::from_slice(bytes).map(End::Node),
+            },
             None => raw.artifact().map(End::Artifact),
         }
     }
@@ -169,6 +181,15 @@ impl Claim {
 pub enum Statement {
     /// `artifact.put`
     Put(Claim),
+    /// `artifact.import`
+    Import {
+        /// What the other domain says of it.
+        claim: Claim,
+        /// The domain that published it.
+        domain: DomainId,
+        /// The published snapshot that it is pinned to.
+        snapshot: EventId,
+    },
     /// `artifact.tombstone`
     TombstoneArtifact(ArtifactId),
     /// `artifact.pin` or `artifact.unpin`
@@ -200,11 +221,29 @@ pub enum Statement {
     },
     /// `snapshot.drop`
     DropSnapshot(EventId),
+    /// `artifact.publish`
+    Publish {
+        /// What was published.
+        key: ArtifactId,
+        /// The snapshot of the published log that it is pinned to.
+        snapshot: EventId,
+    },
+    /// `publication.record`
+    Publication {
+        /// The snapshot of the published log.
+        snapshot: EventId,
+        /// A publication with much lineage has several records: 0, 1, 2 ...
+        part: u64,
+        /// What its commitments stand for.
+        openings: Vec<Opening>,
+    },
+    /// `domain.follow`
+    Follow(DomainId),
 }
 
 /// An item of a payload value that is known to be canonical: read without building a tree of it.
 #[derive(Debug, Clone, Copy)]
-struct Raw<'a>(&'a [u8]);
+pub(crate) struct Raw<'a>(&'a [u8]);
 
 /// What precedes the 36 bytes of a content id: tag 42, 37 bytes, a zero.
 const LINK_HEAD: [u8; 5] = [0xd8, 0x2a, 0x58, 0x25, 0x00];
@@ -215,7 +254,7 @@ impl<'a> Raw<'a> {
     }
 
     /// A field, if this is a map that has it.
-    fn get(self, name: &str) -> Option<Self> {
+    pub(crate) fn get(self, name: &str) -> Option<Self> {
         let mut d = Decoder::new(self.0);
         for _ in 0..d.map().ok()?? {
             let found = d.str().ok()? == name;
@@ -243,7 +282,7 @@ impl<'a> Raw<'a> {
         Decoder::new(self.0).str().ok()
     }
 
-    fn bytes(self) -> Option<&'a [u8]> {
+    pub(crate) fn bytes(self) -> Option<&'a [u8]> {
         Decoder::new(self.0).bytes().ok()
     }
 
@@ -253,6 +292,10 @@ impl<'a> Raw<'a> {
 
     fn digest(self, prefix: [u8; 4]) -> Option<[u8; 32]> {
         self.0.strip_prefix(&LINK_HEAD)?.strip_prefix(&prefix)?.try_into().ok()
+    }
+
+    fn event(self) -> Option<EventId> {
+        self.digest(EventId::PREFIX).map(EventId)
     }
 
     fn artifact(self) -> Option<ArtifactId> {
@@ -274,6 +317,10 @@ impl Statement {
         let text = |text: &String| Value::from(text.as_str());
         match self {
             Statement::Put(claim) => (kind::ARTIFACT_PUT, claim_value(claim)),
+            Statement::Import { claim, domain, snapshot } => {
+                let value = with(claim_value(claim), "domain", Some(EventId::from(*domain).into()));
+                (kind::ARTIFACT_IMPORT, with(value, "snapshot", Some((*snapshot).into())))
+            }
             Statement::TombstoneArtifact(key) => (kind::ARTIFACT_TOMBSTONE, key_only(key)),
             Statement::Pin { key, held: true } => (kind::ARTIFACT_PIN, key_only(key)),
             Statement::Pin { key, held: false } => (kind::ARTIFACT_UNPIN, key_only(key)),
@@ -294,6 +341,23 @@ impl Statement {
             Statement::DropSnapshot(id) => {
                 (kind::SNAPSHOT_DROP, Value::map([("snapshot", Value::from(*id))]))
             }
+            Statement::Publish { key, snapshot } => {
+                let value =
+                    Value::map([("key", Value::from(*key)), ("snapshot", (*snapshot).into())]);
+                (kind::ARTIFACT_PUBLISH, value)
+            }
+            Statement::Publication { snapshot, part, openings } => (
+                kind::PUBLICATION_RECORD,
+                Value::map([
+                    ("snapshot", Value::from(*snapshot)),
+                    ("part", Value::from(*part)),
+                    ("openings", Value::list(openings.iter().map(Opening::to_value))),
+                ]),
+            ),
+            Statement::Follow(domain) => {
+                let domain = Value::from(EventId::from(*domain));
+                (kind::DOMAIN_FOLLOW, Value::map([("domain", domain)]))
+            }
         }
     }
 
@@ -304,13 +368,33 @@ impl Statement {
 
     /// What a payload value of a kind says.
     pub fn of(kind: &str, bytes: &[u8]) -> Option<Self> {
-        if !matches!(kind.split_once('.')?.0, "artifact" | "edge" | "conflict" | "snapshot") {
+        if !matches!(
+            kind.split_once('.')?.0,
+            "artifact" | "edge" | "conflict" | "snapshot" | "publication" | "domain"
+        ) {
             return None;
         }
         let value = Raw::of(bytes)?;
         let key = || value.get("key")?.artifact();
         Some(match kind {
             kind::ARTIFACT_PUT => Statement::Put(Claim::of_raw(value)?),
+            kind::ARTIFACT_IMPORT => Statement::Import {
+                claim: Claim::of_raw(value)?,
+                domain: value.get("domain")?.event()?.into(),
+                snapshot: value.get("snapshot")?.event()?,
+            },
+            kind::ARTIFACT_PUBLISH => {
+                Statement::Publish { key: key()?, snapshot: value.get("snapshot")?.event()? }
+            }
+            kind::PUBLICATION_RECORD => Statement::Publication {
+                snapshot: value.get("snapshot")?.event()?,
+                part: value.get("part")?.number()?,
+                openings: {
+                    let openings = value.get("openings")?.items()?;
+                    openings.map(|item| Opening::of_raw(item?)).collect::<Option<Vec<_>>>()?
+                },
+            },
+            kind::DOMAIN_FOLLOW => Statement::Follow(value.get("domain")?.event()?.into()),
             kind::ARTIFACT_TOMBSTONE => Statement::TombstoneArtifact(key()?),
             kind::ARTIFACT_PIN => Statement::Pin { key: key()?, held: true },
             kind::ARTIFACT_UNPIN => Statement::Pin { key: key()?, held: false },
@@ -338,10 +422,7 @@ impl Statement {
                 let root = value.get("root")?.bytes()?.try_into().ok()?;
                 Statement::Snapshot { root, entries: value.get("entries")?.number()?, name }
             }
-            kind::SNAPSHOT_DROP => {
-                let snapshot = value.get("snapshot")?.digest(EventId::PREFIX);
-                Statement::DropSnapshot(snapshot.map(EventId)?)
-            }
+            kind::SNAPSHOT_DROP => Statement::DropSnapshot(value.get("snapshot")?.event()?),
             _ => return None,
         })
     }
@@ -370,6 +451,7 @@ mod tests {
         let claim = |tag: Option<&str>| Claim { key, size: 5, type_tag: tag.map(str::to_owned) };
         let ends = |n: u8| vec![End::Node(NodeKey([n; 32])), End::Artifact(ArtifactId([n; 32]))];
         let edge = EdgeKey::new(ends(3), ends(1), "derived").unwrap();
+        let blinded = [&ends(2)[..], &[End::Blinded(Commitment([2; 32]))]].concat();
         vec![
             Statement::Put(claim(None)),
             Statement::Put(claim(Some("text/plain"))),
@@ -382,6 +464,19 @@ mod tests {
             Statement::Snapshot { root: [9; 32], entries: 3, name: Some("monday".into()) },
             Statement::Snapshot { root: [9; 32], entries: 0, name: None },
             Statement::DropSnapshot(EventId([8; 32])),
+            Statement::Import {
+                claim: claim(Some("a")),
+                domain: DomainId([4; 32]),
+                snapshot: EventId([5; 32]),
+            },
+            Statement::Publication {
+                snapshot: EventId([6; 32]),
+                part: 1,
+                openings: ends(3).into_iter().map(|end| Opening { nonce: [9; 32], end }).collect(),
+            },
+            Statement::Publish { key, snapshot: EventId([5; 32]) },
+            Statement::Follow(DomainId([4; 32])),
+            Statement::Edge(EdgeKey::new(blinded, ends(1), "derived").unwrap(), EdgeRole::Both),
         ]
     }
 
@@ -448,6 +543,9 @@ mod tests {
             return fits.then_some(Statement::Put(Claim { key, size, type_tag }));
         }
         let end = |value: &Value| match value.as_bytes() {
+            Some([1, commitment @ ..]) if commitment.len() == 32 => {
+                Some(End::Blinded(Commitment(commitment.try_into().ok()?)))
+            }
             Some(bytes) => NodeKey::from_slice(bytes).map(End::Node),
             None => link(value).map(End::Artifact),
         };

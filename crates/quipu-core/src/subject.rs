@@ -27,7 +27,7 @@ enum Part {
     Link(&'static str),
     /// A whole number from 0 on.
     Number(&'static str),
-    /// A list of content ids and node keys, sorted by their bytes, each once, not empty.
+    /// A list of content ids, node keys and commitments, sorted by their bytes, each once, not empty.
     Ends(&'static str),
 }
 
@@ -46,6 +46,8 @@ const FOLD_KEYS: &[(&str, &str, &[Part])] = &[
         "artifact",
         &[Part::Link("key"), Part::Number("size"), Part::Optional("type_tag")],
     ),
+    (kind::ARTIFACT_IMPORT, "import", &[Part::Link("key"), Part::Link("domain")]),
+    (kind::ARTIFACT_PUBLISH, "published", &[Part::Link("key")]),
     (kind::ARTIFACT_TOMBSTONE, "artifact-tombstone", &[Part::Link("key")]),
     (kind::ARTIFACT_PIN, "pin", &[Part::Link("key")]),
     (kind::ARTIFACT_UNPIN, "pin", &[Part::Link("key")]),
@@ -53,6 +55,11 @@ const FOLD_KEYS: &[(&str, &str, &[Part])] = &[
     (kind::EDGE_TOMBSTONE, "edge", &[Part::Ends("from"), Part::Ends("to"), Part::Name("type")]),
     (kind::CONFLICT_RESOLVE, "resolution", &[Part::Link("key")]),
     (kind::SNAPSHOT_DROP, "snapshot-drop", &[Part::Link("snapshot")]),
+    (kind::PUBLISHER_ADD, "publisher", &[Part::Name("node")]),
+    (kind::PUBLISHER_REMOVE, "publisher", &[Part::Name("node")]),
+    (kind::PUBLISHER_ACCESS, "access", &[]),
+    (kind::PUBLICATION_RECORD, "publication", &[Part::Link("snapshot"), Part::Number("part")]),
+    (kind::DOMAIN_FOLLOW, "follow", &[Part::Link("domain")]),
 ];
 
 impl Part {
@@ -73,7 +80,7 @@ impl Part {
     }
 }
 
-/// Whether this is a list of links and node keys in strictly rising order.
+/// Whether this is a list of links, node keys and commitments in strictly rising order.
 fn are_ends(raw: &[u8]) -> bool {
     let mut d = Decoder::new(raw);
     let Ok(Some(count)) = d.array() else { return false };

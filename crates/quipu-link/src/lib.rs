@@ -60,4 +60,8 @@ impl Network for QuicLinks {
     fn consumed(&mut self, link: LinkId, bytes: usize) {
         self.0.consumed(link, bytes);
     }
+
+    fn share(&self) -> Box<dyn Network> {
+        Box::new(QuicLinks(self.0.clone()))
+    }
 }

@@ -9,18 +9,20 @@ mod carry;
 mod current;
 mod data;
 mod error;
+mod published;
 mod read;
 mod snapshots;
 mod write;
 
 use std::net::SocketAddr;
 
-use quipu_core::id::NodeKey;
+use quipu_core::id::{DomainId, NodeKey};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use carry::Importer;
 pub use error::{ApiError, ExitCode, artifact_error};
+pub use published::check_opening;
 pub use write::check_event;
 
 use crate::service::Handle;
@@ -241,6 +243,67 @@ pub enum Request {
         #[serde(default)]
         at: Option<String>,
     },
+    /// A request about the published log of a domain.
+    In {
+        /// The domain: its id or the start of it, or its name.
+        domain: String,
+        /// The request: one that only reads.
+        request: Box<Request>,
+    },
+    /// Publishes artifacts.
+    Publish {
+        /// Their keys, or the start of them.
+        keys: Vec<String>,
+        /// Also all that are visible at this snapshot.
+        #[serde(default)]
+        snapshot: Option<String>,
+        /// With the edges that lead to them.
+        #[serde(default)]
+        with_lineage: bool,
+    },
+    /// What this domain published.
+    Published,
+    /// Lets a machine write to the published log.
+    PublisherAdd {
+        /// Its key.
+        node: String,
+        /// `writer`, or `admin` for one that decides about the published log.
+        role: String,
+    },
+    /// Ends that.
+    PublisherRemove {
+        /// Its key, or the start of it.
+        node: String,
+    },
+    /// Says who may read the published log.
+    PublisherAccess {
+        /// These machines only; nothing is everybody.
+        #[serde(default)]
+        nodes: Option<Vec<String>>,
+    },
+    /// Keeps the published log of another domain.
+    Follow {
+        /// The domain.
+        domain: String,
+        /// A machine that has it.
+        node: String,
+        /// Where that machine is.
+        addrs: Vec<SocketAddr>,
+    },
+    /// The domains whose published logs are kept here.
+    Domains,
+    /// Takes a published artifact into this domain.
+    Import {
+        /// The domain that published it.
+        domain: String,
+        /// Its key, or the start of it.
+        key: String,
+    },
+    /// What a commitment of this domain stands for.
+    CommitmentOpen {
+        /// The commitment.
+        commitment: String,
+    },
     /// Exchanges with a peer, or with all known ones.
     Sync {
         /// A key with addresses; none for all known.
@@ -327,6 +390,8 @@ pub struct Api {
     handle: Handle,
     node: NodeKey,
     importer: Importer,
+    /// The domain whose published log is asked about; else this domain's internal log.
+    focus: Option<DomainId>,
 }
 
 impl Api {
@@ -336,7 +401,7 @@ impl Api {
     /// If the machine has stopped.
     pub fn new(handle: Handle) -> Result<Self, ApiError> {
         let node = handle.call(|machine| machine.driver.node().key())?;
-        Ok(Self { handle, node, importer: Importer::default() })
+        Ok(Self { handle, node, importer: Importer::default(), focus: None })
     }
 
     /// Answers a request.
@@ -385,6 +450,18 @@ impl Api {
             Request::Replay { snapshot, shards } => self.replay(&snapshot, shards, sink),
             Request::Provenance { snapshot } => self.provenance(snapshot, sink),
             Request::Federation { at } => self.federation(at, sink),
+            Request::In { domain, request } => self.of_published(&domain, *request, sink),
+            Request::Publish { keys, snapshot, with_lineage } => {
+                self.publish(keys, snapshot, with_lineage, sink)
+            }
+            Request::Published => self.published(sink),
+            Request::PublisherAdd { node, role } => self.publisher_add(&node, &role, sink),
+            Request::PublisherRemove { node } => self.publisher_remove(&node, sink),
+            Request::PublisherAccess { nodes } => self.publisher_access(nodes, sink),
+            Request::Follow { domain, node, addrs } => self.follow(&domain, &node, addrs, sink),
+            Request::Domains => self.domains(sink),
+            Request::Import { domain, key } => self.import(&domain, &key, sink),
+            Request::CommitmentOpen { commitment } => self.commitment_open(&commitment, sink),
             Request::Sync { peer, addrs } => self.sync(peer, addrs, sink),
             Request::Verify => self.verify(sink),
             Request::Doctor => self.doctor(sink),

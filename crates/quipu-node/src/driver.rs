@@ -9,14 +9,15 @@ use std::sync::Arc;
 
 use ed25519_dalek::SigningKey;
 use quipu_core::domain::{Parameters, RootError};
-use quipu_core::event::{Log, LogSeq, VerifiedEvent, sign_own};
+use quipu_core::event::{Event, Log, LogSeq, VerifiedEvent, sign_own};
 use quipu_core::history::{History, Ordinal};
 use quipu_core::id::{ArtifactId, DomainId, EventId, NodeKey};
+use quipu_core::kind;
 use quipu_core::node::{CommandError, Effect, Input, LinkId, Met, Node, Notice, Reply, RequestId};
-use quipu_core::statement::Statement;
+use quipu_core::statement::{Claim, Statement};
 use quipu_core::sync::message::StateOffer;
 use quipu_state::cut::{self, Cut};
-use quipu_state::{State, StateError, View};
+use quipu_state::{Artifact, State, StateError, View};
 use quipu_store::{Disk, Recovery, SealJob, Sealed, StoreError, StoreOptions};
 
 use crate::artifacts::{ArtifactPolicy, Artifacts};
@@ -61,6 +62,8 @@ pub struct Outcome {
     pub met: Vec<(NodeKey, Met)>,
     /// States of snapshots that peers offer. Nothing of them is proven yet.
     pub states: Vec<StateOffer>,
+    /// Domains whose published logs are to be kept, by new events of the internal log.
+    pub follows: Vec<DomainId>,
 }
 
 impl Outcome {
@@ -70,6 +73,7 @@ impl Outcome {
             && self.notices.is_empty()
             && self.met.is_empty()
             && self.states.is_empty()
+            && self.follows.is_empty()
     }
 }
 
@@ -136,27 +140,44 @@ impl<D: Disk, C: Clock, L: Links> Driver<D, C, L> {
         let domain = DomainId::from(root.id);
         Parameters::of_root(&root)?;
         if let Some(root) = sign_own(vec![root], key).pop() {
-            quipu_store::Store::create(disk, root, options)?;
+            quipu_store::Store::create(disk, Log::Internal, root, options)?;
         }
         Ok(domain)
     }
 
-    /// Opens a machine. On an empty disk it holds nothing and waits for a peer.
+    /// Begins the published log of a domain on an empty disk, durably: with the root event that both logs
+    /// grow from. Only its founder does that; others get it from a peer.
+    ///
+    /// # Errors
+    /// If the disk refuses or holds a store already.
+    pub fn found_published(
+        disk: Arc<D>,
+        root: Event,
+        key: &SigningKey,
+        options: StoreOptions,
+    ) -> Result<(), DriverError> {
+        if let Some(root) = sign_own(vec![root], key).pop() {
+            quipu_store::Store::create(disk, Log::Published, root, options)?;
+        }
+        Ok(())
+    }
+
+    /// Opens a machine's part in one log. On an empty disk it holds nothing and waits for a peer.
     ///
     /// # Errors
     /// If the store is damaged, locked, or of another domain.
     pub fn open(
         disk: Arc<D>,
-        domain: DomainId,
+        (domain, log): (DomainId, Log),
         key: SigningKey,
         entropy: [u8; 32],
         clock: C,
         links: L,
         options: StoreOptions,
     ) -> Result<(Self, Recovery), DriverError> {
-        let state = State::open(&*disk, domain, Log::Internal);
+        let state = State::open(&*disk, domain, log);
         let (held, recovery) = Held::open(disk, domain, options)?;
-        let mut node = Node::new(domain, key, entropy);
+        let mut node = Node::new(domain, log, key, entropy);
         node.open(&held)??;
         let mut driver = Self {
             node,
@@ -181,10 +202,10 @@ impl<D: Disk, C: Clock, L: Links> Driver<D, C, L> {
     fn finish_erasures(&mut self) -> Result<(), DriverError> {
         let Some(dag) = self.node.dag() else { return Ok(()) };
         for id in dag.erased().iter().copied().collect::<Vec<_>>() {
-            if let Some(ordinal) = self.held.find(Log::Internal, &id)?
-                && self.held.event(Log::Internal, ordinal)?.payload.is_some()
+            if let Some(ordinal) = self.held.find(self.log(), &id)?
+                && self.held.event(self.log(), ordinal)?.payload.is_some()
             {
-                self.erase(Log::Internal, ordinal)?;
+                self.erase(self.log(), ordinal)?;
             }
         }
         Ok(())
@@ -213,6 +234,7 @@ impl<D: Disk, C: Clock, L: Links> Driver<D, C, L> {
     fn carry_out(&mut self, effect: Effect) -> Result<(), DriverError> {
         match effect {
             Effect::Append { log, events } => {
+                self.outcome.follows.extend(follows_in(&events));
                 self.note_artifacts(&events);
                 self.held.append(log, events)?;
                 self.dirty = true;
@@ -330,8 +352,8 @@ impl<D: Disk, C: Clock, L: Links> Driver<D, C, L> {
         if !self.state.is_kept(event)
             && let Some(store) = self.held.store()
         {
-            let cut = Cut::up_to(store, Log::Internal, event)?;
-            let winners = cut::winners(store, Log::Internal, &cut)?;
+            let cut = Cut::up_to(store, self.node.log(), event)?;
+            let winners = cut::winners(store, self.node.log(), &cut)?;
             self.state.keep_cut(*event, &winners, store)?;
         }
         self.state.at(event).ok_or(DriverError::State(StateError::NoEvent(*event)))
@@ -357,6 +379,11 @@ impl<D: Disk, C: Clock, L: Links> Driver<D, C, L> {
             self.state.save(&*disk)?;
         }
         Ok(())
+    }
+
+    /// Which of the domain's logs.
+    pub fn log(&self) -> Log {
+        self.node.log()
     }
 
     /// When to give [`Input::Tick`], in milliseconds.
@@ -395,7 +422,7 @@ impl<D: Disk, C: Clock, L: Links> Driver<D, C, L> {
         self.node.await_wants();
         let visible = self.catch_up()?.current().artifacts()?;
         for artifact in visible.values() {
-            if let Some(claim) = artifact.counts()
+            if let Some(claim) = wanted_claim(self.node.log(), artifact)
                 && policy.wants(claim.size)
                 && self.held.artifact_size(&claim.key)?.is_none()
             {
@@ -431,7 +458,9 @@ impl<D: Disk, C: Clock, L: Links> Driver<D, C, L> {
         self.wants.decided |= events.iter().any(|event| event.header.kind.starts_with("member."));
         for event in events.iter().filter(|event| event.header.kind.starts_with("artifact.")) {
             match Statement::of_event(event) {
-                Some(Statement::Put(claim)) => _ = self.wants.touched.insert(claim.key),
+                Some(Statement::Put(claim) | Statement::Import { claim, .. }) => {
+                    self.wants.touched.insert(claim.key);
+                }
                 Some(Statement::TombstoneArtifact(key)) => _ = self.wants.touched.insert(key),
                 _ => {}
             }
@@ -447,7 +476,7 @@ impl<D: Disk, C: Clock, L: Links> Driver<D, C, L> {
         }
         for key in touched {
             let artifact = self.state.current().artifact(&key)?;
-            let wanted = artifact.as_ref().and_then(|one| one.counts());
+            let wanted = artifact.as_ref().and_then(|one| wanted_claim(self.node.log(), one));
             if wanted.is_some_and(|claim| policy.wants(claim.size)) {
                 self.wants.lacking.insert(key);
             } else if !self.wants.lacking.remove(&key) {
@@ -485,6 +514,24 @@ impl<D: Disk, C: Clock, L: Links> Driver<D, C, L> {
     pub fn links_mut(&mut self) -> &mut L {
         &mut self.links
     }
+}
+
+/// The claim by which an artifact is fetched. What a published log only names as the origin of something is
+/// to be had from the domain that published it.
+fn wanted_claim(log: Log, artifact: &Artifact) -> Option<&Claim> {
+    match log {
+        Log::Internal => artifact.counts(),
+        Log::Published => artifact.put_claim(),
+    }
+}
+
+/// The domains that new events say to follow.
+fn follows_in(events: &[VerifiedEvent]) -> impl Iterator<Item = DomainId> {
+    let follows = events.iter().filter(|event| &*event.header.kind == kind::DOMAIN_FOLLOW);
+    follows.filter_map(|event| match Statement::of_event(event) {
+        Some(Statement::Follow(domain)) => Some(domain),
+        _ => None,
+    })
 }
 
 /// The salt of a root event, from the entropy of the founder.

@@ -11,10 +11,13 @@ use quipu_store::Disk;
 
 use crate::driver::{Clock, Driver, DriverError, Links};
 
-/// The artifacts that a view holds: those that are visible, and those that are pinned.
+/// The artifacts that a view holds: those that are visible, pinned or published.
 fn held_by(view: &View<'_>) -> Result<impl Iterator<Item = ArtifactId>, DriverError> {
     let all = view.artifacts()?;
-    Ok(all.into_values().filter(|one| one.is_visible() || one.pinned).map(|one| one.key))
+    Ok(all
+        .into_values()
+        .filter(|one| one.is_visible() || one.pinned || one.published.is_some())
+        .map(|one| one.key))
 }
 
 impl<D: Disk, C: Clock, L: Links> Driver<D, C, L> {

@@ -75,7 +75,7 @@ impl<D: Disk> Held<D> {
         if let HeldLog::Nothing { disk, options } = &self.log
             && let Some(root) = events.next()
         {
-            let store = Store::create(disk.clone(), root, *options)?;
+            let store = Store::create(disk.clone(), log, root, *options)?;
             self.log = HeldLog::Store(Box::new(store));
         }
         let rest: Vec<VerifiedEvent> = events.collect();

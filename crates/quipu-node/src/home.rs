@@ -21,6 +21,8 @@ const BOOK_FILE: &str = "peers.json";
 const EARLY_FILE: &str = "early-state.json";
 const POLICY_FILE: &str = "artifact-policy.json";
 const ARTIFACTS_DIR: &str = "artifacts";
+const ARTIFACT_INDEX_FILE: &str = "artifact-index";
+const DOMAINS_DIR: &str = "domains";
 const PORT_FILE: &str = "port.json";
 const INVITATION_FILE: &str = "invitation.json";
 const SOCKET_FILE: &str = "control.sock";
@@ -251,7 +253,51 @@ impl Home {
 
     /// The address book. An unreadable one counts as empty: it is only a convenience.
     pub fn book(&self) -> Book {
-        self.read(BOOK_FILE).unwrap_or_default()
+        self.book_in(&self.dir)
+    }
+
+    pub(crate) fn book_in(&self, dir: &Path) -> Book {
+        Self { dir: dir.to_owned() }.read(BOOK_FILE).unwrap_or_default()
+    }
+
+    /// Where the index of artifacts is: whose they are.
+    pub fn artifact_index(&self) -> PathBuf {
+        self.dir.join(ARTIFACT_INDEX_FILE)
+    }
+
+    /// Where the published log of a domain is.
+    pub fn published_dir(&self, domain: &DomainId) -> PathBuf {
+        self.dir.join(DOMAINS_DIR).join(domain.to_string())
+    }
+
+    /// Makes that directory.
+    ///
+    /// # Errors
+    /// If the disk refuses.
+    pub fn make_published_dir(&self, domain: &DomainId) -> Result<(), HomeError> {
+        let (dir, parent) = (self.published_dir(domain), self.dir.join(DOMAINS_DIR));
+        fs::create_dir_all(&dir).map_err(io_error(&dir))?;
+        for made in [&self.dir, &parent] {
+            fs::File::open(made).and_then(|dir| dir.sync_all()).map_err(io_error(made))?;
+        }
+        Ok(())
+    }
+
+    /// The domains whose published logs are kept here.
+    pub fn published_domains(&self) -> Vec<DomainId> {
+        let entries = fs::read_dir(self.dir.join(DOMAINS_DIR)).into_iter().flatten().flatten();
+        let mut domains: Vec<DomainId> =
+            entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+        domains.sort_unstable();
+        domains
+    }
+
+    /// Stores the address book of a published log.
+    ///
+    /// # Errors
+    /// If the disk refuses.
+    pub fn set_published_book(&self, domain: &DomainId, book: &Book) -> Result<(), HomeError> {
+        Self { dir: self.published_dir(domain) }.replace(BOOK_FILE, book)
     }
 
     /// Stores the address book.

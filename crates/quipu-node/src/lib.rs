@@ -13,6 +13,7 @@ mod held;
 pub mod home;
 pub mod newcomer;
 pub mod service;
+pub mod shelf;
 pub mod view;
 
 pub use artifacts::{ArtifactPolicy, Artifacts, NoArtifacts, StoredArtifacts};

@@ -31,6 +31,7 @@ const READ_EVENTS: usize = 512;
 /// The file as it is written.
 struct StateFile<'a, D: Disk> {
     store: &'a Store<D>,
+    log: Log,
     /// Where the events lie, in replay order.
     ordinals: VecDeque<Ordinal>,
     context: Context,
@@ -43,7 +44,7 @@ impl<D: Disk> StateFile<'_, D> {
         let count = self.ordinals.len().min(READ_EVENTS.min(FRAME_EVENTS_MAX));
         let mut events = Vec::with_capacity(count);
         for ordinal in self.ordinals.drain(..count) {
-            let event = self.store.event(Log::Internal, ordinal).map_err(io::Error::other)?;
+            let event = self.store.event(self.log, ordinal).map_err(io::Error::other)?;
             events.push(Event { signature: None, ..event });
         }
         let packed = pack::encode(&events, &mut self.context, &Nothing);
@@ -96,13 +97,14 @@ impl<D: Disk, C: Clock, L: Links> Driver<D, C, L> {
         view.visit(&mut |entry| entries.push((entry.order(), entry.ordinal)))?;
         entries.sort_unstable();
         let ordinals = entries.into_iter().map(|(_, ordinal)| ordinal).collect();
-        let event = self.held().event(Log::Internal, ordinal)?;
+        let event = self.held().event(self.log(), ordinal)?;
         let Some(proof) = self.node().proof_of(event, self.held())? else { return Ok(None) };
         let proof = pack::encode(&proof, &mut Context::writer(), &Nothing);
+        let log = self.log();
         let (store, artifacts) = self.held_mut().parts();
         let Some(store) = store else { return Ok(None) };
         let context = Context::writer();
-        let mut file = StateFile { store, ordinals, context, ready: Vec::new(), at: 0 };
+        let mut file = StateFile { store, log, ordinals, context, ready: Vec::new(), at: 0 };
         let (key, size) = match artifacts.keep(&mut file) {
             Ok(kept) => kept,
             Err(error) => {

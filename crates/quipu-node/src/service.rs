@@ -5,20 +5,25 @@
 
 mod artifacts;
 mod early;
+mod published;
+mod redial;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use quipu_core::id::{ArtifactId, NodeKey};
+use quipu_core::id::{ArtifactId, DomainId, NodeKey};
+
+use published::Replica;
 use quipu_core::node::{Command, CommandError, Input, LinkId, LinkRole, Notice, Reply, RequestId};
 use quipu_core::statement::Statement;
 use quipu_core::sync::message::{InviteProof, StateOffer};
 use quipu_state::Mark;
 use quipu_store::{Disk, RealDisk, Sealed, StoreError};
+use redial::Redial;
 
 use crate::driver::{Clock, Driver, DriverError, Links};
 use crate::home::{Book, Home};
@@ -30,8 +35,6 @@ const TURN_INPUTS_MAX: usize = 512;
 const IDLE: Duration = Duration::from_secs(3600);
 /// After how much time without input the loop gives back memory that it does not need.
 const REST: Duration = Duration::from_millis(1_000);
-/// Time between attempts to reach a peer: the first, and the longest.
-const REDIAL_MS: (u64, u64) = (1_000, 60_000);
 /// How long writes wait at start for a peer to tell about this machine's own newer events.
 const RECOVERY_MS: u64 = 2_500;
 
@@ -52,6 +55,8 @@ pub trait Network: Links + Send {
     fn connect(&mut self, request: u64, peer: NodeKey, addrs: Vec<SocketAddr>);
     /// Says that a frame was handled, so that the peer may send more.
     fn consumed(&mut self, link: LinkId, bytes: usize);
+    /// The same network, for another log of this machine.
+    fn share(&self) -> Box<dyn Network>;
 }
 
 /// No network: for commands that need none.
@@ -66,6 +71,9 @@ impl Links for Offline {
 impl Network for Offline {
     fn connect(&mut self, _request: u64, _peer: NodeKey, _addrs: Vec<SocketAddr>) {}
     fn consumed(&mut self, _link: LinkId, _bytes: usize) {}
+    fn share(&self) -> Box<dyn Network> {
+        Box::new(Self)
+    }
 }
 
 impl Links for Box<dyn Network> {
@@ -158,17 +166,36 @@ type Job = Box<dyn FnOnce(&mut Machine) + Send>;
 enum Message {
     Net(NetEvent),
     Call(Job),
-    Sealed(Result<Sealed, StoreError>),
+    Sealed(Option<DomainId>, Result<Sealed, StoreError>),
     Stop,
 }
 
 struct Dial {
     peer: NodeKey,
+    /// For the published log of this domain; else for the internal log of this machine's own.
+    of: Option<DomainId>,
     live: bool,
     invite: Option<InviteProof>,
     /// Take the latest snapshot's state only.
     only_state: bool,
     answer: Option<Sender<Answer>>,
+}
+
+impl Dial {
+    /// To stay linked.
+    fn live(peer: NodeKey, of: Option<DomainId>) -> Self {
+        Self { live: true, ..Self::once(peer, of) }
+    }
+
+    /// For one exchange.
+    fn once(peer: NodeKey, of: Option<DomainId>) -> Self {
+        Self { peer, of, live: false, invite: None, only_state: false, answer: None }
+    }
+}
+
+/// The address book of a published log.
+fn dial_book(published: &BTreeMap<DomainId, Replica>, of: Option<DomainId>) -> Option<&Book> {
+    published.get(&of?).map(Replica::book)
 }
 
 /// What a machine does about peers.
@@ -182,19 +209,28 @@ pub enum Peers {
     Stay,
 }
 
-/// A peer that the daemon wants to stay linked to.
-#[derive(Debug, Clone, Default)]
-struct Wanted {
-    link: Option<LinkId>,
-    dialing: bool,
-    next_ms: u64,
-    wait_ms: u64,
+/// The driver as production runs it.
+pub type MachineDriver = Driver<RealDisk, SystemClock, Box<dyn Network>>;
+
+/// A link.
+#[derive(Debug, Clone, Copy)]
+struct Linked {
+    peer: NodeKey,
+    /// The published log of this domain; else the internal log of this machine's own.
+    of: Option<DomainId>,
+    /// Opened by the peer, and nothing came over it yet: its first frame says what it is about.
+    fresh: bool,
 }
 
 /// The driver with what production adds: peers to stay linked to, requests to answer.
 pub struct Machine {
     /// The driver.
-    pub driver: Driver<RealDisk, SystemClock, Box<dyn Network>>,
+    pub driver: MachineDriver,
+    /// Published logs, by domain.
+    published: BTreeMap<DomainId, Replica>,
+    /// Whether the driver is that of a published log, for the time of a question.
+    focused: bool,
+    peers: Peers,
     artifacts: artifacts::Files,
     /// Artifacts that are being put: counted, for two clients may put the same.
     putting: BTreeMap<ArtifactId, u32>,
@@ -207,12 +243,12 @@ pub struct Machine {
     book_changed: bool,
     answers: BTreeMap<RequestId, Sender<Answer>>,
     dials: BTreeMap<u64, Dial>,
-    wanted: BTreeMap<NodeKey, Wanted>,
-    links: BTreeMap<LinkId, NodeKey>,
+    redial: Redial,
+    links: BTreeMap<LinkId, Linked>,
     /// Where the peers are that opened a link to here.
     callers: BTreeMap<LinkId, SocketAddr>,
     next_request: u64,
-    delayed: Vec<(Command, Sender<Answer>)>,
+    delayed: Vec<(Option<DomainId>, Command, Sender<Answer>)>,
     /// Until then writes wait for news of this machine's own feed (EVT-11).
     recovering_until: Option<u64>,
     listen: Vec<SocketAddr>,
@@ -244,7 +280,7 @@ impl std::fmt::Debug for Message {
         f.write_str(match self {
             Message::Net(_) => "Net",
             Message::Call(_) => "Call",
-            Message::Sealed(_) => "Sealed",
+            Message::Sealed(..) => "Sealed",
             Message::Stop => "Stop",
         })
     }
@@ -284,17 +320,15 @@ impl Mailbox {
 
 impl Service {
     /// Starts the loop.
-    pub fn start(
-        home: Home,
-        driver: Driver<RealDisk, SystemClock, Box<dyn Network>>,
-        mailbox: Mailbox,
-        peers: Peers,
-    ) -> Self {
+    pub fn start(home: Home, driver: MachineDriver, mailbox: Mailbox, peers: Peers) -> Self {
         let handle = Handle { sender: mailbox.sender.clone() };
         let book = home.book();
-        let artifacts = artifacts::open(&home);
+        let artifacts = artifacts::open(&home, driver.node().domain());
         let mut machine = Machine {
             driver,
+            published: BTreeMap::new(),
+            focused: false,
+            peers,
             artifacts,
             putting: BTreeMap::new(),
             early: None,
@@ -304,7 +338,7 @@ impl Service {
             book_changed: false,
             answers: BTreeMap::new(),
             dials: BTreeMap::new(),
-            wanted: BTreeMap::new(),
+            redial: Redial::default(),
             links: BTreeMap::new(),
             callers: BTreeMap::new(),
             next_request: 1,
@@ -321,6 +355,7 @@ impl Service {
         }
         machine.connect_artifacts();
         machine.open_early();
+        machine.open_published();
         if peers == Peers::Stay {
             machine.driver.node_mut().prepare();
             machine.want_known_peers();
@@ -331,7 +366,10 @@ impl Service {
             let policy = machine.home.artifact_policy();
             let ready = match peers {
                 Peers::None => Ok(()),
-                Peers::Once | Peers::Stay => machine.follow_policy(policy),
+                Peers::Once => machine.follow_policy(policy),
+                Peers::Stay => {
+                    machine.follow_policy(policy).and_then(|()| machine.keep_following())
+                }
             };
             let result = ready.and_then(|()| machine.run(&receiver, &sender));
             if let Err(error) = &result {
@@ -384,7 +422,15 @@ impl Handle {
     /// # Errors
     /// Why it was not done.
     pub fn command(&self, command: Command) -> Answer {
-        self.ask(move |machine, answer| machine.start(command, answer))
+        self.ask(move |machine, answer| machine.start(None, command, answer))
+    }
+
+    /// Has a command done in the published log of a domain, durably.
+    ///
+    /// # Errors
+    /// Why it was not done.
+    pub fn command_published(&self, domain: DomainId, command: Command) -> Answer {
+        self.ask(move |machine, answer| machine.start(Some(domain), command, answer))
     }
 
     /// Appends a snapshot of everything held. It may turn out that events arrived meanwhile: then
@@ -392,16 +438,20 @@ impl Handle {
     ///
     /// # Errors
     /// Why it was not done.
-    pub fn snapshot(&self, name: Option<String>) -> Answer {
+    pub fn snapshot(&self, of: Option<DomainId>, name: Option<String>) -> Answer {
         let (sender, receiver) = channel();
         let answer = self.ask(move |machine, answer| {
-            let _gone = sender.send(machine.snapshot(name, answer));
+            let _gone = sender.send(machine.snapshot(of, name, answer));
         })?;
         if let (Reply::Emitted(events), Ok(Some(mark))) = (&answer, receiver.recv())
             && let Some(event) = events.first()
         {
             let id = event.id;
-            self.call(move |machine| machine.driver.state_mut().keep(id, &mark))?;
+            self.call(move |machine| {
+                if let Some(driver) = machine.driver_of(of) {
+                    driver.state_mut().keep(id, &mark);
+                }
+            })?;
         }
         Ok(answer)
     }
@@ -416,13 +466,23 @@ impl Handle {
         addrs: Vec<SocketAddr>,
         invite: Option<InviteProof>,
     ) -> Answer {
+        self.sync_log(None, peer, addrs, invite)
+    }
+
+    /// The same for the published log of a domain, if one is named.
+    ///
+    /// # Errors
+    /// Why that did not work.
+    pub fn sync_log(
+        &self,
+        of: Option<DomainId>,
+        peer: NodeKey,
+        addrs: Vec<SocketAddr>,
+        invite: Option<InviteProof>,
+    ) -> Answer {
         self.ask(move |machine, answer| {
             let answer = Some(answer);
-            machine.dial(
-                peer,
-                addrs,
-                Dial { peer, live: false, invite, only_state: false, answer },
-            );
+            machine.dial(peer, addrs, Dial { invite, answer, ..Dial::once(peer, of) });
         })
     }
 
@@ -439,7 +499,11 @@ impl Handle {
     ) -> Answer {
         self.ask(move |machine, answer| {
             let answer = Some(answer);
-            machine.dial(peer, addrs, Dial { peer, live: false, invite, only_state: true, answer });
+            machine.dial(
+                peer,
+                addrs,
+                Dial { invite, only_state: true, answer, ..Dial::once(peer, None) },
+            );
         })
     }
 
@@ -482,8 +546,10 @@ impl Machine {
             self.on_time()?;
             let outcome = self.driver.finish_turn()?;
             self.dispatch(outcome);
+            self.finish_published(sender);
             self.seal(sender);
             if stop {
+                self.save_published();
                 return self.driver.save_state();
             }
         }
@@ -510,10 +576,12 @@ impl Machine {
         if std::mem::take(&mut self.unfinished) {
             return Duration::ZERO;
         }
-        let redial = self.wanted.values().filter(|w| w.link.is_none() && !w.dialing);
-        let due = redial
-            .map(|wanted| wanted.next_ms)
+        let due = self
+            .redial
+            .next_ms()
+            .into_iter()
             .chain(self.driver.deadline())
+            .chain(self.published.values().filter_map(Replica::deadline))
             .chain(self.recovering_until)
             .min();
         due.map_or(IDLE, |due| Duration::from_millis(due.saturating_sub(self.now())))
@@ -526,10 +594,7 @@ impl Machine {
                 job(self);
                 Ok(())
             }
-            Message::Sealed(sealed) => {
-                self.driver.finish_seal(sealed?)?;
-                Ok(())
-            }
+            Message::Sealed(of, sealed) => self.on_sealed(of, sealed),
             Message::Stop => Ok(()),
         }
     }
@@ -539,26 +604,33 @@ impl Machine {
             NetEvent::Up { link, peer, request, addr } => self.on_up(link, peer, request, addr),
             NetEvent::Frame { link, bytes } => {
                 let length = bytes.len();
-                self.driver.input(Input::Frame { link, bytes })?;
+                let of = self.route(link, &bytes)?;
+                self.give(of, Input::Frame { link, bytes })?;
                 self.driver.links_mut().consumed(link, length);
                 Ok(())
             }
             NetEvent::Writable { link, written } => {
-                self.driver.input(Input::Writable { link, written })
+                let of = self.links.get(&link).and_then(|linked| linked.of);
+                self.give(of, Input::Writable { link, written })
             }
             NetEvent::Down { link, reason } => {
                 tracing::debug!(link, reason, "link down");
                 self.callers.remove(&link);
-                if let Some(peer) = self.links.remove(&link) {
-                    self.retry(peer, Some(link));
-                    self.look_soon(peer);
+                let Some(Linked { peer, of, .. }) = self.links.remove(&link) else { return Ok(()) };
+                let now = self.now();
+                if let Some(redial) = self.redial_of(of) {
+                    redial.retry(&peer, Some(link), now);
+                    redial.look_soon(&peer, now);
                 }
-                self.driver.input(Input::LinkDown { link, reason })
+                self.give(of, Input::LinkDown { link, reason })
             }
             NetEvent::ConnectFailed { request, reason } => {
                 if let Some(dial) = self.dials.remove(&request) {
                     tracing::debug!(peer = %dial.peer, reason, "cannot connect");
-                    self.retry(dial.peer, None);
+                    let now = self.now();
+                    if let Some(redial) = self.redial_of(dial.of) {
+                        redial.retry(&dial.peer, None, now);
+                    }
                     if let Some(answer) = dial.answer {
                         let peer = dial.peer;
                         drop(answer.send(Err(ServiceError::Unreachable { peer, reason })));
@@ -576,19 +648,19 @@ impl Machine {
         request: Option<u64>,
         addr: Option<SocketAddr>,
     ) -> Result<(), DriverError> {
-        self.links.insert(link, peer);
         let dial = request.and_then(|request| self.dials.remove(&request));
+        let of = dial.as_ref().and_then(|dial| dial.of);
+        self.links.insert(link, Linked { peer, of, fresh: dial.is_none() });
         let role = match dial {
             Some(dial) => {
                 if let Some(addr) = addr {
-                    self.book_changed |= self.book.note_addrs(&peer, &[addr]);
+                    self.note_reached(of, &peer, addr);
                 }
                 let request = dial.answer.map(|answer| self.expect(answer));
                 if dial.live
-                    && let Some(wanted) = self.wanted.get_mut(&peer)
+                    && let Some(redial) = self.redial_of(of)
                 {
-                    *wanted =
-                        Wanted { link: Some(link), wait_ms: REDIAL_MS.0, ..Wanted::default() };
+                    redial.linked(&peer, link);
                 }
                 let (live, only_state) = (dial.live, dial.only_state);
                 LinkRole::Initiator { live, request, invite: dial.invite, only_state }
@@ -598,7 +670,7 @@ impl Machine {
                 LinkRole::Responder
             }
         };
-        self.driver.input(Input::LinkUp { link, peer, role })
+        self.give(of, Input::LinkUp { link, peer, role })
     }
 
     fn expect(&mut self, answer: Sender<Answer>) -> RequestId {
@@ -608,21 +680,28 @@ impl Machine {
         request
     }
 
-    fn start(&mut self, command: Command, answer: Sender<Answer>) {
+    /// Starts a command, in the internal log or in a published one.
+    fn start(&mut self, of: Option<DomainId>, command: Command, answer: Sender<Answer>) {
         if self.recovering_until.is_some() && !matches!(command, Command::Import(_)) {
-            self.delayed.push((command, answer));
+            self.delayed.push((of, command, answer));
             return;
         }
         let request = self.expect(answer);
         // A failing disk ends the loop in `finish_turn`, which answers everybody.
-        if let Err(error) = self.driver.input(Input::Local { request, command }) {
+        if let Err(error) = self.give(of, Input::Local { request, command }) {
             self.fail_all(&error.to_string());
         }
     }
 
     /// Starts a snapshot of what is held now. Answers how to keep its state.
-    fn snapshot(&mut self, name: Option<String>, answer: Sender<Answer>) -> Option<Mark> {
-        let state = match self.driver.catch_up() {
+    fn snapshot(
+        &mut self,
+        of: Option<DomainId>,
+        name: Option<String>,
+        answer: Sender<Answer>,
+    ) -> Option<Mark> {
+        let driver = self.driver_of(of)?;
+        let state = match driver.catch_up() {
             Ok(state) => state,
             Err(error) => {
                 drop(answer.send(Err(ServiceError::Stopped(error.to_string()))));
@@ -631,18 +710,21 @@ impl Machine {
         };
         let mark = state.mark();
         let statement = Statement::Snapshot { root: state.root(), entries: state.entries(), name };
-        let at = self.driver.node_mut().digest();
-        self.start(Command::Snapshot { at, statement }, answer);
+        let at = driver.node_mut().digest();
+        self.start(of, Command::Snapshot { at, statement }, answer);
         Some(mark)
     }
 
     fn dial(&mut self, peer: NodeKey, addrs: Vec<SocketAddr>, dial: Dial) {
         let request = self.next_request;
         self.next_request += 1;
+        let of = dial.of;
         self.dials.insert(request, dial);
-        let known = self.book.peers.get(&peer.to_string());
+        let key = peer.to_string();
+        let followed = dial_book(&self.published, of).and_then(|book| book.peers.get(&key));
+        let known = self.book.peers.get(&key).into_iter().chain(followed);
         let mut all = addrs;
-        all.extend(known.into_iter().flat_map(|entry| entry.addrs.iter().copied()));
+        all.extend(known.flat_map(|entry| entry.addrs.iter().copied()));
         all.sort_unstable();
         all.dedup();
         self.driver.links_mut().connect(request, peer, all);
@@ -653,34 +735,10 @@ impl Machine {
         let own = self.driver.node().key();
         let now = self.now();
         for (peer, _) in self.book.reachable().into_iter().filter(|(peer, _)| *peer != own) {
-            let fresh = Wanted { next_ms: now, wait_ms: REDIAL_MS.0, ..Wanted::default() };
-            self.wanted.entry(peer).or_insert(fresh);
+            self.redial.want(peer, now);
         }
-        if !self.wanted.is_empty() {
+        if !self.redial.is_empty() {
             self.recovering_until = Some(now + RECOVERY_MS);
-        }
-    }
-
-    fn retry(&mut self, peer: NodeKey, link: Option<LinkId>) {
-        let now = self.now();
-        let Some(wanted) = self.wanted.get_mut(&peer) else { return };
-        if link.is_some() && wanted.link != link {
-            return;
-        }
-        let next_ms = now + wanted.wait_ms;
-        let wait_ms = (wanted.wait_ms * 2).min(REDIAL_MS.1);
-        *wanted = Wanted { next_ms, wait_ms, ..Wanted::default() };
-    }
-
-    /// One of a peer's links is gone: if this machine did not dial because that one was there, it
-    /// need not wait for long.
-    fn look_soon(&mut self, peer: NodeKey) {
-        let soon = self.now() + REDIAL_MS.0;
-        if let Some(wanted) = self.wanted.get_mut(&peer)
-            && wanted.link.is_none()
-            && !wanted.dialing
-        {
-            wanted.next_ms = wanted.next_ms.min(soon);
         }
     }
 
@@ -692,24 +750,12 @@ impl Machine {
         if self.recovering_until.is_some_and(|until| until <= now) {
             self.end_recovery();
         }
-        let due = self.wanted.iter().filter(|(_, w)| w.link.is_none() && !w.dialing);
-        let due: Vec<NodeKey> = due.filter(|(_, w)| w.next_ms <= now).map(|(p, _)| *p).collect();
-        let linked: BTreeSet<NodeKey> = self.links.values().copied().collect();
-        for peer in due {
-            if linked.contains(&peer) {
-                // It has called already; look again later.
-                self.retry(peer, None);
-                continue;
-            }
-            if let Some(wanted) = self.wanted.get_mut(&peer) {
-                wanted.dialing = true;
-            }
-            self.dial(
-                peer,
-                Vec::new(),
-                Dial { peer, live: true, invite: None, only_state: false, answer: None },
-            );
+        let home = |linked: &&Linked| linked.of.is_none();
+        let linked = self.links.values().filter(home).map(|linked| linked.peer).collect();
+        for peer in self.redial.due(now, &linked) {
+            self.dial(peer, Vec::new(), Dial::live(peer, None));
         }
+        self.published_on_time(now);
         Ok(())
     }
 
@@ -717,8 +763,8 @@ impl Machine {
     fn end_recovery(&mut self) {
         self.recovering_until = None;
         self.unfinished |= !self.delayed.is_empty();
-        for (command, answer) in std::mem::take(&mut self.delayed) {
-            self.start(command, answer);
+        for (of, command, answer) in std::mem::take(&mut self.delayed) {
+            self.start(of, command, answer);
         }
     }
 
@@ -739,27 +785,35 @@ impl Machine {
             if matches!(notice, Notice::Level { .. }) && self.recovering_until.is_some() {
                 self.end_recovery();
             }
-            let routine = matches!(
-                notice,
-                Notice::Level { .. }
-                    | Notice::PeerUp { .. }
-                    | Notice::Admitted { .. }
-                    | Notice::ArtifactComplete { .. }
-                    | Notice::ArtifactLacking { .. }
-            );
-            if !routine {
-                self.notices.push(notice);
-                let excess = self.notices.len().saturating_sub(NOTICES_KEPT);
-                self.notices.drain(..excess);
-            }
+            self.remember(notice);
         }
         self.offered_state = outcome.states.into_iter().next_back().or(self.offered_state.take());
         for (peer, met) in outcome.met {
             self.book.note_met(&peer, &met);
             self.book_changed = true;
         }
+        for domain in outcome.follows {
+            self.follow_soon(domain);
+        }
         if self.book_changed && self.answers.is_empty() {
             drop(self.save_book());
+        }
+    }
+
+    /// Keeps a notice for `doctor`, unless it is routine.
+    fn remember(&mut self, notice: Notice) {
+        let routine = matches!(
+            notice,
+            Notice::Level { .. }
+                | Notice::PeerUp { .. }
+                | Notice::Admitted { .. }
+                | Notice::ArtifactComplete { .. }
+                | Notice::ArtifactLacking { .. }
+        );
+        if !routine {
+            self.notices.push(notice);
+            let excess = self.notices.len().saturating_sub(NOTICES_KEPT);
+            self.notices.drain(..excess);
         }
     }
 
@@ -773,14 +827,14 @@ impl Machine {
     fn seal(&mut self, sender: &SyncSender<Message>) {
         if let Some(job) = self.driver.seal_job() {
             let sender = sender.clone();
-            std::thread::spawn(move || drop(sender.send(Message::Sealed(job.run()))));
+            std::thread::spawn(move || drop(sender.send(Message::Sealed(None, job.run()))));
         }
     }
 
     fn fail_all(&mut self, reason: &str) {
         let waiting = std::mem::take(&mut self.answers).into_values();
         let dials = std::mem::take(&mut self.dials).into_values().filter_map(|dial| dial.answer);
-        let delayed = std::mem::take(&mut self.delayed).into_iter().map(|(_, answer)| answer);
+        let delayed = std::mem::take(&mut self.delayed).into_iter().map(|(.., answer)| answer);
         for answer in waiting.chain(dials).chain(delayed) {
             drop(answer.send(Err(ServiceError::Stopped(reason.to_owned()))));
         }

@@ -130,7 +130,7 @@ impl Tools<'_> {
             // A decision that its author may not take.
             10 => {
                 let decision = quipu_core::domain::Decision::Remove { node: victim };
-                let (kind, value) = decision.to_value();
+                let (kind, value) = decision.to_value(Log::Internal);
                 let mut bytes = Vec::new();
                 quipu_core::value::encode(&value, &mut bytes);
                 vec![self.event_of(kind.into(), &bytes, |_| {})]

@@ -25,4 +25,4 @@ pub use refs::Side;
 pub use roots::SnapshotAt;
 pub use state::{Mark, State, entry_of, fold};
 pub use tree::{Difference, Entry};
-pub use view::{Artifact, Candidate, Conflict, Edge, View};
+pub use view::{Artifact, Candidate, Conflict, Edge, Origin, View};

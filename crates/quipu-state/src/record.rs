@@ -12,7 +12,7 @@ use crate::pages::Pages;
 use crate::tree::Entry;
 
 /// Kinds whose payload is kept in a record. A class is a place in this list, plus one.
-const CLASSES: [&str; 8] = [
+const CLASSES: [&str; 12] = [
     kind::ARTIFACT_PUT,
     kind::ARTIFACT_TOMBSTONE,
     kind::ARTIFACT_PIN,
@@ -21,6 +21,10 @@ const CLASSES: [&str; 8] = [
     kind::EDGE_TOMBSTONE,
     kind::CONFLICT_RESOLVE,
     kind::SNAPSHOT_DROP,
+    kind::ARTIFACT_IMPORT,
+    kind::ARTIFACT_PUBLISH,
+    kind::PUBLICATION_RECORD,
+    kind::DOMAIN_FOLLOW,
 ];
 
 /// Length of the value, class, clock, key, id.

@@ -56,7 +56,13 @@ pub(crate) fn edges_at(end: &End) -> Subject {
     match end {
         End::Artifact(artifact) => key(1, &artifact.0),
         End::Node(node) => key(2, &node.0),
+        End::Blinded(commitment) => key(3, &commitment.0),
     }
+}
+
+/// The list of what is followed.
+pub(crate) fn follows() -> Subject {
+    key(4, &[0; 32])
 }
 
 impl Side {
@@ -76,8 +82,12 @@ impl Side {
 pub(crate) fn put(statement: &Statement, content: u64, out: &mut Vec<Ref>) {
     let mut fact = |key: &ArtifactId| out.push(Ref { about: facts_of(key), content, side: 0 });
     match statement {
-        Statement::Put(claim) | Statement::Resolve { keep: claim, .. } => fact(&claim.key),
-        Statement::TombstoneArtifact(key) | Statement::Pin { key, .. } => fact(key),
+        Statement::Put(claim)
+        | Statement::Import { claim, .. }
+        | Statement::Resolve { keep: claim, .. } => fact(&claim.key),
+        Statement::TombstoneArtifact(key)
+        | Statement::Pin { key, .. }
+        | Statement::Publish { key, .. } => fact(key),
         Statement::Edge(edge, _) => {
             for (side, ends) in [(Side::From, &edge.from), (Side::To, &edge.to)] {
                 for end in ends {
@@ -85,7 +95,11 @@ pub(crate) fn put(statement: &Statement, content: u64, out: &mut Vec<Ref>) {
                 }
             }
         }
-        Statement::TombstoneEdge(_) | Statement::Snapshot { .. } | Statement::DropSnapshot(_) => {}
+        Statement::TombstoneEdge(_)
+        | Statement::Snapshot { .. }
+        | Statement::DropSnapshot(_)
+        | Statement::Publication { .. } => {}
+        Statement::Follow(_) => out.push(Ref { about: follows(), content, side: 0 }),
     }
 }
 

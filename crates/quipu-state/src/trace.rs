@@ -43,18 +43,49 @@ pub struct Trace {
     pub edges: Vec<Edge>,
 }
 
+/// What is on the other side is not even read.
+fn side_of(direction: Direction) -> Option<Side> {
+    match direction {
+        Direction::Down => Some(Side::From),
+        Direction::Up => Some(Side::To),
+        Direction::Both => None,
+    }
+}
+
 /// Walks from an end.
 ///
 /// # Errors
 /// If the state's pages are damaged.
 pub fn walk(view: &View<'_>, start: End, walk: &Walk) -> Result<Trace, StateError> {
-    // What is on the other side is not even read.
-    let only = match walk.direction {
-        Direction::Down => Some(Side::From),
-        Direction::Up => Some(Side::To),
-        Direction::Both => None,
-    };
+    let only = side_of(walk.direction);
     walk_over(&mut |end| view.edges_on(end, only), start, walk)
+}
+
+/// Walks from an end over the edges of several logs. Answers also in which of them each edge stands.
+///
+/// # Errors
+/// If a state's pages are damaged.
+pub fn walk_all(
+    views: &[View<'_>],
+    start: End,
+    walk: &Walk,
+) -> Result<(Trace, BTreeMap<EventId, usize>), StateError> {
+    let only = side_of(walk.direction);
+    let mut places = BTreeMap::new();
+    let trace = walk_over(
+        &mut |end| {
+            let mut found = Vec::new();
+            for (place, view) in views.iter().enumerate() {
+                let edges = view.edges_on(end, only)?;
+                places.extend(edges.iter().map(|(edge, _)| (edge.id, place)));
+                found.extend(edges);
+            }
+            Ok(found)
+        },
+        start,
+        walk,
+    )?;
+    Ok((trace, places))
 }
 
 /// Answers with the edges at an end, and on which side it stands.

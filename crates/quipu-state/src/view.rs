@@ -1,9 +1,9 @@
 //! What the state at one root says: artifacts with their claims, edges, conflicts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use quipu_core::event::LogSeq;
-use quipu_core::id::{ArtifactId, EventId, Subject};
+use quipu_core::id::{ArtifactId, DomainId, EventId, Subject};
 use quipu_core::kind;
 use quipu_core::state::StateHash;
 use quipu_core::statement::{Claim, EdgeKey, EdgeRole, End, Statement};
@@ -33,6 +33,17 @@ pub struct Candidate {
     pub id: EventId,
     /// Its clock.
     pub logseq: LogSeq,
+    /// Where it comes from, if another domain published it.
+    pub origin: Option<Origin>,
+}
+
+/// Where an imported artifact comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Origin {
+    /// The domain that published it.
+    pub domain: DomainId,
+    /// The published snapshot that it is pinned to.
+    pub snapshot: EventId,
 }
 
 /// What the state says of an artifact.
@@ -46,6 +57,8 @@ pub struct Artifact {
     pub tombstone: Option<(LogSeq, EventId)>,
     /// Whether somebody pinned it.
     pub pinned: bool,
+    /// The published snapshot that it is pinned to, if it was published from here.
+    pub published: Option<EventId>,
     resolution: Option<Box<Resolution>>,
 }
 
@@ -84,7 +97,14 @@ pub struct Edge {
 
 impl Artifact {
     pub(crate) fn new(key: ArtifactId) -> Self {
-        Self { key, candidates: Vec::new(), tombstone: None, pinned: false, resolution: None }
+        Self {
+            key,
+            candidates: Vec::new(),
+            tombstone: None,
+            pinned: false,
+            published: None,
+            resolution: None,
+        }
     }
 
     /// Takes in what a winner says of it.
@@ -92,10 +112,15 @@ impl Artifact {
         let Record { subject, id, logseq, statement } = record;
         match statement {
             Statement::Put(claim) => {
-                self.candidates.push(Candidate { claim, subject, id, logseq });
+                self.candidates.push(Candidate { claim, subject, id, logseq, origin: None });
+            }
+            Statement::Import { claim, domain, snapshot } => {
+                let origin = Some(Origin { domain, snapshot });
+                self.candidates.push(Candidate { claim, subject, id, logseq, origin });
             }
             Statement::TombstoneArtifact(_) => self.tombstone = Some((logseq, id)),
             Statement::Pin { held, .. } => self.pinned = held,
+            Statement::Publish { snapshot, .. } => self.published = Some(snapshot),
             Statement::Resolve { keep, seen } => {
                 self.resolution = Some(Box::new(Resolution { keep, seen, id }));
             }
@@ -150,6 +175,25 @@ impl Artifact {
         }
         let typed = self.candidates.iter().find(|one| one.claim.type_tag.is_some());
         typed.or(self.candidates.first()).map(|one| &one.claim)
+    }
+
+    /// Where it comes from, if it was imported: the first import in replay order.
+    pub fn origin(&self) -> Option<Origin> {
+        self.candidates.iter().find_map(|one| one.origin)
+    }
+
+    /// The claim that counts of those that were not just imported.
+    pub fn put_claim(&self) -> Option<&Claim> {
+        let mut put = self.candidates.iter().filter(|one| one.origin.is_none());
+        let counts = self.counts()?;
+        let first = put.next()?;
+        let same = std::iter::once(first).chain(put).find(|one| one.claim == *counts);
+        Some(&same.unwrap_or(first).claim)
+    }
+
+    /// Whether it is to be seen, and not just because it was imported.
+    pub fn is_put(&self) -> bool {
+        self.candidates.iter().any(|one| one.origin.is_none())
     }
 
     /// The clock and event of the claim that counts.
@@ -316,6 +360,20 @@ impl<'a> View<'a> {
             .collect())
     }
 
+    /// The domains whose published logs are to be kept, sorted.
+    ///
+    /// # Errors
+    /// If the pages are damaged.
+    pub fn follows(&self) -> Result<BTreeSet<DomainId>, StateError> {
+        let said = self.current(&refs::follows(), None)?.into_iter();
+        Ok(said
+            .filter_map(|(record, _)| match record.statement {
+                Statement::Follow(domain) => Some(domain),
+                _ => None,
+            })
+            .collect())
+    }
+
     /// The conflicts, by key of the artifact, decided ones too.
     ///
     /// # Errors
@@ -328,8 +386,12 @@ impl<'a> View<'a> {
 /// The artifact that a statement is about.
 pub(crate) fn artifact_in(statement: &Statement) -> Option<ArtifactId> {
     match statement {
-        Statement::Put(claim) | Statement::Resolve { keep: claim, .. } => Some(claim.key),
-        Statement::TombstoneArtifact(key) | Statement::Pin { key, .. } => Some(*key),
+        Statement::Put(claim)
+        | Statement::Import { claim, .. }
+        | Statement::Resolve { keep: claim, .. } => Some(claim.key),
+        Statement::TombstoneArtifact(key)
+        | Statement::Pin { key, .. }
+        | Statement::Publish { key, .. } => Some(*key),
         _ => None,
     }
 }

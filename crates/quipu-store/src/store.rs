@@ -55,8 +55,13 @@ pub(crate) fn take_lock<D: Disk>(disk: &D) -> Result<D::Lock, StoreError> {
 
 /// Whether there is anything of a store on the disk.
 pub(crate) fn exists<D: Disk>(disk: &D) -> Result<bool, StoreError> {
-    let (numbers, _) = find_files(disk, Log::Internal)?;
-    Ok(!numbers.is_empty() || !rebuild_files(disk)?.is_empty())
+    for log in Log::ALL {
+        let (numbers, _) = find_files(disk, log)?;
+        if !numbers.is_empty() {
+            return Ok(true);
+        }
+    }
+    Ok(!rebuild_files(disk)?.is_empty())
 }
 
 fn rebuild_files<D: Disk>(disk: &D) -> Result<Vec<String>, StoreError> {
@@ -64,9 +69,10 @@ fn rebuild_files<D: Disk>(disk: &D) -> Result<Vec<String>, StoreError> {
 }
 
 impl<D: Disk> Store<D> {
-    /// Creates a store that holds a domain's root event, durably, as the first of its internal log.
+    /// Creates a store that holds a domain's root event, durably, as the first of a log.
     pub fn create(
         disk: Arc<D>,
+        log: Log,
         root: VerifiedEvent,
         options: StoreOptions,
     ) -> Result<Self, StoreError> {
@@ -82,7 +88,7 @@ impl<D: Disk> Store<D> {
         let domain = root.id.into();
         let logs = Log::ALL.map(|log| LogFiles::new(disk.clone(), domain, log, options));
         let mut store = Self::assemble(disk, domain, options, logs, lock);
-        store.append(Log::Internal, vec![root])?;
+        store.append(log, vec![root])?;
         store.commit()?;
         Ok(store)
     }

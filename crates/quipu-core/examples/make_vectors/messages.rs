@@ -32,10 +32,35 @@ fn good() -> Vec<(&'static str, Message)> {
     let ranges =
         vec![Range { author: [1, 2, 3, 4, 5], above: 0 }, Range { author: [6; 5], above: 300 }];
     vec![
-        ("hello", Message::Hello { version: 1, domain: domain(), live: true, invite: None }),
+        (
+            "hello",
+            Message::Hello {
+                version: 1,
+                domain: domain(),
+                log: Log::Internal,
+                live: true,
+                invite: None,
+            },
+        ),
+        (
+            "hello-to-the-published-log",
+            Message::Hello {
+                version: 1,
+                domain: domain(),
+                log: Log::Published,
+                live: true,
+                invite: None,
+            },
+        ),
         (
             "hello-of-a-newcomer",
-            Message::Hello { version: 1, domain: domain(), live: false, invite: Some(proof) },
+            Message::Hello {
+                version: 1,
+                domain: domain(),
+                log: Log::Internal,
+                live: false,
+                invite: Some(proof),
+            },
         ),
         ("welcome", Message::Welcome),
         (
@@ -258,8 +283,13 @@ pub(crate) fn messages() -> Json {
         })
         .collect();
     let other = [vec![1, 2], b"whatever a later version says".to_vec()].concat();
-    let hello =
-        Message::Hello { version: 2, domain: DomainId::default(), live: false, invite: None };
+    let hello = Message::Hello {
+        version: 2,
+        domain: DomainId::default(),
+        log: Log::Internal,
+        live: false,
+        invite: None,
+    };
     assert_eq!(Message::decode(&other), Ok(hello.clone()));
     assert_eq!(small_log().len(), 7);
     json!({

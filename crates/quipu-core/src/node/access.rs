@@ -1,10 +1,13 @@
 //! Who may see what: a peer is a member, or a newcomer with an invitation, or turned away.
 
+use std::collections::BTreeSet;
+
 use ed25519_dalek::{Signature, VerifyingKey};
 
 use super::local::Written;
 use super::{Effect, Flow, LinkId, Node, Notice};
 use crate::domain::Decision;
+use crate::event::Log;
 use crate::history::History;
 use crate::id::{DomainId, NodeKey};
 use crate::sync::message::{InviteProof, Message, PROTOCOL_VERSION, Refusal, invite_message};
@@ -17,7 +20,7 @@ impl Node {
         let gone = |session: &Session| {
             let authority = dag.authority();
             session.is_open()
-                && authority.role(&session.peer).is_none()
+                && !self.may_see(&session.peer)
                 && !(session.initiator && authority.is_stranger(&session.peer))
         };
         let links: Vec<LinkId> =
@@ -29,13 +32,31 @@ impl Node {
 
     /// Whether what this machine holds may be shown to the peer. A machine that holds nothing yet has
     /// nothing to show.
-    pub(super) fn peer_is_member(&self, link: LinkId) -> bool {
-        let (Some(session), Some(dag)) = (self.sessions.get(&link), &self.dag) else { return true };
-        dag.authority().role(&session.peer).is_some()
+    pub(super) fn peer_may_see(&self, link: LinkId) -> bool {
+        self.sessions.get(&link).is_none_or(|session| self.may_see(&session.peer))
+    }
+
+    /// Whether what this machine holds may be shown to a machine: to members, and what is published also
+    /// to those whom the published log lets in, and to this machine's own circle.
+    fn may_see(&self, peer: &NodeKey) -> bool {
+        let Some(dag) = &self.dag else { return true };
+        let authority = dag.authority();
+        authority.role(peer).is_some()
+            || self.log == Log::Published
+                && (authority.access().allows(peer) || self.circle.contains(peer))
+    }
+
+    /// Names the machines that may read all that is published and held here: those of the domain that
+    /// this machine belongs to.
+    pub fn set_circle(&mut self, circle: BTreeSet<NodeKey>) {
+        self.circle = circle;
     }
 
     pub(super) fn refuse_stranger(&mut self, link: LinkId, out: &mut Vec<Effect>) {
         let Some(session) = self.sessions.get(&link) else { return };
+        if self.log == Log::Published {
+            return self.refuse(link, Refusal::NotShown, not_shown(&self.domain), out);
+        }
         let text = format!("{} is not a member of domain {}", session.peer, self.domain);
         self.refuse(link, Refusal::NotMember, text, out);
     }
@@ -46,7 +67,7 @@ impl Node {
         now: u64,
         link: LinkId,
         version: u8,
-        domain: DomainId,
+        (domain, log): (DomainId, Log),
         live: bool,
         invite: Option<InviteProof>,
         history: &H,
@@ -58,13 +79,20 @@ impl Node {
         let turned_away = if version != PROTOCOL_VERSION {
             let text = format!("protocol version {version} here, {PROTOCOL_VERSION} there");
             Some((Refusal::Version, text))
-        } else if domain != self.domain {
+        } else if log == Log::Published && (domain, log) != (self.domain, self.log) {
+            Some((Refusal::NotShown, not_shown(&domain)))
+        } else if (domain, log) != (self.domain, self.log) {
             let text = format!("this machine holds domain {}, not {domain}", self.domain);
             Some((Refusal::OtherDomain, text))
         } else {
             match &self.dag {
+                // The same answer as from a machine that keeps nothing of it.
+                None if self.log == Log::Published => Some((Refusal::NotShown, not_shown(&domain))),
                 None => Some((Refusal::Busy, "this machine is itself still joining".to_owned())),
-                Some(dag) if dag.authority().role(&peer).is_some() => None,
+                Some(_) if self.may_see(&peer) => None,
+                Some(_) if self.log == Log::Published => {
+                    Some((Refusal::NotShown, not_shown(&domain)))
+                }
                 Some(_) => match self.admit(now, peer, invite, history, out)? {
                     Admission::Done => None,
                     Admission::Blocked => return Ok(Flow::Blocked),
@@ -126,6 +154,12 @@ impl Node {
             Written::Refused(error) => Admission::Refused(Refusal::Invitation, error.to_string()),
         })
     }
+}
+
+/// The answer to whoever may not see a published log, and to whoever asks for one that is not here: nobody
+/// can tell the two apart (DOM-2).
+fn not_shown(domain: &DomainId) -> String {
+    format!("nothing of the published log of domain {domain} is shown here")
 }
 
 enum Admission {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Effect, Flow, LinkId, Node, Notice};
 use crate::dag::{Applied, Dag, Step};
-use crate::event::{Event, Log, VerifiedEvent};
+use crate::event::{Event, VerifiedEvent};
 use crate::history::History;
 use crate::id::EventId;
 use crate::lifecycle::Stage;
@@ -154,7 +154,7 @@ impl Node {
         if EventId::from(self.domain) != event.id {
             return None;
         }
-        let mut dag = Dag::new(event).ok()?;
+        let mut dag = Dag::new(event, self.log).ok()?;
         let step = dag.found(event);
         self.dag = Some(dag);
         Some(step)
@@ -176,9 +176,9 @@ impl Node {
         }
         self.reconsider |= applied.reconsider;
         if let Some(target) = applied.erase
-            && let Some(ordinal) = history.find(Log::Internal, &target)?
+            && let Some(ordinal) = history.find(self.log, &target)?
         {
-            out.push(Effect::Erase { log: Log::Internal, ordinal });
+            out.push(Effect::Erase { log: self.log, ordinal });
         }
         let erased = self.dag.as_ref().is_some_and(|dag| dag.is_erased(&id));
         self.staged.push(if erased { event.without_payload() } else { event });

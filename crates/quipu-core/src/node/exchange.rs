@@ -22,7 +22,7 @@ impl Node {
         out: &mut Vec<Effect>,
     ) -> Result<(), H::Error> {
         // An initiator may not have heard yet that the peer is a member: then it takes first.
-        let cargo = cargo.filter(|_| self.peer_is_member(link));
+        let cargo = cargo.filter(|_| self.peer_may_see(link));
         let known = self.dag.is_none() || cargo.is_some();
         let Some(session) = self.sessions.get_mut(&link) else { return Ok(()) };
         session.step(SessionInput::Differs);
@@ -59,7 +59,7 @@ impl Node {
         history: &H,
         out: &mut Vec<Effect>,
     ) -> Result<(), H::Error> {
-        if !self.peer_is_member(link) {
+        if !self.peer_may_see(link) {
             self.refuse_stranger(link, out);
             return Ok(());
         }
@@ -103,7 +103,7 @@ impl Node {
     /// The initiator, once both ends are said: level, or another round?
     pub(super) fn conclude(&mut self, now: u64, link: LinkId, out: &mut Vec<Effect>) {
         let own = self.digest();
-        let member = self.peer_is_member(link);
+        let member = self.peer_may_see(link);
         let Some(session) = self.sessions.get_mut(&link).filter(|s| s.initiator) else { return };
         let Some(theirs) = session.incoming.end else { return };
         if session.state != SessionState::Exchanging || session.outgoing.owes_end {
@@ -172,7 +172,7 @@ impl Node {
         digest: LogDigest,
         out: &mut Vec<Effect>,
     ) {
-        if !self.peer_is_member(link) {
+        if !self.peer_may_see(link) {
             self.refuse_stranger(link, out);
             return;
         }

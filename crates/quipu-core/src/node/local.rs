@@ -112,6 +112,9 @@ pub enum CommandError {
     /// Only somebody up the grant chain removes an admin, and nobody the founder.
     #[error("this machine may not remove {0}")]
     CannotRemove(NodeKey),
+    /// The log cannot say that.
+    #[error("the {} log takes no such decision", .0.name())]
+    NotOfLog(Log),
     /// The machine is not a member.
     #[error("{0} is not a member")]
     NotMember(NodeKey),
@@ -223,7 +226,7 @@ impl Node {
                         return Err(CommandError::ReservedKind(kind.to_string()));
                     }
                     let payload = v1::payload_block(self.salt(salt_bytes).as_ref(), &value);
-                    job.drafts.push_back(Draft { log: Log::Internal, kind, payload });
+                    job.drafts.push_back(Draft { log: self.log, kind, payload });
                 }
             }
             Command::Decide(decision) => {
@@ -255,6 +258,9 @@ impl Node {
 
     /// Refuses decisions that would have no effect.
     fn check_decision(&self, decision: &Decision) -> Result<(), CommandError> {
+        if !decision.is_of(self.log) {
+            return Err(CommandError::NotOfLog(self.log));
+        }
         let Some(dag) = &self.dag else { return Ok(()) };
         if let Decision::Remove { node } = decision {
             let authority = dag.authority();
@@ -269,13 +275,13 @@ impl Node {
     }
 
     pub(super) fn draft_of(&mut self, decision: &Decision) -> Draft {
-        self.draft_saying(decision.to_value())
+        self.draft_saying(decision.to_value(self.log))
     }
 
     fn draft_saying(&mut self, (kind, value): (&'static str, Value)) -> Draft {
         let salt_bytes = self.dag.as_ref().map_or(0, |dag| dag.parameters().salt_bytes);
         let payload = block_of(&value, self.salt(salt_bytes).as_ref());
-        Draft { log: Log::Internal, kind: kind.into(), payload }
+        Draft { log: self.log, kind: kind.into(), payload }
     }
 
     /// Fresh random bytes that nobody can guess.
@@ -386,9 +392,9 @@ impl Node {
         let emitted = Emitted { id: event.id, seq, logseq, parents };
         self.reconsider |= applied.reconsider;
         if let Some(target) = applied.erase
-            && let Some(ordinal) = history.find(Log::Internal, &target)?
+            && let Some(ordinal) = history.find(self.log, &target)?
         {
-            out.push(Effect::Erase { log: Log::Internal, ordinal });
+            out.push(Effect::Erase { log: self.log, ordinal });
         }
         self.staged.push(event);
         Ok(Written::Done(emitted))

@@ -8,9 +8,8 @@
 use std::collections::VecDeque;
 
 use super::Effect;
-use super::peer::LOG;
 use super::{Node, apply};
-use crate::event::Event;
+use crate::event::{Event, Log};
 use crate::history::History;
 use crate::id::{EventId, IdMap};
 use crate::limits::{LOOSE_BYTES_MAX, PROOF_BYTES_MAX, SIGNATURE_INTERVAL};
@@ -93,7 +92,7 @@ impl Node {
         let Some((end, proof)) = self.loose.chain_to(event) else { return Ok(false) };
         let needed = self.lacks_signature(&end, &proof[0], history)?;
         if needed && event.signature.is_some() {
-            prove(end, proof, out);
+            prove(self.log, end, proof, out);
         } else {
             self.loose.put(event.clone());
         }
@@ -110,7 +109,7 @@ impl Node {
         if event.signature.is_none()
             && let Some(proof) = self.loose.chain_from(event)
         {
-            prove(event.id, proof, out);
+            prove(self.log, event.id, proof, out);
         }
     }
 
@@ -136,15 +135,15 @@ impl Node {
         if let Some(staged) = self.staged.iter().rev().find(|event| event.id == *base) {
             return Ok(needs_proof(staged));
         }
-        let Some(ordinal) = history.find(LOG, base)? else { return Ok(false) };
-        Ok(needs_proof(&history.event(LOG, ordinal)?))
+        let Some(ordinal) = history.find(self.log, base)? else { return Ok(false) };
+        Ok(needs_proof(&history.event(self.log, ordinal)?))
     }
 }
 
-fn prove(end: EventId, mut proof: Vec<Event>, out: &mut Vec<Effect>) {
+fn prove(log: Log, end: EventId, mut proof: Vec<Event>, out: &mut Vec<Effect>) {
     if proof.iter().map(apply::weight).sum::<usize>() > PROOF_BYTES_MAX {
         // The signature covers their hashes.
         proof.iter_mut().for_each(|event| event.payload = None);
     }
-    out.push(Effect::Prove { log: LOG, end, proof });
+    out.push(Effect::Prove { log, end, proof });
 }

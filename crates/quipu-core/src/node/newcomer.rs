@@ -19,7 +19,7 @@ impl Node {
     }
 
     pub(super) fn on_ask_state(&mut self, link: LinkId, out: &mut Vec<Effect>) {
-        if self.peer_is_member(link) {
+        if self.peer_may_see(link) {
             out.push(Effect::MakeState { link });
         } else {
             self.refuse_stranger(link, out);

@@ -3,7 +3,6 @@
 use super::{CommandError, Effect, Flow, LinkId, LinkRole, Node, Notice};
 use bytes::Bytes;
 
-use crate::event::Log;
 use crate::history::History;
 use crate::id::{DomainId, NodeKey};
 use crate::sync::message::{Message, PROTOCOL_VERSION, Refusal};
@@ -24,8 +23,8 @@ impl Node {
             session.live = live;
             session.request = request;
             session.step(SessionInput::HelloSent);
-            let (version, domain) = (PROTOCOL_VERSION, self.domain);
-            let hello = session.encode(&Message::Hello { version, domain, live, invite });
+            let (version, domain, log) = (PROTOCOL_VERSION, self.domain, self.log);
+            let hello = session.encode(&Message::Hello { version, domain, log, live, invite });
             out.push(Effect::Send { link, bytes: hello });
             self.sessions.insert(link, session);
             self.introduce(link);
@@ -146,8 +145,9 @@ impl Node {
             return Ok(Flow::Blocked);
         }
         match message {
-            Message::Hello { version, domain, live, invite } => {
-                return self.on_hello(now, link, version, domain, live, invite, history, out);
+            Message::Hello { version, domain, log, live, invite } => {
+                let wanted = (domain, log);
+                return self.on_hello(now, link, version, wanted, live, invite, history, out);
             }
             Message::Welcome => {
                 if let Some(session) = self.sessions.get_mut(&link) {
@@ -246,6 +246,3 @@ impl Node {
         out.push(Effect::Notify(Notice::PeerRefused { peer: session.peer, refusal, text }));
     }
 }
-
-/// Only the internal log is synced so far.
-pub(super) const LOG: Log = Log::Internal;

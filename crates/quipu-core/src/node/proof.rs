@@ -3,9 +3,8 @@
 use ed25519_dalek::SigningKey;
 
 use super::apply::weight;
-use super::peer::LOG;
 use crate::dag::Dag;
-use crate::event::{Event, is_signature_place, sign_id};
+use crate::event::{Event, Log, is_signature_place, sign_id};
 use crate::history::History;
 use crate::id::EventId;
 use crate::limits::{PROOF_BYTES_MAX, SIGNATURE_INTERVAL};
@@ -37,7 +36,7 @@ pub(super) fn with_proofs<H: History>(
         }
         let proof = match event.signature {
             Some(_) => Some(Vec::new()),
-            None => proof_of(&event, history)?,
+            None => proof_of(dag.log(), &event, history)?,
         };
         // What cannot be proven is of no use to anybody, unless the rest is on its way.
         let Some(proof) = proof.or(live.then(Vec::new)) else { continue };
@@ -54,6 +53,7 @@ pub(super) fn with_proofs<H: History>(
 
 /// An event with its proof: signed if it is this machine's own.
 pub(super) fn chain<H: History>(
+    log: Log,
     mut event: Event,
     key: &SigningKey,
     history: &H,
@@ -63,7 +63,7 @@ pub(super) fn chain<H: History>(
     }
     let proof = match event.signature {
         Some(_) => Some(Vec::new()),
-        None => proof_of(&event, history)?,
+        None => proof_of(log, &event, history)?,
     };
     Ok(proof.map(|proof| std::iter::once(event).chain(proof).collect()))
 }
@@ -73,23 +73,28 @@ const PROOF_EVENTS_MAX: usize = 1024;
 
 /// The events after one in its feed, up to the first with a signature, if there is one near: from
 /// those kept aside, else from those that never entered the log.
-fn proof_of<H: History>(event: &Event, history: &H) -> Result<Option<Vec<Event>>, H::Error> {
-    match proof_kept_aside(event, history)? {
+fn proof_of<H: History>(
+    log: Log,
+    event: &Event,
+    history: &H,
+) -> Result<Option<Vec<Event>>, H::Error> {
+    match proof_kept_aside(log, event, history)? {
         Some(proof) => Ok(Some(proof)),
-        None => history.proof(LOG, &event.id),
+        None => history.proof(log, &event.id),
     }
 }
 
 fn proof_kept_aside<H: History>(
+    log: Log,
     event: &Event,
     history: &H,
 ) -> Result<Option<Vec<Event>>, H::Error> {
     let head = &event.header.head;
     let from = head.seq.saturating_add(1);
-    let nearby = history.feed(LOG, &head.author, from..from.saturating_add(SIGNATURE_INTERVAL))?;
+    let nearby = history.feed(log, &head.author, from..from.saturating_add(SIGNATURE_INTERVAL))?;
     let mut branches: Vec<Vec<Event>> = Vec::new();
     for (_, ordinal) in nearby.into_iter().take(PROOF_EVENTS_MAX) {
-        let next = history.event(LOG, ordinal)?;
+        let next = history.event(log, ordinal)?;
         let follows = |last: &EventId| next.header.prev == Some(*last);
         let mut branch = match branches.iter().find(|b| b.last().is_some_and(|e| follows(&e.id))) {
             Some(branch) => branch.clone(),

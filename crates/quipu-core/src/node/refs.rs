@@ -2,7 +2,6 @@
 
 use std::cell::Cell;
 
-use super::peer::LOG;
 use crate::codec::pack::{AUTHOR_PREFIX_BYTES, Resolve, Shared};
 use crate::dag::Dag;
 use crate::history::{History, Ordinal};
@@ -31,8 +30,8 @@ impl<H: History> Shared for Known<'_, H> {
         if self.has.plain || self.has.below == 0 {
             return None;
         }
-        let ordinal = self.history.find(LOG, id).ok()??;
-        let head = self.history.place(LOG, ordinal).ok()?.head;
+        let ordinal = self.history.find(self.dag.log(), id).ok()??;
+        let head = self.history.place(self.dag.log(), ordinal).ok()?.head;
         let sure = self.is_held(&head.author, head.seq, ordinal)
             && !self.dag.is_forked(&head.author)
             && !self.dag.is_quarantined(id);
@@ -40,7 +39,7 @@ impl<H: History> Shared for Known<'_, H> {
     }
 
     fn prev_is_shared(&self, prev: &EventId, author: &NodeKey, seq: u64) -> bool {
-        let found = || self.history.find(LOG, prev).ok().flatten();
+        let found = || self.history.find(self.dag.log(), prev).ok().flatten();
         !self.has.plain
             && self.has.below > 0
             && found().is_some_and(|ordinal| self.is_held(author, seq, ordinal))
@@ -53,7 +52,7 @@ impl<H: History> Shared for Known<'_, H> {
         if self.has.plain || self.frontier.author_with_prefix(prefix) != Some(*author) {
             return false;
         }
-        let first = self.history.feed(LOG, author, 1..2).ok();
+        let first = self.history.feed(self.dag.log(), author, 1..2).ok();
         first
             .and_then(|list| list.first().copied())
             .is_some_and(|(_, o)| self.is_held(author, 1, o))
@@ -74,8 +73,8 @@ impl<H: History> Resolve for Here<'_, H> {
         self.referred.set(true);
         let dag = self.dag?;
         let mut found = None;
-        for (_, ordinal) in self.history.feed(LOG, author, seq..seq.checked_add(1)?).ok()? {
-            let id = self.history.id(LOG, ordinal).ok()?;
+        for (_, ordinal) in self.history.feed(dag.log(), author, seq..seq.checked_add(1)?).ok()? {
+            let id = self.history.id(dag.log(), ordinal).ok()?;
             if !dag.is_quarantined(&id) && found.replace(id).is_some() {
                 return None;
             }

@@ -3,13 +3,12 @@
 use std::cell::Cell;
 use std::ops::Range;
 
-use super::peer::LOG;
 use super::proof::with_proofs;
 use super::refs::{Here, Known};
 use super::{Effect, LinkId, Node};
 use crate::codec::pack::{self, Context, PackError};
 use crate::dag::Dag;
-use crate::event::Event;
+use crate::event::{Event, Log};
 use crate::history::{History, Ordinal};
 use crate::id::EventId;
 use crate::limits::{
@@ -112,7 +111,7 @@ impl Node {
         out: &mut Vec<Effect>,
     ) -> Result<bool, H::Error> {
         let Some(dag) = &self.dag else { return Ok(false) };
-        let held = dag.held().min(history.count(LOG));
+        let held = dag.held().min(history.count(self.log));
         let Some(session) = self.sessions.get_mut(&link) else { return Ok(false) };
         let Some(from) = session.outgoing.live_from.filter(|from| *from < held) else {
             return Ok(false);
@@ -158,7 +157,7 @@ impl Node {
             return Ok(());
         };
         self.frontier.refresh(dag);
-        let mut events = events_of(history, &stretch)?;
+        let mut events = events_of(self.log, history, &stretch)?;
         let fitting = fitting(&events);
         events.truncate(fitting);
         let next = stretch.start + fitting as u64;
@@ -456,8 +455,8 @@ fn lacking_above<H: History>(
         let own = dag.own_end(author).map_or(0, |end| end.seq);
         let seq = end.seq_near(own);
         let mut held = false;
-        for (_, ordinal) in history.feed(LOG, author, seq..seq + 1)? {
-            held |= end.fits(&history.id(LOG, ordinal)?);
+        for (_, ordinal) in history.feed(dag.log(), author, seq..seq + 1)? {
+            held |= end.fits(&history.id(dag.log(), ordinal)?);
         }
         above = (!held).then_some(own.min(seq.saturating_sub(1)));
     }
@@ -468,14 +467,18 @@ fn lacking_above<H: History>(
 const LINK_BYTES: usize = 32;
 
 /// The events of a stretch, or at least as many as fit into a frame.
-fn events_of<H: History>(history: &H, stretch: &Range<Ordinal>) -> Result<Vec<Event>, H::Error> {
-    let mut events = history.events(LOG, stretch.clone())?;
+fn events_of<H: History>(
+    log: Log,
+    history: &H,
+    stretch: &Range<Ordinal>,
+) -> Result<Vec<Event>, H::Error> {
+    let mut events = history.events(log, stretch.clone())?;
     while fitting(&events) == events.len() {
         let next = stretch.start + events.len() as u64;
         if next >= stretch.end {
             break;
         }
-        events.extend(history.events(LOG, next..stretch.end)?);
+        events.extend(history.events(log, next..stretch.end)?);
     }
     Ok(events)
 }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use crate::artifact::{ARTIFACT_BYTES_MAX, PART_GROUPS_MAX, group_count};
 use crate::codec::varint::{Reader, put, put_section};
+use crate::event::Log;
 use crate::id::{ArtifactId, DomainId, LogDigest, NodeKey};
 use crate::limits::{ASK_KEYS_MAX, PART_BYTES_MAX, PROOF_BYTES_MAX};
 use crate::sketch::{ITEM_BYTES, Item};
@@ -43,12 +44,14 @@ pub enum Refusal {
     Misbehaved = 6,
     /// This machine has no room for more.
     Busy = 7,
+    /// What it asked for is not shown to it, or not here.
+    NotShown = 8,
 }
 
 impl Refusal {
     fn from_byte(byte: u8) -> Option<Self> {
         use Refusal::*;
-        [Version, OtherDomain, NotMember, Invitation, NotAdmin, Misbehaved, Busy]
+        [Version, OtherDomain, NotMember, Invitation, NotAdmin, Misbehaved, Busy, NotShown]
             .into_iter()
             .find(|refusal| *refusal as u8 == byte)
     }
@@ -108,6 +111,8 @@ pub enum Message {
         version: u8,
         /// What it is about.
         domain: DomainId,
+        /// Which of the domain's logs.
+        log: Log,
         /// Whether it will stay for live events.
         live: bool,
         /// For a newcomer.
@@ -313,10 +318,11 @@ impl Message {
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
         match self {
-            Message::Hello { version, domain, live, invite } => {
+            Message::Hello { version, domain, log, live, invite } => {
                 out.extend_from_slice(&[HELLO, *version]);
                 out.extend_from_slice(&domain.0);
-                out.push(u8::from(*live) | (u8::from(invite.is_some()) << 1));
+                let published = u8::from(*log == Log::Published);
+                out.push(u8::from(*live) | (u8::from(invite.is_some()) << 1) | (published << 2));
                 if let Some(proof) = invite {
                     out.extend_from_slice(&proof.key.0);
                     out.extend_from_slice(&proof.signature);
@@ -543,7 +549,7 @@ fn take(kind: u8, reader: &mut Reader<'_>) -> Option<Message> {
         WANT => take_want(reader)?,
         EVENTS => {
             let index = take_u32(reader)?;
-            let flags = reader.byte().filter(|flags| *flags < 4)?;
+            let flags = reader.byte().filter(|flags| *flags < 8)?;
             let (restart, live) = (flags & 1 != 0, flags & 2 != 0);
             Message::Events { index, restart, live, packed: take_rest(reader) }
         }
@@ -592,15 +598,17 @@ fn take_hello(reader: &mut Reader<'_>) -> Option<Message> {
         // What follows may look different: the receiver answers with its own version.
         take_rest(reader);
         let domain = DomainId::default();
-        return Some(Message::Hello { version, domain, live: false, invite: None });
+        let log = Log::Internal;
+        return Some(Message::Hello { version, domain, log, live: false, invite: None });
     }
     let domain = DomainId(reader.array()?);
-    let flags = reader.byte().filter(|flags| *flags < 4)?;
+    let flags = reader.byte().filter(|flags| *flags < 8)?;
     let invite = match flags & 2 {
         0 => None,
         _ => Some(InviteProof { key: NodeKey(reader.array()?), signature: reader.array()? }),
     };
-    Some(Message::Hello { version, domain, live: flags & 1 != 0, invite })
+    let log = if flags & 4 == 0 { Log::Internal } else { Log::Published };
+    Some(Message::Hello { version, domain, log, live: flags & 1 != 0, invite })
 }
 
 fn take_view(reader: &mut Reader<'_>) -> Option<View> {
@@ -614,7 +622,7 @@ fn take_view(reader: &mut Reader<'_>) -> Option<View> {
 
 fn take_want(reader: &mut Reader<'_>) -> Option<Message> {
     let round = take_u32(reader)?;
-    let flags = reader.byte().filter(|flags| *flags < 4)?;
+    let flags = reader.byte().filter(|flags| *flags < 8)?;
     let wanted = if flags & 2 != 0 {
         Wanted::Everything
     } else {

@@ -65,7 +65,7 @@ impl Machine {
     /// A machine with that log.
     pub fn of(signing: SigningKey, domain: DomainId, history: MemoryHistory) -> Self {
         let id = NodeKey(signing.verifying_key().to_bytes());
-        let mut node = Node::new(domain, signing.clone(), *blake3::hash(&id.0).as_bytes());
+        let mut node = Node::new(domain, LOG, signing.clone(), *blake3::hash(&id.0).as_bytes());
         node.open(&history).unwrap().unwrap();
         Self {
             signing,

@@ -327,8 +327,13 @@ const LINK: LinkId = 77;
 fn by_hand(w: &mut World) {
     let peer = w.id(1);
     w.turn(0, vec![Input::LinkUp { link: LINK, peer, role: LinkRole::Responder }]);
-    let hello =
-        Message::Hello { version: PROTOCOL_VERSION, domain: w.domain(), live: true, invite: None };
+    let hello = Message::Hello {
+        version: PROTOCOL_VERSION,
+        domain: w.domain(),
+        log: LOG,
+        live: true,
+        invite: None,
+    };
     tell(w, hello);
 }
 
@@ -490,8 +495,13 @@ fn a_peer_that_started_anew_is_asked_anew() {
     // A second link of the same peer. The first one still has its time.
     let (newer, peer) = (LINK + 1, w.id(1));
     w.turn(0, vec![Input::LinkUp { link: newer, peer, role: LinkRole::Responder }]);
-    let hello =
-        Message::Hello { version: PROTOCOL_VERSION, domain: w.domain(), live: true, invite: None };
+    let hello = Message::Hello {
+        version: PROTOCOL_VERSION,
+        domain: w.domain(),
+        log: LOG,
+        live: true,
+        invite: None,
+    };
     told_over(&mut w, newer, &hello);
     let gets = told_over(&mut w, newer, &offer);
     assert_eq!(gets.len(), 7, "what nobody was asked for");
@@ -654,7 +664,7 @@ fn unknown_is_absent_and_strangers_get_nothing() {
         w.turn(0, vec![Input::LinkUp { link: LINK, peer, role: LinkRole::Responder }]);
         if n == 2 {
             let (version, domain) = (PROTOCOL_VERSION, w.domain());
-            tell(&mut w, Message::Hello { version, domain, live: true, invite: None });
+            tell(&mut w, Message::Hello { version, domain, log: LOG, live: true, invite: None });
         }
         let answer = told(&mut w, &Message::Ask { ask: 1, keys: vec![held] });
         assert!(answer.iter().all(|m| matches!(m, Message::Refuse { .. })), "{answer:?}");

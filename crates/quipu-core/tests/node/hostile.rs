@@ -27,7 +27,13 @@ fn linked() -> World {
 }
 
 fn hello(w: &World) -> Message {
-    Message::Hello { version: PROTOCOL_VERSION, domain: w.domain(), live: true, invite: None }
+    Message::Hello {
+        version: PROTOCOL_VERSION,
+        domain: w.domain(),
+        log: LOG,
+        live: true,
+        invite: None,
+    }
 }
 
 fn tell(w: &mut World, message: Message) {

@@ -125,7 +125,7 @@ fn only_somebody_up_the_chain_removes_an_admin() {
 
 /// An event at a place that its author's own machine would not have taken.
 fn forge(machine: &Machine, n: u64, decision: &Decision, now: u64) -> Event {
-    let (kind, value) = decision.to_value();
+    let (kind, value) = decision.to_value(Log::Internal);
     let payload = quipu_core::domain::block_of(&value, &[1; 8]);
     let draft = Draft { log: Log::Internal, kind: kind.into(), payload };
     let at = machine.node.dag().unwrap().next_position(machine.id, now);

@@ -125,7 +125,7 @@ fn reordered(events: &[Event], dice: &mut Dice) -> Dag {
     let mut history = MemoryHistory::default();
     history.append(events[0].clone());
     history.commit();
-    let mut dag = Dag::new(&events[0]).unwrap();
+    let mut dag = Dag::new(&events[0], LOG).unwrap();
     dag.found(&VerifiedEvent::from_store(events[0].clone()));
     dag.flushed();
     let mut rest: Vec<&Event> = events[1..].iter().collect();

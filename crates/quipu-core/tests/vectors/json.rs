@@ -148,8 +148,9 @@ fn items_of(json: &Json) -> Vec<Item> {
 /// What a message says. Ids are hex of the 32 bytes, as on the wire.
 pub(crate) fn message_json(message: &Message) -> Json {
     match message {
-        Message::Hello { version, domain, live, invite } => json!({
-            "type": "hello", "version": version, "domain": hex(&domain.0), "live": live,
+        Message::Hello { version, domain, log, live, invite } => json!({
+            "type": "hello", "version": version, "domain": hex(&domain.0), "log": log.name(),
+            "live": live,
             "invite": invite.as_ref().map(|proof| json!({
                 "key": proof.key.to_string(), "signature": hex(&proof.signature),
             })),
@@ -302,6 +303,7 @@ pub(crate) fn message_of(json: &Json) -> Message {
         "hello" => Message::Hello {
             version: u8::try_from(number(&json["version"])).unwrap(),
             domain: DomainId(array(&json["domain"])),
+            log: Log::from_name(text(&json["log"])).unwrap(),
             live: flag(&json["live"]),
             invite: optional(&json["invite"], |proof| InviteProof {
                 key: parsed(&proof["key"]),

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use quipu_core::dag::digest_of;
 use quipu_core::domain::{Decision, Role};
-use quipu_core::event::Log;
 use quipu_core::history::History;
 use quipu_core::id::{EventId, IdMap, NodeKey, SnapshotId};
 use quipu_state::cut::Cut;
@@ -40,7 +39,7 @@ pub(super) fn event_of(machine: &mut Machine, text: &str) -> Result<EventId, Api
         }
     }
     let ordinal = find_event(machine, text)?;
-    let id = machine.driver.held().id(Log::Internal, ordinal)?;
+    let id = machine.driver.held().id(machine.driver.log(), ordinal)?;
     if dag(machine)?.is_quarantined(&id) {
         let message = format!("event {id} is kept aside: nothing was ever as of it");
         return Err(ApiError::refused(message).hint("quipu show EVENT"));
@@ -92,7 +91,7 @@ pub(super) fn cut_of(
     let Some(text) = at else { return Ok(None) };
     let id = event_of(machine, text)?;
     let store = machine.driver.held().store().ok_or_else(nothing_held)?;
-    Ok(Some((id, Cut::up_to(store, Log::Internal, &id)?)))
+    Ok(Some((id, Cut::up_to(store, machine.driver.log(), &id)?)))
 }
 
 /// Feed ends of a cut, sorted: author, seq, id.
@@ -102,10 +101,10 @@ pub(super) fn ends_of(
 ) -> Result<Vec<(NodeKey, u64, EventId)>, ApiError> {
     let held = machine.driver.held();
     let mut ends: IdMap<EventId, (NodeKey, u64)> = IdMap::default();
-    let end = cut.end().min(held.count(Log::Internal));
+    let end = cut.end().min(held.count(machine.driver.log()));
     let mut next = 0;
     while next < end {
-        let places = held.places(Log::Internal, next..end.min(next + SCAN_EVENTS))?;
+        let places = held.places(machine.driver.log(), next..end.min(next + SCAN_EVENTS))?;
         for place in places {
             if cut.contains(next) {
                 if let Some(prev) = &place.head.prev {
@@ -135,7 +134,7 @@ pub(super) fn status_at(machine: &Machine, id: &EventId, cut: &Cut) -> Result<Va
     for fork in &forks {
         let mut inside = Vec::new();
         for id in &fork.ids {
-            if held.find(Log::Internal, id)?.is_some_and(|ordinal| cut.contains(ordinal)) {
+            if held.find(machine.driver.log(), id)?.is_some_and(|ordinal| cut.contains(ordinal)) {
                 inside.push(id.to_string());
             }
         }
@@ -166,11 +165,11 @@ pub(super) fn members_at(machine: &Machine, cut: &Cut) -> Result<Vec<Value>, Api
     let held = machine.driver.held();
     let founder = dag(machine)?.authority().founder();
     let mut latest: BTreeMap<NodeKey, ((_, EventId), Option<Role>)> = BTreeMap::new();
-    for ordinal in held.outline(Log::Internal)?.structural {
+    for ordinal in held.outline(machine.driver.log())?.structural {
         if !cut.contains(ordinal) {
             continue;
         }
-        let event = held.event(Log::Internal, ordinal)?;
+        let event = held.event(machine.driver.log(), ordinal)?;
         let (node, role) = match Decision::of_event(&event) {
             Some(Decision::Add { node, role, .. }) => (node, Some(role)),
             Some(Decision::Remove { node }) => (node, None),

@@ -2,7 +2,7 @@
 
 use data_encoding::BASE64;
 use quipu_core::codec::pack::{self, Context, Nothing};
-use quipu_core::event::{Event, Log, VerifiedEvent};
+use quipu_core::event::{Event, VerifiedEvent};
 use quipu_core::history::{History, Ordinal};
 use quipu_core::id::{DomainId, EventId, NodeKey};
 use quipu_core::limits::FRAME_EVENTS_MAX;
@@ -111,14 +111,14 @@ fn cargo_for(machine: &mut Machine, tips: &[(NodeKey, u64, EventId)]) -> Result<
     let dag = dag(machine)?;
     let held = machine.driver.held();
     if tips.is_empty() {
-        return Ok(Cargo::Stretch(0..held.count(Log::Internal)));
+        return Ok(Cargo::Stretch(0..held.count(machine.driver.log())));
     }
     let mut parts = Vec::new();
     for author in dag.authors() {
         // Of a tip that is not here, nothing is known: then the whole feed goes.
         let mut above = 0;
         for (_, seq, id) in tips.iter().filter(|(of, ..)| *of == author) {
-            if held.find(Log::Internal, id)?.is_some() && !dag.is_forked(&author) {
+            if held.find(machine.driver.log(), id)?.is_some() && !dag.is_forked(&author) {
                 above = above.max(*seq);
             }
         }
@@ -133,7 +133,7 @@ fn read_for_bundle(
 ) -> Result<(Vec<Event>, u64), ApiError> {
     let dag = dag(machine)?;
     let held = machine.driver.held();
-    let mut events = held.events(Log::Internal, range)?;
+    let mut events = held.events(machine.driver.log(), range)?;
     let read = events.len() as u64;
     events.retain(|event| !dag.is_quarantined(&event.id));
     Ok((machine.driver.node().proven(events, held)?, read))

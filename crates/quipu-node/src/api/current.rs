@@ -3,7 +3,7 @@
 
 use std::num::NonZero;
 
-use quipu_core::event::{Event, Log, LogSeq};
+use quipu_core::event::{Event, LogSeq};
 use quipu_core::history::Ordinal;
 use quipu_core::id::EventId;
 use quipu_core::kind;
@@ -122,9 +122,10 @@ fn replayed(
     let snapshot = find(machine, text)?;
     let claimed = snapshot_json(machine, &snapshot)?["root"].clone();
     let store = machine.driver.held().store().ok_or_else(nothing_held)?;
-    let cut = Cut::up_to(store, Log::Internal, &snapshot.id)?;
+    let cut = Cut::up_to(store, machine.driver.log(), &snapshot.id)?;
     // Nothing in the past of an event that counts is kept aside.
-    let (replay, report) = plan::replay(store, Log::Internal, Some(&cut), &|_| false, shards)?;
+    let (replay, report) =
+        plan::replay(store, machine.driver.log(), Some(&cut), &|_| false, shards)?;
     let root = data_encoding::HEXLOWER.encode(&replay.root);
     let verified = claimed == *root;
     let value = json!({

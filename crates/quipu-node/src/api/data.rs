@@ -1,6 +1,8 @@
 //! Artifacts as the log tells of them, edges, tombstones, conflicts, pins.
 
-use quipu_core::id::{ArtifactId, EventId, NodeKey};
+use std::collections::BTreeMap;
+
+use quipu_core::id::{ArtifactId, DomainId, EventId, NodeKey};
 use quipu_core::node::{Command, Emitted, Reply};
 use quipu_core::statement::{Claim, EdgeKey, EdgeRole, End, Statement};
 use quipu_state::trace::{self, Direction, Walk};
@@ -53,6 +55,19 @@ pub(super) fn statement_json(statement: &Statement) -> Value {
         }
         Statement::Snapshot { name, .. } => json!({ "name": name }),
         Statement::DropSnapshot(id) => json!({ "snapshot": id.to_string() }),
+        Statement::Import { claim, domain, snapshot } => {
+            let mut value = claim_json(claim);
+            value["origin_domain"] = domain.to_string().into();
+            value["origin_snapshot"] = snapshot.to_string().into();
+            value
+        }
+        Statement::Publish { key, snapshot } => {
+            json!({ "key": key.to_string(), "published": snapshot.to_string() })
+        }
+        Statement::Publication { snapshot, openings, .. } => {
+            json!({ "published": snapshot.to_string(), "commitments": openings.len() })
+        }
+        Statement::Follow(domain) => json!({ "domain": domain.to_string() }),
     }
 }
 
@@ -60,11 +75,20 @@ pub(super) fn statement_json(statement: &Statement) -> Value {
 pub(super) fn artifact_json(artifact: &Artifact) -> Value {
     let counts = artifact.counts();
     let (logseq, uuid) = artifact.since().unzip();
+    let (origin, published) = (artifact.origin(), artifact.published);
+    let state = match (published, origin) {
+        (Some(_), _) => "published",
+        (None, Some(_)) => "imported",
+        (None, None) => "internal",
+    };
     json!({
         "key": artifact.key.to_string(),
         "size": counts.map(|claim| claim.size),
         "type_tag": counts.and_then(|claim| claim.type_tag.clone()),
-        "state": "internal",
+        "state": state,
+        "published_snapshot": published.map(|snapshot| snapshot.to_string()),
+        "origin_domain": origin.map(|origin| origin.domain.to_string()),
+        "origin_snapshot": origin.map(|origin| origin.snapshot.to_string()),
         "pinned": artifact.pinned,
         "conflict": artifact.is_undecided(),
         "logseq": logseq.map(|logseq| logseq.to_string()),
@@ -139,6 +163,7 @@ fn is_known(view: &View<'_>, end: &End, nodes: &[NodeKey]) -> Result<bool, ApiEr
     let known = match end {
         End::Artifact(key) => view.artifact(key)?.is_some(),
         End::Node(key) => nodes.binary_search(key).is_ok(),
+        End::Blinded(_) => false,
     };
     Ok(known || !view.edges_at(end)?.is_empty())
 }
@@ -257,12 +282,17 @@ impl Api {
                 Some(_) => known_nodes(machine)?,
                 None => Default::default(),
             };
-            with_view(machine, query.at.as_deref(), |view| {
-                if !is_known(view, &start, &nodes)? {
+            walk_everywhere(machine, query.at.as_deref(), |domains, views| {
+                let mut known = false;
+                for view in views {
+                    known |= is_known(view, &start, &nodes)?;
+                }
+                if !known {
                     let message = format!("nothing is known of {start}");
                     return Err(ApiError::not_found(message).hint("quipu artifacts, quipu edges"));
                 }
-                trace_json(view, &trace::walk(view, start, &walk)?, &start)
+                let walked = trace::walk_all(views, start, &walk)?;
+                trace_json((domains, views), &walked, &start)
             })
         })?;
         Ok(sink(value)?)
@@ -354,20 +384,25 @@ impl Api {
 
 /// The edge that an event's id, or the start of it, names.
 fn find_edge(machine: &mut Machine, text: &str) -> Result<Option<EdgeKey>, ApiError> {
-    use quipu_core::event::Log;
     use quipu_core::history::History;
     if text.parse::<ArtifactId>().is_ok() {
         return Ok(None);
     }
     let Ok(ordinal) = super::read::find_event(machine, text) else { return Ok(None) };
-    let event = machine.driver.held().event(Log::Internal, ordinal)?;
+    let event = machine.driver.held().event(machine.driver.log(), ordinal)?;
     Ok(match Statement::of_event(&event) {
         Some(Statement::Edge(key, _) | Statement::TombstoneEdge(key)) => Some(key),
         _ => None,
     })
 }
 
-fn trace_json(view: &View<'_>, trace: &trace::Trace, start: &End) -> Result<Value, ApiError> {
+/// What a trace reached. Views are those of this domain and of those that it follows, with their domains.
+fn trace_json(
+    (domains, views): (&[DomainId], &[View<'_>]),
+    walked: &(trace::Trace, BTreeMap<EventId, usize>),
+    start: &End,
+) -> Result<Value, ApiError> {
+    let (trace, places) = walked;
     let mut nodes = Vec::with_capacity(trace.nodes.len());
     let mut order: Vec<(&u32, &End)> =
         trace.nodes.iter().map(|(end, depth)| (depth, end)).collect();
@@ -376,18 +411,57 @@ fn trace_json(view: &View<'_>, trace: &trace::Trace, start: &End) -> Result<Valu
         let mut node = json!({ "id": end.to_string(), "depth": depth });
         match end {
             End::Node(_) => node["what"] = "node".into(),
+            End::Blinded(_) => node["what"] = "blinded".into(),
             End::Artifact(key) => {
                 node["what"] = "artifact".into();
-                if let Some(artifact) = view.artifact(key)? {
-                    let counts = artifact.counts();
-                    node["type_tag"] = counts.and_then(|claim| claim.type_tag.clone()).into();
-                    node["size"] = counts.map(|claim| claim.size).into();
-                    node["hidden"] = (!artifact.is_visible()).into();
-                }
+                describe_artifact(domains, views, key, &mut node)?;
             }
         }
         nodes.push(node);
     }
-    let edges: Vec<Value> = trace.edges.iter().map(edge_json).collect();
+    let edge = |edge: &Edge| {
+        let mut row = edge_json(edge);
+        let domain = places.get(&edge.id).and_then(|place| domains.get(*place));
+        row["domain"] = domain.map(DomainId::to_string).into();
+        row
+    };
+    let edges: Vec<Value> = trace.edges.iter().map(edge).collect();
     Ok(json!({ "start": start.to_string(), "nodes": nodes, "edges": edges }))
+}
+
+/// Says of an artifact what the first log says that knows it, and which domain it comes from.
+fn describe_artifact(
+    domains: &[DomainId],
+    views: &[View<'_>],
+    key: &ArtifactId,
+    node: &mut Value,
+) -> Result<(), ApiError> {
+    for (domain, view) in domains.iter().zip(views) {
+        let Some(artifact) = view.artifact(key)? else { continue };
+        let counts = artifact.counts();
+        let origin = artifact.origin();
+        node["type_tag"] = counts.and_then(|claim| claim.type_tag.clone()).into();
+        node["size"] = counts.map(|claim| claim.size).into();
+        node["hidden"] = (!artifact.is_visible()).into();
+        node["domain"] = origin.map_or(*domain, |origin| origin.domain).to_string().into();
+        node["origin_snapshot"] = origin.map(|origin| origin.snapshot.to_string()).into();
+        break;
+    }
+    Ok(())
+}
+
+/// The views that a trace walks: this domain's as of now and those of the domains that it follows; or
+/// this domain's alone, as of an event.
+fn walk_everywhere<R>(
+    machine: &mut Machine,
+    at: Option<&str>,
+    question: impl FnOnce(&[DomainId], &[View<'_>]) -> Result<R, ApiError>,
+) -> Result<R, ApiError> {
+    let own = machine.driver.node().domain();
+    if at.is_some() || machine.early()?.is_some() {
+        return with_view(machine, at, |view| question(&[own], &[*view]));
+    }
+    state(machine)?;
+    let (domains, views): (Vec<_>, Vec<_>) = machine.views()?.into_iter().unzip();
+    question(&domains, &views)
 }

@@ -7,7 +7,7 @@ use quipu_core::codec::v1;
 use quipu_core::dag::{Dag, digest_of};
 use quipu_core::event::{Event, Log, LogSeq};
 use quipu_core::history::{History, Ordinal};
-use quipu_core::id::{EventId, NodeKey};
+use quipu_core::id::{EventId, LogDigest, NodeKey};
 use quipu_store::{RealDisk, Space};
 use serde_json::{Value, json};
 
@@ -102,7 +102,7 @@ impl Api {
         let value = self.read(move |machine| {
             let ordinal = find_event(machine, &id)?;
             let held = machine.driver.held();
-            let event = held.event(Log::Internal, ordinal)?;
+            let event = held.event(machine.driver.log(), ordinal)?;
             let domain = machine.driver.node().domain();
             let mut object =
                 view::event(held, &domain, &event, Some(&mut view::Proofs::default()))?;
@@ -179,7 +179,9 @@ impl Api {
         &self,
         question: impl FnOnce(&mut Machine) -> Result<R, ApiError> + Send + 'static,
     ) -> Result<R, ApiError> {
-        self.handle.call(question)?
+        let Some(domain) = self.focus else { return self.handle.call(question)? };
+        let gone = || ApiError::not_found(format!("the published log of {domain} is gone"));
+        self.handle.call(move |machine| machine.focused(&domain, question))?.ok_or_else(gone)?
     }
 }
 
@@ -217,8 +219,19 @@ fn early_status(machine: &mut Machine) -> Result<Option<Value>, ApiError> {
     })))
 }
 
+/// The digest of this domain's published log; that of an empty one if nothing was ever published.
+fn published_digest(machine: &mut Machine) -> LogDigest {
+    if machine.driver.log() == Log::Published {
+        return machine.driver.node_mut().digest();
+    }
+    let own = machine.driver.node().domain();
+    let digest = machine.focused(&own, |machine| machine.driver.node_mut().digest());
+    digest.unwrap_or_else(|| digest_of(&[]))
+}
+
 fn status(machine: &mut Machine) -> Result<Value, ApiError> {
     let digest = machine.driver.node_mut().digest();
+    let published_digest = published_digest(machine);
     let node = machine.driver.node();
     let dag = dag(machine)?;
     let stats = machine.driver.held().store().map(|store| store.stats()).unwrap_or_default();
@@ -256,7 +269,7 @@ fn status(machine: &mut Machine) -> Result<Value, ApiError> {
         "authors": dag.author_count(),
         "leaves": dag.leaves().iter().map(EventId::to_string).collect::<Vec<_>>(),
         "digest": digest.to_string(),
-        "published_digest": digest_of(&[]).to_string(),
+        "published_digest": published_digest.to_string(),
         "waiting": node.waiting(),
         "quarantined": dag.quarantined().len(),
         "equivocations": equivocations,
@@ -360,11 +373,13 @@ fn replay_order(machine: &mut Machine, query: &LogQuery) -> Result<Vec<Ordinal>,
     let dag = dag(machine)?;
     let held = machine.driver.held();
     let mut order: Vec<(LogSeq, EventId, Ordinal)> = Vec::new();
-    let count = held.count(Log::Internal);
+    let count = held.count(machine.driver.log());
     let mut next = 0;
     while next < count {
         let end = count.min(next + SCAN_EVENTS);
-        for (place, ordinal) in held.places(Log::Internal, next..end)?.into_iter().zip(next..) {
+        for (place, ordinal) in
+            held.places(machine.driver.log(), next..end)?.into_iter().zip(next..)
+        {
             let head = &place.head;
             let wanted = query.kind.as_ref().is_none_or(|kind| **kind == *head.kind)
                 && author.is_none_or(|author| author == head.author)
@@ -395,7 +410,7 @@ pub(super) fn read_events(machine: &Machine, ordinals: &[Ordinal]) -> Result<Vec
         let run = sorted[at..].iter().zip(first..).take_while(|(a, b)| **a == *b).count();
         let mut next = first;
         while next < first + run as u64 {
-            let read = held.events(Log::Internal, next..first + run as u64)?;
+            let read = held.events(machine.driver.log(), next..first + run as u64)?;
             for event in read {
                 events.insert(next, event);
                 next += 1;
@@ -417,7 +432,7 @@ pub(super) fn find_event(machine: &Machine, text: &str) -> Result<Ordinal, ApiEr
     let missing =
         || ApiError::not_found(format!("no event {text} here")).hint("quipu sync, or quipu log");
     if let Ok(id) = text.parse::<EventId>() {
-        return held.find(Log::Internal, &id)?.ok_or_else(missing);
+        return held.find(machine.driver.log(), &id)?.ok_or_else(missing);
     }
     if !is_start_of_id(text) {
         return Err(ApiError::misuse(format!(
@@ -425,11 +440,13 @@ pub(super) fn find_event(machine: &Machine, text: &str) -> Result<Ordinal, ApiEr
         )));
     }
     let mut found = Vec::new();
-    let count = held.count(Log::Internal);
+    let count = held.count(machine.driver.log());
     let mut next = 0;
     while next < count && found.len() < 2 {
         let end = count.min(next + SCAN_EVENTS);
-        for (place, ordinal) in held.places(Log::Internal, next..end)?.into_iter().zip(next..) {
+        for (place, ordinal) in
+            held.places(machine.driver.log(), next..end)?.into_iter().zip(next..)
+        {
             if place.id.to_string().starts_with(text) {
                 found.push(ordinal);
             }

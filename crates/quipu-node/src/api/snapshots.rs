@@ -1,6 +1,5 @@
 //! Snapshots, and the two tables about who applied what (LOG-3, LOG-5, LOG-7).
 
-use quipu_core::event::Log;
 use quipu_core::history::History;
 use quipu_core::id::{EventId, SnapshotId};
 use quipu_core::node::{Command, CommandError, Reply};
@@ -22,7 +21,7 @@ const NAME_BYTES_MAX: usize = quipu_core::statement::TAG_BYTES_MAX;
 
 /// What a snapshot event says.
 fn said(machine: &Machine, snapshot: &SnapshotAt) -> Result<(Statement, String), ApiError> {
-    let event = machine.driver.held().event(Log::Internal, snapshot.ordinal)?;
+    let event = machine.driver.held().event(machine.driver.log(), snapshot.ordinal)?;
     let statement = Statement::of_event(&event).ok_or_else(|| {
         ApiError::new(ExitCode::Storage, format!("snapshot {} says nothing", snapshot.id))
             .hint("quipu verify --rebuild")
@@ -65,7 +64,7 @@ pub(super) fn snapshot_json(
     let dropped = drop_of(machine, &snapshot.id)?;
     let held = machine.driver.held();
     let store = held.store().ok_or_else(super::read::nothing_held)?;
-    let events = Cut::up_to(store, Log::Internal, &snapshot.id)?.len() - 1;
+    let events = Cut::up_to(store, machine.driver.log(), &snapshot.id)?.len() - 1;
     let domain = machine.driver.node().domain();
     Ok(json!({
         "id": snapshot.id.to_string(),
@@ -101,7 +100,7 @@ impl Api {
         }
         for _ in 0..SNAPSHOT_TRIES {
             self.handle.command(Command::Merge)?;
-            match self.handle.snapshot(name.clone()) {
+            match self.handle.snapshot(None, name.clone()) {
                 Ok(Reply::Emitted(events)) => {
                     let bug = || ApiError::new(ExitCode::Bug, "a snapshot gave no event");
                     let id = events.first().ok_or_else(bug)?.id;
@@ -255,8 +254,9 @@ fn federation(machine: &mut Machine, at: Option<&str>) -> Result<Vec<Value>, Api
     let held = machine.driver.held();
     let mut rows = Vec::with_capacity(ends.len());
     for (author, seq, id) in ends {
-        let ordinal = held.find(Log::Internal, &id)?;
-        let logseq = ordinal.map(|ordinal| held.place(Log::Internal, ordinal)).transpose()?;
+        let ordinal = held.find(machine.driver.log(), &id)?;
+        let logseq =
+            ordinal.map(|ordinal| held.place(machine.driver.log(), ordinal)).transpose()?;
         let node = author.to_string();
         rows.push(json!({
             "last_snapshot": last.get(&node).map(EventId::to_string),
@@ -282,7 +282,7 @@ pub(super) fn describe(
             row["says"] = statement_json(&statement);
         }
         None => {
-            let place = machine.driver.held().place(Log::Internal, entry.ordinal)?;
+            let place = machine.driver.held().place(machine.driver.log(), entry.ordinal)?;
             row["kind"] = (*place.head.kind).into();
         }
     }

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use quipu_core::codec::v1;
 use quipu_core::domain::{Decision, Invitation, Role};
-use quipu_core::event::Log;
 use quipu_core::history::History;
 use quipu_core::id::{EventId, NodeKey};
 use quipu_core::kind;
@@ -17,7 +16,7 @@ use super::read::{dag, find_event, find_node, value_of_json};
 use super::{Api, ApiError, ExitCode, NewEvent, Sink};
 use crate::driver::Clock;
 
-fn role_of(text: &str) -> Result<Role, ApiError> {
+pub(super) fn role_of(text: &str) -> Result<Role, ApiError> {
     Role::from_name(text).ok_or_else(|| {
         ApiError::misuse(format!("{text:?} is no role")).hint("admin, writer or reader")
     })
@@ -128,7 +127,7 @@ impl Api {
         let own = self.node;
         let target = self.read(move |machine| {
             let ordinal = find_event(machine, &text)?;
-            let place = machine.driver.held().place(Log::Internal, ordinal)?;
+            let place = machine.driver.held().place(machine.driver.log(), ordinal)?;
             let admin = dag(machine)?.authority().role(&own) == Some(Role::Admin);
             let allowed = admin || place.head.author == own;
             if !allowed || !kind::is_erasable(&place.head.kind) {
@@ -197,7 +196,7 @@ pub(super) fn synced_json(
     })
 }
 
-fn member_json(node: &NodeKey, role: Option<Role>, event: &Emitted) -> Value {
+pub(super) fn member_json(node: &NodeKey, role: Option<Role>, event: &Emitted) -> Value {
     json!({
         "node": node.to_string(),
         "role": role.map(Role::name),

@@ -4,27 +4,35 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use quipu_artifact::{ArtifactStore, Error};
-use quipu_core::id::ArtifactId;
+use quipu_core::event::Log;
+use quipu_core::history::History;
+use quipu_core::id::{ArtifactId, DomainId};
 use quipu_core::node::Input;
 
 use super::{Machine, ServiceError};
-use crate::artifacts::{ArtifactPolicy, StoredArtifacts};
+use crate::artifacts::ArtifactPolicy;
 use crate::driver::DriverError;
 use crate::home::Home;
+use crate::shelf::{Owner, Shelf, Shelved};
 
 /// The files, or why there are none.
-pub(super) type Files = Result<Arc<ArtifactStore>, String>;
+pub(super) type Files = Result<Arc<Shelf>, String>;
 
 /// Opens the files of a machine. A machine whose artifacts cannot be opened still has its log.
-pub(super) fn open(home: &Home) -> Files {
+pub(super) fn open(home: &Home, domain: DomainId) -> Files {
     let store = ArtifactStore::open(&home.artifacts_dir()).map_err(|error| error.to_string())?;
-    Ok(Arc::new(store))
+    let shelf = Shelf::open(Arc::new(store), home.artifact_index(), domain);
+    shelf.map(Arc::new).map_err(|error| error.to_string())
 }
 
 impl Machine {
     pub(super) fn connect_artifacts(&mut self) {
         match &self.artifacts {
-            Ok(store) => self.driver.set_artifacts(Box::new(StoredArtifacts(store.clone()))),
+            Ok(shelf) => {
+                let domain = self.driver.node().domain();
+                let owner = Owner { domain, visibility: Log::Internal };
+                self.driver.set_artifacts(Box::new(Shelved::new(shelf.clone(), owner)));
+            }
             Err(error) => tracing::error!(error, "this machine has no artifacts"),
         }
     }
@@ -34,15 +42,24 @@ impl Machine {
     /// # Errors
     /// If they could not be opened.
     pub fn artifact_store(&self) -> Result<&Arc<ArtifactStore>, ServiceError> {
+        Ok(self.shelf()?.store())
+    }
+
+    /// The files of artifacts, and whose they are.
+    ///
+    /// # Errors
+    /// If they could not be opened.
+    pub fn shelf(&self) -> Result<&Arc<Shelf>, ServiceError> {
         self.artifacts.as_ref().map_err(|error| ServiceError::Artifacts(error.clone()))
     }
 
-    /// The size of an artifact whose bytes are here.
+    /// The size of an artifact whose bytes are here, for the log in question.
     ///
     /// # Errors
     /// If the disk is at fault.
     pub fn artifact_size(&self, key: &ArtifactId) -> Result<Option<u64>, ServiceError> {
-        Ok(self.artifact_store()?.size(key)?)
+        self.shelf()?;
+        Ok(self.driver.held().artifact_size(key)?)
     }
 
     /// Whether an artifact's bytes are here.
@@ -59,6 +76,7 @@ impl Machine {
     /// If the disk is at fault.
     pub fn follow_policy(&mut self, policy: ArtifactPolicy) -> Result<(), DriverError> {
         self.unfinished = true;
+        self.follow_policy_published(policy);
         self.driver.fetch_artifacts(policy)
     }
 
@@ -82,12 +100,21 @@ impl Machine {
         size: u64,
     ) -> Result<(), ServiceError> {
         self.artifact_store()?.adopt_named(import, key, size)?;
+        self.own_artifact(key)?;
         *self.putting.entry(*key).or_default() += 1;
         self.unfinished = true;
         if let Err(error) = self.driver.input(Input::ArtifactHeld { key: *key, size }) {
             self.fail_all(&error.to_string());
         }
         Ok(())
+    }
+
+    /// Makes an artifact whose bytes are here one of this domain's.
+    ///
+    /// # Errors
+    /// If the disk is at fault.
+    pub fn own_artifact(&self, key: &ArtifactId) -> Result<(), ServiceError> {
+        self.shelf()?.give_home(key).map_err(shelf_error)
     }
 
     /// The event that tells of an artifact is written, or will not be.
@@ -100,9 +127,15 @@ impl Machine {
         }
     }
 
+    /// What is held: by this domain, and by the published logs that are kept here.
     fn held_artifacts(&mut self) -> Result<BTreeSet<ArtifactId>, ServiceError> {
-        let held = self.driver.held_artifacts();
-        held.map_err(|error| ServiceError::Stopped(error.to_string()))
+        let stopped = |error: DriverError| ServiceError::Stopped(error.to_string());
+        let mut held = self.driver.held_artifacts().map_err(stopped)?;
+        for domain in self.published_domains() {
+            let published = self.focused(&domain, |machine| machine.driver.held_artifacts());
+            held.extend(published.transpose().map_err(stopped)?.unwrap_or_default());
+        }
+        Ok(held)
     }
 
     /// Removes what interrupted imports left, and begun artifacts that nothing holds.
@@ -127,10 +160,10 @@ impl Machine {
     /// # Errors
     /// If the disk is at fault.
     pub fn free_artifacts(&mut self) -> Result<Vec<(ArtifactId, u64)>, ServiceError> {
-        let here = self.artifact_store()?.list()?.collect::<Result<_, _>>()?;
-        self.driver
-            .free_artifacts(here, &self.putting)
-            .map_err(|error| ServiceError::Stopped(error.to_string()))
+        let here = self.artifact_store()?.list()?.collect::<Result<Vec<(ArtifactId, u64)>, _>>()?;
+        let held = self.held_artifacts()?;
+        let is_free = |key: &ArtifactId| !held.contains(key) && !self.putting.contains_key(key);
+        Ok(here.into_iter().filter(|(key, _)| is_free(key)).collect())
     }
 
     /// Removes an artifact's bytes.
@@ -139,8 +172,12 @@ impl Machine {
     /// If the disk is at fault.
     pub fn remove_artifact(&mut self, key: &ArtifactId) -> Result<(), ServiceError> {
         self.artifact_store()?.remove(key)?;
-        Ok(())
+        self.shelf()?.forget(key).map_err(shelf_error)
     }
+}
+
+fn shelf_error(error: std::io::Error) -> ServiceError {
+    ServiceError::Artifacts(error.to_string())
 }
 
 impl From<Error> for ServiceError {

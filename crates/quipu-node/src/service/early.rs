@@ -45,6 +45,9 @@ impl Machine {
     /// # Errors
     /// If the disk is at fault.
     pub fn early(&mut self) -> Result<Option<&Early>, ServiceError> {
+        if self.focused {
+            return Ok(None);
+        }
         let Some(early) = &self.early else { return Ok(None) };
         if self.driver.held().find(Log::Internal, &early.snapshot)?.is_some() {
             self.early = None;

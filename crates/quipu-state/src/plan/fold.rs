@@ -77,12 +77,17 @@ static KINDS: LazyLock<Vec<(&'static str, Class)>> =
 fn class_of(kind: &str) -> Class {
     match kind {
         kind::ARTIFACT_PUT
+        | kind::ARTIFACT_IMPORT
+        | kind::ARTIFACT_PUBLISH
         | kind::ARTIFACT_TOMBSTONE
         | kind::ARTIFACT_PIN
         | kind::ARTIFACT_UNPIN
         | kind::CONFLICT_RESOLVE => Class::Artifact,
         kind::EDGE_ADD => Class::Edge,
-        kind::EDGE_TOMBSTONE | kind::SNAPSHOT_DROP => Class::Silent,
+        kind::EDGE_TOMBSTONE
+        | kind::SNAPSHOT_DROP
+        | kind::PUBLICATION_RECORD
+        | kind::DOMAIN_FOLLOW => Class::Silent,
         _ => Class::Value,
     }
 }

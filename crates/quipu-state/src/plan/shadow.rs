@@ -162,7 +162,7 @@ fn artifact_rows(winners: &Winners, facts: impl Iterator<Item = Fact>) -> Vec<Ro
         if place as usize == artifacts.len() {
             artifacts.push(Some(Box::new(Artifact::new(key))));
         }
-        if matches!(statement, Statement::Put(_)) {
+        if matches!(statement, Statement::Put(_) | Statement::Import { .. }) {
             claims.push((n, place));
         }
         if let Some(artifact) = &mut artifacts[place as usize] {

@@ -5,7 +5,13 @@ fn samples() -> Vec<Message> {
     let item = Item([9; ITEM_BYTES]);
     let range = Range { author: [1; 5], above: 300 };
     vec![
-        Message::Hello { version: 1, domain: DomainId([1; 32]), live: true, invite: None },
+        Message::Hello {
+            version: 1,
+            domain: DomainId([1; 32]),
+            log: Log::Internal,
+            live: true,
+            invite: None,
+        },
         Message::Hello {
             version: 1,
             domain: DomainId([1; 32]),

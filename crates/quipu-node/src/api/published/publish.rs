@@ -1,0 +1,366 @@
+//! Publishing: what is internal becomes public, for ever.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use quipu_core::domain::Role;
+use quipu_core::event::Log;
+use quipu_core::history::History;
+use quipu_core::id::{ArtifactId, DomainId, EventId};
+use quipu_core::node::{Command, CommandError, Reply};
+use quipu_core::statement::{Claim, Statement};
+use quipu_state::{Artifact, Origin};
+use serde_json::{Value, json};
+
+use super::super::at::{state, with_view};
+use super::super::data::find_artifact;
+use super::super::read::dag;
+use super::super::{Api, ApiError, ExitCode, Sink};
+use super::blinding::{self, Lineage, Public};
+use super::{check_publishable, federated, in_published, pinned_in};
+use crate::service::{Machine, ServiceError};
+use crate::shelf::Owner;
+
+/// Openings in one record: its payload stays below 64 KiB.
+const OPENINGS_MAX: usize = 400;
+/// How often a snapshot is tried while other events keep arriving.
+const SNAPSHOT_TRIES: u32 = 100;
+
+/// An artifact that is to be published.
+#[derive(Debug, Clone)]
+struct Item {
+    claim: Claim,
+    origin: Option<Origin>,
+    /// The published log has it already.
+    there: bool,
+    /// The snapshot that the internal log names for it.
+    recorded: Option<EventId>,
+}
+
+impl Api {
+    /// Publishes artifacts: their bytes, what is claimed of them, and on request where they come from.
+    pub(in crate::api) fn publish(
+        &self,
+        keys: Vec<String>,
+        snapshot: Option<String>,
+        with_lineage: bool,
+        sink: Sink<'_>,
+    ) -> Result<(), ApiError> {
+        let items = self.read(move |machine| items_of(machine, &keys, snapshot.as_deref()))?;
+        if items.is_empty() {
+            return Err(ApiError::not_found("nothing is visible there that could be published"));
+        }
+        let domain = self.open_own_published()?;
+        self.check_publisher(domain, Role::Writer)?;
+        let items = self.read(move |machine| compared(machine, domain, items))?;
+        let wanted: Vec<ArtifactId> = items.iter().map(|item| item.claim.key).collect();
+        let lineage = match with_lineage {
+            true => self.read(move |machine| lineage_of(machine, domain, &wanted))?,
+            false => Lineage::default(),
+        };
+        let news: Vec<Item> = items.iter().filter(|item| !item.there).cloned().collect();
+        let statements = self.public_statements(domain, &news, &lineage)?;
+        let is_news = !statements.is_empty();
+        if is_news {
+            self.write_published(domain, Command::Say(statements))?;
+        }
+        let unrecorded = items.iter().any(|item| item.recorded.is_none());
+        let made = if is_news || unrecorded { Some(self.public_snapshot(domain)?) } else { None };
+        if let Some(made) = made {
+            let recorded = records(&items, lineage, made);
+            self.handle.command(Command::Say(recorded))?;
+        }
+        for item in items {
+            let Some(snapshot) = item.recorded.or(made) else { continue };
+            sink(json!({
+                "key": item.claim.key.to_string(),
+                "snapshot": snapshot.to_string(),
+                "federated_id": federated(domain, snapshot),
+                "size": item.claim.size,
+                "type_tag": item.claim.type_tag,
+                "state": "published",
+                "new": !item.there,
+            }))?;
+        }
+        Ok(())
+    }
+
+    /// What the published log is told. The bytes are the published log's before it tells of them.
+    fn public_statements(
+        &self,
+        domain: DomainId,
+        news: &[Item],
+        lineage: &Lineage,
+    ) -> Result<Vec<Statement>, ApiError> {
+        let keys: Vec<ArtifactId> = news.iter().map(|item| item.claim.key).collect();
+        let mut imports: BTreeMap<ArtifactId, (Claim, Origin)> = BTreeMap::new();
+        let named = lineage.imports.clone();
+        imports.extend(self.read(move |machine| {
+            let owner = Owner { domain, visibility: Log::Published };
+            let shelf = machine.shelf()?;
+            for key in &keys {
+                shelf.give(key, owner).map_err(|error| {
+                    ApiError::new(ExitCode::Storage, format!("artifact {key}: {error}"))
+                })?;
+            }
+            named_imports(machine, domain, &named)
+        })?);
+        let mut out = Vec::new();
+        for item in news {
+            out.push(Statement::Put(item.claim.clone()));
+            if let Some(origin) = item.origin {
+                imports.insert(item.claim.key, (item.claim.clone(), origin));
+            }
+        }
+        out.extend(imports.into_values().map(|(claim, Origin { domain, snapshot })| {
+            Statement::Import { claim, domain, snapshot }
+        }));
+        let edges = lineage.edges.iter().cloned();
+        out.extend(edges.map(|(key, role)| Statement::Edge(key, role)));
+        Ok(out)
+    }
+
+    /// A snapshot of the published log.
+    fn public_snapshot(&self, domain: DomainId) -> Result<EventId, ApiError> {
+        for _ in 0..SNAPSHOT_TRIES {
+            self.handle.command_published(domain, Command::Merge)?;
+            match self.handle.snapshot(Some(domain), None) {
+                Ok(Reply::Emitted(events)) => {
+                    let bug = || ApiError::new(ExitCode::Bug, "a snapshot gave no event");
+                    return Ok(events.first().ok_or_else(bug)?.id);
+                }
+                Err(ServiceError::Command(CommandError::MovedOn)) => {}
+                Ok(other) => {
+                    return Err(ApiError::new(ExitCode::Bug, format!("unexpected {other:?}")));
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(ApiError::refused("publications keep arriving faster than a snapshot can be taken")
+            .hint("run the same command again"))
+    }
+
+    /// What is published: by this domain, or by the one in focus.
+    pub(in crate::api) fn published(&self, sink: Sink<'_>) -> Result<(), ApiError> {
+        if self.focus.is_some() {
+            let rows = self.read(|machine| published_rows(machine, &BTreeSet::new()))?;
+            rows.into_iter().try_for_each(sink)?;
+            return Ok(());
+        }
+        let rows = self.read(|machine| {
+            let own = machine.driver.node().domain();
+            if !machine.keeps_published(&own) {
+                return Ok(Vec::new());
+            }
+            let hidden = hidden_here(machine)?;
+            in_published(machine, &own, |machine| published_rows(machine, &hidden))
+        })?;
+        rows.into_iter().try_for_each(sink)?;
+        Ok(())
+    }
+}
+
+/// What is to be published, as this domain sees it.
+fn items_of(
+    machine: &mut Machine,
+    keys: &[String],
+    snapshot: Option<&str>,
+) -> Result<Vec<Item>, ApiError> {
+    let mut wanted = BTreeMap::new();
+    for text in keys {
+        let key = find_artifact(machine, text)?;
+        let Some(artifact) = state(machine)?.current().artifact(&key)? else {
+            return Err(ApiError::not_found(format!("no artifact {key} in this domain"))
+                .hint("quipu artifacts; one of another domain: quipu import DOMAIN KEY"));
+        };
+        wanted.insert(key, artifact);
+    }
+    if snapshot.is_some() {
+        let all = with_view(machine, snapshot, |view| Ok(view.artifacts()?))?;
+        wanted.extend(all.into_iter().filter(|(_, artifact)| artifact.is_visible()));
+    }
+    let mut items = Vec::with_capacity(wanted.len());
+    for (key, artifact) in wanted {
+        items.push(item_of(machine, &key, &artifact)?);
+    }
+    Ok(items)
+}
+
+fn item_of(machine: &mut Machine, key: &ArtifactId, artifact: &Artifact) -> Result<Item, ApiError> {
+    // What stands stands: it may be hidden by now.
+    if artifact.published.is_none() {
+        check_publishable(artifact)?;
+        if !machine.has_artifact(key)? {
+            return Err(ApiError::not_found(format!("the bytes of artifact {key} are not here"))
+                .hint(format!("quipu get {key}")));
+        }
+    }
+    let counts = artifact.counts().cloned();
+    let claim = counts.unwrap_or(Claim { key: *key, size: 0, type_tag: None });
+    Ok(Item { claim, origin: artifact.origin(), there: false, recorded: artifact.published })
+}
+
+/// Finds out what the published log has already. What it says of an artifact is sealed.
+fn compared(
+    machine: &mut Machine,
+    domain: DomainId,
+    mut items: Vec<Item>,
+) -> Result<Vec<Item>, ApiError> {
+    in_published(machine, &domain, |machine| {
+        for item in &mut items {
+            let known = state(machine)?.current().artifact(&item.claim.key)?;
+            let Some(sealed) = known.as_ref().and_then(Artifact::put_claim) else { continue };
+            let hidden = item.claim.size == 0 && item.recorded.is_some();
+            if !hidden && *sealed != item.claim {
+                return Err(sealed_error(sealed, &item.claim));
+            }
+            item.claim = sealed.clone();
+            item.there = true;
+        }
+        Ok(items)
+    })
+}
+
+fn sealed_error(sealed: &Claim, other: &Claim) -> ApiError {
+    let tag = |claim: &Claim| claim.type_tag.clone().unwrap_or_else(|| "no type".to_owned());
+    ApiError::refused(format!(
+        "artifact {} is published as {} of {} bytes, and that cannot be altered to {} of {} bytes",
+        sealed.key,
+        tag(sealed),
+        sealed.size,
+        tag(other),
+        other.size
+    ))
+    .hint("quipu published")
+}
+
+fn lineage_of(
+    machine: &mut Machine,
+    domain: DomainId,
+    keys: &[ArtifactId],
+) -> Result<Lineage, ApiError> {
+    let view = state(machine)?.current();
+    let edges = blinding::edges_above(&view, keys)?;
+    let mut public = Public { artifacts: keys.iter().copied().collect(), ..Public::default() };
+    for artifact in view.artifacts()?.into_values() {
+        if artifact.published.is_some() {
+            public.artifacts.insert(artifact.key);
+        } else if artifact.origin().is_some() {
+            public.imports.insert(artifact.key);
+        }
+    }
+    let members = in_published(machine, &domain, |machine| Ok(dag(machine)?.members()))?;
+    public.nodes = members.into_iter().map(|member| member.node).collect();
+    let mut failed = None;
+    let lineage = blinding::blind(&edges, &public, &mut || {
+        let mut nonce = [0; 32];
+        if let Err(error) = getrandom::fill(&mut nonce) {
+            failed = Some(error);
+        }
+        nonce
+    });
+    match failed {
+        Some(error) => Err(ApiError::new(ExitCode::Storage, format!("no randomness: {error}"))),
+        None => known_left_out(machine, domain, lineage),
+    }
+}
+
+/// Leaves out edges that the published log has already, and commitments that then stand nowhere. Edges
+/// with commitments are always new.
+fn known_left_out(
+    machine: &mut Machine,
+    domain: DomainId,
+    mut lineage: Lineage,
+) -> Result<Lineage, ApiError> {
+    in_published(machine, &domain, |machine| {
+        let view = state(machine)?.current();
+        let mut edges = Vec::with_capacity(lineage.edges.len());
+        for (key, role) in std::mem::take(&mut lineage.edges) {
+            let at = key.to.first().or(key.from.first());
+            let known = match at {
+                Some(end) => view.edges_at(end)?,
+                None => Vec::new(),
+            };
+            if !known.iter().any(|(edge, _)| edge.key == key && edge.role == role) {
+                edges.push((key, role));
+            }
+        }
+        lineage.edges = edges;
+        Ok(lineage)
+    })
+}
+
+/// The artifacts of other domains that lineage names and the published log does not know yet.
+fn named_imports(
+    machine: &mut Machine,
+    domain: DomainId,
+    named: &BTreeSet<ArtifactId>,
+) -> Result<BTreeMap<ArtifactId, (Claim, Origin)>, ApiError> {
+    let mut out = BTreeMap::new();
+    for key in named {
+        let artifact = state(machine)?.current().artifact(key)?;
+        let Some(artifact) = artifact else { continue };
+        if let (Some(claim), Some(origin)) = (artifact.counts(), artifact.origin()) {
+            out.insert(*key, (claim.clone(), origin));
+        }
+    }
+    in_published(machine, &domain, |machine| {
+        let view = state(machine)?.current();
+        for key in named {
+            let known = view.artifact(key)?.and_then(|artifact| artifact.origin());
+            if known.is_some() && known == out.get(key).map(|(_, origin)| *origin) {
+                out.remove(key);
+            }
+        }
+        Ok(out)
+    })
+}
+
+/// What the internal log remembers of a publication.
+fn records(items: &[Item], lineage: Lineage, snapshot: EventId) -> Vec<Statement> {
+    let unrecorded = items.iter().filter(|item| item.recorded.is_none());
+    let mut out: Vec<Statement> =
+        unrecorded.map(|item| Statement::Publish { key: item.claim.key, snapshot }).collect();
+    for (openings, part) in lineage.openings.chunks(OPENINGS_MAX).zip(0..) {
+        out.push(Statement::Publication { snapshot, part, openings: openings.to_vec() });
+    }
+    out
+}
+
+/// Published artifacts that this domain's CURRENT hides.
+fn hidden_here(machine: &mut Machine) -> Result<BTreeSet<ArtifactId>, ApiError> {
+    let all = state(machine)?.current().artifacts()?;
+    let hidden = all.into_values().filter(|one| one.published.is_some() && !one.is_visible());
+    Ok(hidden.map(|one| one.key).collect())
+}
+
+fn published_rows(
+    machine: &mut Machine,
+    hidden: &BTreeSet<ArtifactId>,
+) -> Result<Vec<Value>, ApiError> {
+    if machine.driver.held().count(Log::Published) == 0 {
+        return Ok(Vec::new());
+    }
+    let domain = machine.driver.node().domain();
+    let all = state(machine)?.current().artifacts()?;
+    let mut put: Vec<Artifact> = all.into_values().filter(Artifact::is_put).collect();
+    put.sort_by_key(|artifact| (artifact.since(), artifact.key));
+    let mut rows = Vec::with_capacity(put.len());
+    for artifact in put {
+        let Some(claim) = artifact.put_claim() else { continue };
+        let snapshot = pinned_in(machine, &artifact.key)?;
+        let origin = artifact.origin();
+        rows.push(json!({
+            "key": artifact.key.to_string(),
+            "size": claim.size,
+            "type_tag": claim.type_tag,
+            "state": "published",
+            "snapshot": snapshot.map(|snapshot| snapshot.to_string()),
+            "federated_id": snapshot.map(|snapshot| federated(domain, snapshot)),
+            "have": machine.has_artifact(&artifact.key)?,
+            "hidden": hidden.contains(&artifact.key),
+            "origin_domain": origin.map(|origin| origin.domain.to_string()),
+            "origin_snapshot": origin.map(|origin| origin.snapshot.to_string()),
+        }));
+    }
+    Ok(rows)
+}
