@@ -35,7 +35,15 @@ pub(crate) fn run(dir: &Path, limits: &Limits) -> Result<()> {
     let parameters = Parameters { name: "emit".to_owned(), ..Parameters::default() };
     let domain = Real::found(disk.clone(), &parameters, &key, [5; 32], 1_790_000_000_000, options)?;
     let offline: Box<dyn Network> = Box::new(Offline);
-    let (driver, _) = Driver::open(disk, domain, key, [6; 32], SystemClock, offline, options)?;
+    let (driver, _) = Driver::open(
+        disk,
+        (domain, quipu_core::event::Log::Internal),
+        key,
+        [6; 32],
+        SystemClock,
+        offline,
+        options,
+    )?;
     let service = Service::start(home, driver, Mailbox::default(), Peers::None);
     batches(&service.handle(), limits)?;
     singles(&service.handle(), limits)?;

@@ -59,8 +59,15 @@ impl Machine {
         let disk = Arc::new(RealDisk::new(path)?);
         let out = Pipe::default();
         let options = StoreOptions::default();
-        let (driver, _) =
-            Driver::open(disk, domain, key, [3; 32], SystemClock, out.clone(), options)?;
+        let (driver, _) = Driver::open(
+            disk,
+            (domain, quipu_core::event::Log::Internal),
+            key,
+            [3; 32],
+            SystemClock,
+            out.clone(),
+            options,
+        )?;
         Ok(Self { driver, out, busy: Duration::ZERO, level: None, sealing: channel() })
     }
 

@@ -36,8 +36,15 @@ pub(crate) fn start(
     let disk = Arc::new(RealDisk::new(home.dir())?);
     let network = quipu_link::network(&transport);
     let options = StoreOptions::default();
-    let (driver, _) =
-        Driver::open(disk, domain, key.clone(), [4; 32], SystemClock, network, options)?;
+    let (driver, _) = Driver::open(
+        disk,
+        (domain, quipu_core::event::Log::Internal),
+        key.clone(),
+        [4; 32],
+        SystemClock,
+        network,
+        options,
+    )?;
     Ok((Service::start(home, driver, mailbox, Peers::Once), transport))
 }
 

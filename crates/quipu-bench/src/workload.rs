@@ -213,7 +213,12 @@ pub(crate) fn store(path: &Path, domain: DomainId, events: &[VerifiedEvent]) -> 
     let options = StoreOptions::default();
     let mut rest = events;
     if !path.join("internal").exists() {
-        drop(Store::create(disk.clone(), events[0].clone(), options)?);
+        drop(Store::create(
+            disk.clone(),
+            quipu_core::event::Log::Internal,
+            events[0].clone(),
+            options,
+        )?);
         rest = &events[1..];
     }
     let (mut store, _) = Store::open(disk, domain, options)?;

@@ -423,7 +423,7 @@ fn reopen(machine: &Machine, domain: DomainId) -> Result<SimDriver, Finding> {
     let disk = std::sync::Arc::new(machine.disk.fork());
     let opened = Driver::open(
         disk,
-        domain,
+        (domain, LOG),
         machine.key.clone(),
         [0; 32],
         SimClock::default(),

@@ -203,7 +203,7 @@ impl Machine {
         self.clock.0.store(self.local_ms(now), Ordering::Relaxed);
         let (mut driver, _) = Driver::open(
             self.disk.clone(),
-            domain,
+            (domain, quipu_core::event::Log::Internal),
             self.key.clone(),
             self.rng.bytes(),
             self.clock.clone(),

@@ -194,7 +194,12 @@ impl Folded {
             Statement::Edge(key, role) => self.edge(key, order, Some(*role)),
             Statement::TombstoneEdge(key) => self.edge(key, order, None),
             Statement::DropSnapshot(id) => _ = self.drops.insert(*id),
-            Statement::Snapshot { .. } => {}
+            // The simulated people do not publish.
+            Statement::Snapshot { .. }
+            | Statement::Import { .. }
+            | Statement::Publish { .. }
+            | Statement::Publication { .. }
+            | Statement::Follow(_) => {}
         }
     }
 

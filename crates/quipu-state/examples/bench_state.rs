@@ -169,7 +169,7 @@ fn fill(
 ) -> Result<Store<Disk>, Failure> {
     let disk = Arc::new(RealDisk::new(path)?);
     let root = chain.event(&"domain.create".into(), &bytes(&Value::map([])));
-    let mut store = Store::create(disk, root, options)?;
+    let mut store = Store::create(disk, quipu_core::event::Log::Internal, root, options)?;
     let mut done = 0;
     while done < count {
         let some = options.block_events_max.min(count - done);

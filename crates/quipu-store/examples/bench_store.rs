@@ -155,7 +155,8 @@ fn fill<D: Disk>(
     group: usize,
 ) -> Result<(Store<D>, Duration), Box<dyn std::error::Error>> {
     let options = StoreOptions { block_events_max: usize::MAX, ..StoreOptions::default() };
-    let mut store = Store::create(disk, history[0].clone(), options)?;
+    let mut store =
+        Store::create(disk, quipu_core::event::Log::Internal, history[0].clone(), options)?;
     let groups: Vec<Vec<_>> = history[1..].chunks(group).map(<[_]>::to_vec).collect();
     let start = Instant::now();
     for group in groups {
@@ -189,7 +190,12 @@ fn store_and_read(
     let domain: DomainId = history[0].id.into();
     let count = history.len();
     let disk = Arc::new(RealDisk::new(path)?);
-    let mut store = Store::create(disk.clone(), history[0].clone(), StoreOptions::default())?;
+    let mut store = Store::create(
+        disk.clone(),
+        quipu_core::event::Log::Internal,
+        history[0].clone(),
+        StoreOptions::default(),
+    )?;
     let (mut writing, mut sealing, mut sealed) = (Duration::ZERO, Duration::ZERO, 0);
     let mut rest = history.into_iter().skip(1).peekable();
     while rest.peek().is_some() {

@@ -27,7 +27,8 @@ fn script(
     events: &[VerifiedEvent],
     done: &mut Acknowledged,
 ) -> Result<(), StoreError> {
-    let mut store = Store::create(disk.clone(), events[0].clone(), small())?;
+    let mut store =
+        Store::create(disk.clone(), quipu_core::event::Log::Internal, events[0].clone(), small())?;
     done.events = vec![events[0].event().clone()];
     done.committed = 1;
     for (round, group) in events[1..].chunks(13).enumerate() {
@@ -190,7 +191,9 @@ fn failing_sync_poisons() {
 fn poisoned_store_refuses_writes_and_answers_reads() {
     let (maker, events) = script_events(7);
     let disk = Arc::new(FaultyDisk::new());
-    let mut store = Store::create(disk.clone(), events[0].clone(), small()).unwrap();
+    let mut store =
+        Store::create(disk.clone(), quipu_core::event::Log::Internal, events[0].clone(), small())
+            .unwrap();
     store.append(LOG, events[1..10].to_vec()).unwrap();
     disk.set_faults(Faults { failing_sync: Some(0), ..Faults::default() });
     let first = store.commit().unwrap_err().to_string();
@@ -214,7 +217,9 @@ fn cut_at_every_byte() {
     let (mut maker, root) = Maker::new(8, 3);
     let disk = Arc::new(FaultyDisk::new());
     let mut model = Model { events: vec![root.event().clone()] };
-    let mut store = Store::create(disk.clone(), root, Default::default()).unwrap();
+    let mut store =
+        Store::create(disk.clone(), quipu_core::event::Log::Internal, root, Default::default())
+            .unwrap();
     let path = "internal/000000.active";
     let size = || quipu_store::Disk::size(&*disk, path).unwrap() as usize;
     let made = size();
@@ -259,7 +264,9 @@ fn cut_at_every_byte() {
 fn a_bad_frame_before_good_ones_is_damage() {
     let (mut maker, root) = Maker::new(9, 3);
     let disk = Arc::new(FaultyDisk::new());
-    let mut store = Store::create(disk.clone(), root, Default::default()).unwrap();
+    let mut store =
+        Store::create(disk.clone(), quipu_core::event::Log::Internal, root, Default::default())
+            .unwrap();
     for _ in 0..5 {
         store.append(LOG, maker.run(3)).unwrap();
         store.commit().unwrap();

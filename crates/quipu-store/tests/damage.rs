@@ -19,7 +19,8 @@ fn sample(seed: u64) -> (Arc<FaultyDisk>, Maker, Model) {
     let (mut maker, root) = Maker::new(seed, 4);
     let disk = Arc::new(FaultyDisk::new());
     let mut model = Model { events: vec![root.event().clone()] };
-    let mut store = Store::create(disk.clone(), root, small()).unwrap();
+    let mut store =
+        Store::create(disk.clone(), quipu_core::event::Log::Internal, root, small()).unwrap();
     while store.stats().blocks < 3 || store.stats().active_events < 20 {
         let run = maker.run(1 + model.events.len() as u64 % 6);
         model.events.extend(run.iter().map(|event| event.event().clone()));
@@ -235,7 +236,9 @@ fn erased_bytes_are_gone_from_every_file() {
     for stage in 0..6 {
         let (mut maker, root) = Maker::new(10 + stage, 3);
         let disk = Arc::new(FaultyDisk::new());
-        let mut store = Store::create(disk.clone(), root.clone(), small()).unwrap();
+        let mut store =
+            Store::create(disk.clone(), quipu_core::event::Log::Internal, root.clone(), small())
+                .unwrap();
         let (event, value) = noisy(&mut maker, &root);
         let id = event.id;
         let ordinal = store.append(LOG, vec![event]).unwrap().start;
@@ -279,7 +282,9 @@ fn erased_bytes_are_gone_from_every_file() {
 fn both_logs_are_kept_apart() {
     let (mut maker, root) = Maker::new(20, 2);
     let disk = Arc::new(FaultyDisk::new());
-    let mut store = Store::create(disk.clone(), root.clone(), small()).unwrap();
+    let mut store =
+        Store::create(disk.clone(), quipu_core::event::Log::Internal, root.clone(), small())
+            .unwrap();
     store.append(Log::Published, vec![root.clone()]).unwrap();
     let run = maker.run(3);
     store.append(LOG, run).unwrap();
@@ -302,7 +307,9 @@ fn both_logs_are_kept_apart() {
 fn misuse_is_refused_without_a_trace() {
     let (mut maker, root) = Maker::new(21, 2);
     let disk = Arc::new(FaultyDisk::new());
-    let mut store = Store::create(disk.clone(), root.clone(), small()).unwrap();
+    let mut store =
+        Store::create(disk.clone(), quipu_core::event::Log::Internal, root.clone(), small())
+            .unwrap();
     let run = maker.run(3);
     let twice = [run.clone(), run.clone()].concat();
     assert!(matches!(store.append(LOG, twice), Err(StoreError::Misuse(_))));
@@ -310,7 +317,10 @@ fn misuse_is_refused_without_a_trace() {
     store.append(LOG, run).unwrap();
     store.commit().unwrap();
     drop(store);
-    assert!(matches!(Store::create(disk.clone(), root, small()), Err(StoreError::Exists)));
+    assert!(matches!(
+        Store::create(disk.clone(), quipu_core::event::Log::Internal, root, small()),
+        Err(StoreError::Exists)
+    ));
     let empty = Arc::new(FaultyDisk::new());
     assert!(matches!(
         Store::rebuild(empty.clone(), maker.domain, small()),
@@ -327,7 +337,7 @@ fn rules_broken(
     maker.fork_one_in = u64::MAX;
     let disk = Arc::new(FaultyDisk::new());
     let mut model = Model { events: vec![root.event().clone()] };
-    let mut store = Store::create(disk, root, small()).unwrap();
+    let mut store = Store::create(disk, quipu_core::event::Log::Internal, root, small()).unwrap();
     let run = maker.run_of(0, 5);
     model.events.extend(run.iter().map(|event| event.event().clone()));
     store.append(LOG, run).unwrap();
@@ -373,7 +383,9 @@ fn a_salvaged_run_without_its_signature_is_dropped() {
     maker.fork_one_in = u64::MAX;
     let disk = Arc::new(FaultyDisk::new());
     let mut model = Model { events: vec![root.event().clone()] };
-    let mut store = Store::create(disk.clone(), root, Default::default()).unwrap();
+    let mut store =
+        Store::create(disk.clone(), quipu_core::event::Log::Internal, root, Default::default())
+            .unwrap();
     let path = "internal/000000.active";
     let (signed, run, later) = (maker.run_of(1, 3), maker.run_of(0, 10), maker.run_of(1, 2));
     let parts = [&signed[..], &run[..6], &run[6..], &later[..]];

@@ -47,7 +47,8 @@ impl Run {
         let (maker, root) = Maker::new(seed, 5);
         let disk = Arc::new(FaultyDisk::new());
         let held = Model { events: vec![root.event().clone()] };
-        let store = Store::create(disk.clone(), root, small()).unwrap();
+        let store =
+            Store::create(disk.clone(), quipu_core::event::Log::Internal, root, small()).unwrap();
         Self { maker, made: held.clone(), held, committed: 1, disk, store: Some(store) }
     }
 
@@ -134,7 +135,8 @@ fn real_disk_works_alike_and_is_locked() {
     let disk = Arc::new(RealDisk::new(dir.path()).unwrap());
     let (mut maker, root) = Maker::new(7, 5);
     let mut model = Model { events: vec![root.event().clone()] };
-    let mut store = Store::create(disk.clone(), root, small()).unwrap();
+    let mut store =
+        Store::create(disk.clone(), quipu_core::event::Log::Internal, root, small()).unwrap();
     for round in 0..60 {
         let events = maker.run(1 + round % 13);
         model.events.extend(events.iter().map(|event| event.event().clone()));
@@ -204,7 +206,7 @@ fn long_feeds_answer_like_short_ones() {
     let disk = Arc::new(FaultyDisk::new());
     let options = StoreOptions { block_events_max: 3000, block_bytes_max: 8 << 20, ..small() };
     let mut model = Model { events: vec![root.event().clone()] };
-    let mut store = Store::create(disk, root, options).unwrap();
+    let mut store = Store::create(disk, quipu_core::event::Log::Internal, root, options).unwrap();
     for round in 0..400 {
         let run = maker.run_of(usize::from(round % 20 == 0), 10);
         model.events.extend(run.iter().map(|event| event.event().clone()));

@@ -31,7 +31,9 @@ fn after(event: &Event, maker: &mut Maker, value: &[u8]) -> Event {
 fn unsigned_end() -> (Arc<FaultyDisk>, Maker, Event, [Event; 2]) {
     let (mut maker, root) = Maker::new(1, 1);
     let disk = Arc::new(FaultyDisk::new());
-    let mut store = Store::create(disk.clone(), root.clone(), small()).unwrap();
+    let mut store =
+        Store::create(disk.clone(), quipu_core::event::Log::Internal, root.clone(), small())
+            .unwrap();
     let end = after(&root, &mut maker, &[0x01]);
     let noise = noise_value(&mut maker.random, 400);
     let first = after(&end, &mut maker, &noise);

@@ -17,7 +17,9 @@ fn store(seed: u64) -> (Store<FaultyDisk>, Vec<Event>) {
     let (mut maker, root) = Maker::new(seed, 5);
     maker.cells = 40;
     let mut events = vec![root.event().clone()];
-    let mut store = Store::create(Arc::new(FaultyDisk::new()), root, small()).unwrap();
+    let mut store =
+        Store::create(Arc::new(FaultyDisk::new()), quipu_core::event::Log::Internal, root, small())
+            .unwrap();
     for round in 0..60 {
         let length = 1 + maker.random.below(12);
         let run = maker.run(length);

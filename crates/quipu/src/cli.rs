@@ -50,6 +50,10 @@ pub(crate) struct Global {
     /// For commands that read: answer as a machine that stopped at this snapshot or event.
     #[arg(long, global = true, value_name = "SNAPSHOT|EVENT")]
     pub(crate) at: Option<String>,
+    /// For commands that read: answer from the published log of this domain, instead of the internal log
+    /// of this machine's own.
+    #[arg(long, global = true, value_name = "DOMAIN")]
+    pub(crate) of: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -159,6 +163,51 @@ pub(crate) enum Command {
         #[arg(long, value_name = "WHICH")]
         artifacts: Option<ArtifactPolicy>,
     },
+    /// Publish artifacts, for other domains to see and to import. That cannot be undone.
+    #[command(
+        after_help = "Example:\n  quipu publish bafkr4i... --with-lineage\n  quipu publish --snapshot monday"
+    )]
+    Publish {
+        /// Keys of artifacts, or the first 8 characters or more.
+        #[arg(required_unless_present = "snapshot", value_name = "KEY")]
+        keys: Vec<String>,
+        /// Also all artifacts that are visible at this snapshot.
+        #[arg(long, value_name = "SNAPSHOT")]
+        snapshot: Option<String>,
+        /// Also where they come from: the edges that lead to them. What stays internal appears as a
+        /// commitment that only this domain can open.
+        #[arg(long)]
+        with_lineage: bool,
+    },
+    /// List what this domain published; with --of what another one did.
+    Published,
+    /// What is published stays published.
+    #[command(hide = true)]
+    Unpublish {
+        /// Keys of artifacts.
+        keys: Vec<String>,
+    },
+    /// Decide who writes to this domain's published log, and who reads it.
+    #[command(subcommand)]
+    Publisher(PublisherCommand),
+    /// Keep another domain's published log from now on.
+    #[command(after_help = "Example:\n  quipu follow TICKET   # the follow ticket of quipu serve")]
+    Follow {
+        /// A ticket of that domain. An invitation in it is not used.
+        ticket: String,
+    },
+    /// List the domains whose published logs are kept here.
+    Domains,
+    /// Take an artifact that another domain published into this one.
+    Import {
+        /// The domain: its id or the first 8 characters or more, or its name.
+        domain: String,
+        /// The artifact's key, or the first 8 characters or more.
+        key: String,
+    },
+    /// Commitments to what a publication left internal.
+    #[command(subcommand)]
+    Commitment(CommitmentCommand),
     /// Exchange with a peer once, then stop. Default: with all known peers.
     Sync {
         /// A ticket, or the key of a known node.
@@ -543,4 +592,50 @@ fn duration_ms(text: &str) -> Result<u64, String> {
     };
     let number: u64 = text[..text.len() - 1].parse().map_err(|_| "a number first".to_owned())?;
     number.checked_mul(unit).ok_or_else(|| "too long".to_owned())
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PublisherCommand {
+    /// Let a machine publish.
+    Add {
+        /// Its key.
+        key: String,
+        /// `writer` publishes; `admin` also decides who else does.
+        #[arg(long, default_value = "writer")]
+        role: RoleArg,
+    },
+    /// End that. What it published stays published.
+    Remove {
+        /// Its key, or the first 8 digits or more.
+        key: String,
+    },
+    /// Say who may read: everybody, or only some machines besides this domain's own.
+    Access {
+        /// Everybody who knows the domain.
+        #[arg(long, conflicts_with = "nodes", required_unless_present = "nodes")]
+        open: bool,
+        /// Only these machines.
+        #[arg(long, value_name = "KEY", num_args = 1..)]
+        nodes: Vec<String>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CommitmentCommand {
+    /// Show what one of this domain's commitments stands for, to pass on to somebody you trust.
+    Open {
+        /// `blinded:` and 64 digits.
+        commitment: String,
+    },
+    /// Check what somebody showed you. Exit code 1 if it does not fit.
+    Check {
+        /// `blinded:` and 64 digits.
+        commitment: String,
+        /// What it is said to stand for: an artifact key or a node key.
+        #[arg(long, value_name = "KEY")]
+        end: String,
+        /// The random number that was shown with it, 64 digits.
+        #[arg(long, value_name = "DIGITS")]
+        nonce: String,
+    },
 }

@@ -8,13 +8,22 @@ use quipu_node::home::Home;
 use quipu_node::service::{Mailbox, Peers, Service};
 use serde_json::Value;
 
+use crate::cli::Global;
 use crate::network::Quic;
 use crate::socket::{AnswerLine, RequestLine};
 use crate::start;
 
 /// A machine to talk to.
 #[derive(Debug)]
-pub(crate) enum Client {
+pub(crate) struct Client {
+    machine: Machine,
+    /// The domain whose published log is asked about; else the machine's internal log.
+    of: Option<String>,
+}
+
+/// How a machine is reached.
+#[derive(Debug)]
+pub(crate) enum Machine {
     /// Through its daemon.
     Daemon { stream: BufReader<UnixStream>, next_id: u64 },
     /// Itself, in this process.
@@ -22,6 +31,16 @@ pub(crate) enum Client {
 }
 
 impl Client {
+    /// Opens the machine that the options name, to read the log that they name.
+    pub(crate) fn about(global: &Global) -> Result<Self, ApiError> {
+        Ok(Self::open(&start::find_home(global)?)?.of(global.of.clone()))
+    }
+
+    /// Asks about the published log of a domain, if one is named.
+    pub(crate) fn of(self, of: Option<String>) -> Self {
+        Self { of, ..self }
+    }
+
     /// Opens a machine for commands that need no network.
     pub(crate) fn open(home: &Home) -> Result<Self, ApiError> {
         Self::open_with(home, false)
@@ -31,7 +50,8 @@ impl Client {
     pub(crate) fn open_with(home: &Home, network: bool) -> Result<Self, ApiError> {
         start::patiently(|| {
             if let Ok(stream) = UnixStream::connect(home.socket()) {
-                return Ok(Client::Daemon { stream: BufReader::new(stream), next_id: 1 });
+                let machine = Machine::Daemon { stream: BufReader::new(stream), next_id: 1 };
+                return Ok(Client { machine, of: None });
             }
             Self::open_local(home, network)
         })
@@ -49,14 +69,22 @@ impl Client {
             (start::offline(home)?, None)
         };
         let api = Box::new(Api::new(service.handle())?);
-        Ok(Client::Local { api, service: Some(service), quic })
+        let machine = Machine::Local { api, service: Some(service), quic };
+        Ok(Client { machine, of: None })
     }
 
     /// Sends a request; every item of the answer goes to the sink.
     pub(crate) fn ask(&mut self, request: Request, sink: Sink<'_>) -> Result<(), ApiError> {
-        match self {
-            Client::Local { api, .. } => api.answer(request, sink),
-            Client::Daemon { stream, next_id } => {
+        let request = match &self.of {
+            Some(domain) => {
+                let (domain, request) = (domain.clone(), Box::new(request));
+                Request::In { domain, request }
+            }
+            None => request,
+        };
+        match &mut self.machine {
+            Machine::Local { api, .. } => api.answer(request, sink),
+            Machine::Daemon { stream, next_id } => {
                 let id = *next_id;
                 *next_id += 1;
                 let mut line = serde_json::to_vec(&RequestLine { id, request })
@@ -104,9 +132,9 @@ fn read_answers(stream: &mut BufReader<UnixStream>, sink: Sink<'_>) -> Result<()
     }
 }
 
-impl Drop for Client {
+impl Drop for Machine {
     fn drop(&mut self) {
-        if let Client::Local { service, quic, .. } = self {
+        if let Machine::Local { service, quic, .. } = self {
             if let Some(service) = service.take()
                 && let Err(error) = service.stop()
             {

@@ -7,6 +7,7 @@ mod export;
 mod found;
 mod git;
 mod load;
+mod published;
 mod sim;
 mod simple;
 mod snapshots;
@@ -25,6 +26,11 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, ApiError> {
     let global = &cli.global;
     if global.at.is_some() && !reads(&cli.command) {
         return Err(ApiError::misuse("--at is for commands that read").hint("quipu log --at EVENT"));
+    }
+    if global.of.is_some() && !reads_any_log(&cli.command) {
+        return Err(
+            ApiError::misuse("--of is for commands that read").hint("quipu --of DOMAIN artifacts")
+        );
     }
     let at = global.at.clone();
     match cli.command {
@@ -61,6 +67,16 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, ApiError> {
             let request = Request::Log { kind, author, limit, reverse, proof: global.json, at };
             simple::log(global, request)
         }
+        Command::Publish { keys, snapshot, with_lineage } => {
+            published::publish(global, keys, snapshot, with_lineage)
+        }
+        Command::Published => published::published(global),
+        Command::Unpublish { keys } => Err(published::cannot_unpublish(&keys)),
+        Command::Publisher(command) => published::publisher(global, command),
+        Command::Follow { ticket } => published::follow(global, &ticket),
+        Command::Domains => published::domains(global),
+        Command::Import { domain, key } => published::import(global, domain, key),
+        Command::Commitment(command) => published::commitment(global, command),
         Command::Id => simple::one(global, Request::Id),
         Command::Status => simple::one(global, Request::Status { at }),
         Command::Show { id } => simple::show(global, id),
@@ -118,6 +134,21 @@ fn reads(command: &Command) -> bool {
             | Command::Current
             | Command::Federation
     )
+}
+
+/// Whether a command can answer from a published log.
+fn reads_any_log(command: &Command) -> bool {
+    let also = matches!(
+        command,
+        Command::Show { .. }
+            | Command::Get { .. }
+            | Command::Published
+            | Command::Snapshot(crate::cli::SnapshotCommand::Show { .. })
+            | Command::Snapshot(crate::cli::SnapshotCommand::Diff { .. })
+            | Command::Replay { .. }
+            | Command::Provenance { .. }
+    );
+    also || reads(command)
 }
 
 fn flowchart(format: ChartFormat, json: bool) -> Result<ExitCode, ApiError> {

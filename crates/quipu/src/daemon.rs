@@ -132,11 +132,14 @@ fn ready_line(
     let mut api = Api::new(handle.clone())?;
     let addrs = quic.addrs();
     let ticket = serve_ticket(home, &mut api, addrs.clone())?;
+    // For other domains: it invites nobody.
+    let follow = Ticket { invite: None, ..ticket.clone() };
     Ok(json!({
         "ready": true,
         "node": node_of(home)?.to_string(),
         "domain": home.domain()?.to_string(),
         "ticket": ticket.to_string(),
+        "follow_ticket": follow.to_string(),
         "listen": addrs,
         "http": Value::Null,
         "socket": path,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
+use quipu_core::event::Log;
 use quipu_core::id::DomainId;
 use quipu_node::Driver;
 use quipu_node::api::{ApiError, ExitCode};
@@ -84,7 +85,7 @@ pub(crate) fn driver(
     let entropy = random_bytes()?;
     let disk = disk(home)?;
     let (driver, recovery) =
-        Driver::open(disk, domain, key, entropy, SystemClock, network, options)?;
+        Driver::open(disk, (domain, Log::Internal), key, entropy, SystemClock, network, options)?;
     for (file, bytes) in &recovery.truncated {
         tracing::warn!(file, bytes, "cut off an interrupted write: it was never acknowledged");
     }

@@ -3,6 +3,7 @@
 use ed25519_dalek::Signer;
 use quipu_core::codec::pack::{self, Context};
 use quipu_core::dag::digest_of;
+use quipu_core::event::Log;
 use quipu_core::id::DomainId;
 use quipu_core::sketch::{Item, Sketch, Symbol, decode_symbols, encode_symbols};
 use quipu_core::sync::message::{
@@ -160,12 +161,12 @@ fn refused() -> Json {
         ("type-17", vec![17], "field"),
         ("hello-cut", cut("hello"), "field"),
         ("hello-trailing", more("hello"), "trailing bytes"),
-        ("hello-unknown-flag", with("hello", 34, 4), "field"),
+        ("hello-unknown-flag", with("hello", 34, 8), "field"),
         ("hello-promises-an-invitation", with("hello", 34, 2), "field"),
         ("hello-without-version", vec![1], "field"),
         ("welcome-trailing", more("welcome"), "trailing bytes"),
         ("refuse-reason-0", with("refuse-busy", 1, 0), "field"),
-        ("refuse-reason-8", with("refuse-busy", 1, 8), "field"),
+        ("refuse-reason-9", with("refuse-busy", 1, 9), "field"),
         ("refuse-text-513-bytes", refuse(&[b'a'; 513], &[]), "field"),
         ("refuse-text-not-utf-8", refuse(&[0xff], &[]), "field"),
         ("refuse-text-length-huge", [&[3, 2][..], &varint(u64::MAX)].concat(), "field"),

@@ -1,6 +1,7 @@
 //! What events of artifacts, edges, conflicts and snapshots say.
 
 use quipu_core::artifact::ARTIFACT_BYTES_MAX;
+use quipu_core::blind::Opening;
 use quipu_core::id::{ArtifactId, EventId, NodeKey, Subject};
 use quipu_core::kind;
 use quipu_core::statement::{Claim, EdgeKey, EdgeRole, End, Statement, TAG_BYTES_MAX};
@@ -10,7 +11,7 @@ use serde_json::{Value as Json, json};
 
 use crate::json::{artifact_bytes, hex, statement_json};
 use crate::values::{cbor_of, dag_json};
-use crate::world::{node, root};
+use crate::world::{domain, node, root};
 
 fn hello() -> ArtifactId {
     ArtifactId::of(b"hello")
@@ -69,7 +70,40 @@ fn good() -> Vec<(&'static str, Statement)> {
         ("snapshot", snapshot(Some("monday"))),
         ("snapshot-without-a-name", snapshot(None)),
         ("drop-a-snapshot", Statement::DropSnapshot(root().id)),
+        (
+            "import",
+            Statement::Import {
+                claim: claim(hello(), 5, Some("text/plain")),
+                domain: domain(),
+                snapshot: root().id,
+            },
+        ),
+        ("published", Statement::Publish { key: hello(), snapshot: root().id }),
+        (
+            "publication",
+            Statement::Publication {
+                snapshot: root().id,
+                part: 1,
+                openings: vec![opening(End::Artifact(hello())), opening(End::Node(node(1)))],
+            },
+        ),
+        ("follow", Statement::Follow(domain())),
+        (
+            "edge-from-a-commitment",
+            Statement::Edge(
+                one_to_one(
+                    End::Blinded(opening(End::Node(node(1))).commitment()),
+                    End::Artifact(hello()),
+                ),
+                EdgeRole::Both,
+            ),
+        ),
     ]
+}
+
+/// The opening of a commitment.
+fn opening(end: End) -> Opening {
+    Opening { nonce: [7; 32], end }
 }
 
 /// The fold key, written down from the table in the document.
@@ -90,6 +124,14 @@ fn fold_key(statement: &Statement) -> Option<Value> {
         Statement::Resolve { keep, .. } => list(vec!["resolution".into(), keep.key.into()]),
         Statement::Snapshot { .. } => None,
         Statement::DropSnapshot(id) => list(vec!["snapshot-drop".into(), (*id).into()]),
+        Statement::Import { claim, domain, .. } => {
+            list(vec!["import".into(), claim.key.into(), EventId::from(*domain).into()])
+        }
+        Statement::Publish { key, .. } => list(vec!["published".into(), (*key).into()]),
+        Statement::Publication { snapshot, part, .. } => {
+            list(vec!["publication".into(), (*snapshot).into(), (*part).into()])
+        }
+        Statement::Follow(domain) => list(vec!["follow".into(), EventId::from(*domain).into()]),
     }
 }
 

@@ -38,7 +38,7 @@ impl Node {
 
     /// Whether what this machine holds may be shown to a machine: to members, and what is published also
     /// to those whom the published log lets in, and to this machine's own circle.
-    fn may_see(&self, peer: &NodeKey) -> bool {
+    pub(super) fn may_see(&self, peer: &NodeKey) -> bool {
         let Some(dag) = &self.dag else { return true };
         let authority = dag.authority();
         authority.role(peer).is_some()

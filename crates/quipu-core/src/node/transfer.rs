@@ -298,10 +298,14 @@ impl Node {
             }
             out.push(Effect::Notify(Notice::ArtifactComplete { key, size }));
         }
-        let Some(dag) = &self.dag else { return };
+        let sees: Vec<LinkId> =
+            self.sessions.keys().copied().filter(|link| self.peer_may_see(*link)).collect();
+        if self.dag.is_none() {
+            return;
+        }
         for (link, session) in &mut self.sessions {
-            let member = dag.authority().role(&session.peer).is_some();
-            if session.is_open() && member && session.trade.lacked.remove(&key) {
+            let sees = sees.binary_search(link).is_ok();
+            if session.is_open() && sees && session.trade.lacked.remove(&key) {
                 let message = Message::Offer { ask: 0, entries: vec![(key, size)] };
                 out.push(Effect::Send { link: *link, bytes: session.encode(&message) });
             }

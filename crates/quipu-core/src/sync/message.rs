@@ -549,7 +549,7 @@ fn take(kind: u8, reader: &mut Reader<'_>) -> Option<Message> {
         WANT => take_want(reader)?,
         EVENTS => {
             let index = take_u32(reader)?;
-            let flags = reader.byte().filter(|flags| *flags < 8)?;
+            let flags = reader.byte().filter(|flags| *flags < 4)?;
             let (restart, live) = (flags & 1 != 0, flags & 2 != 0);
             Message::Events { index, restart, live, packed: take_rest(reader) }
         }
@@ -622,7 +622,7 @@ fn take_view(reader: &mut Reader<'_>) -> Option<View> {
 
 fn take_want(reader: &mut Reader<'_>) -> Option<Message> {
     let round = take_u32(reader)?;
-    let flags = reader.byte().filter(|flags| *flags < 8)?;
+    let flags = reader.byte().filter(|flags| *flags < 4)?;
     let wanted = if flags & 2 != 0 {
         Wanted::Everything
     } else {

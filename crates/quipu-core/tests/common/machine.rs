@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use ed25519_dalek::SigningKey;
 use quipu_core::domain::{Parameters, Role};
-use quipu_core::event::{Event, LogSeq, VerifiedEvent, sign_own};
+use quipu_core::event::{Event, Log, LogSeq, VerifiedEvent, sign_own};
 use quipu_core::history::History;
 use quipu_core::id::{DomainId, EventId, NodeKey};
 use quipu_core::node::{
@@ -65,7 +65,8 @@ impl Machine {
     /// A machine with that log.
     pub fn of(signing: SigningKey, domain: DomainId, history: MemoryHistory) -> Self {
         let id = NodeKey(signing.verifying_key().to_bytes());
-        let mut node = Node::new(domain, LOG, signing.clone(), *blake3::hash(&id.0).as_bytes());
+        let mut node =
+            Node::new(domain, Log::Internal, signing.clone(), *blake3::hash(&id.0).as_bytes());
         node.open(&history).unwrap().unwrap();
         Self {
             signing,

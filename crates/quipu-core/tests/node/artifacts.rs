@@ -2,6 +2,7 @@
 
 use quipu_core::artifact::{GROUP_BYTES, group_count};
 use quipu_core::domain::{Decision, Role};
+use quipu_core::event::Log;
 use quipu_core::id::ArtifactId;
 use quipu_core::limits::{
     ANSWER_MS, DOUBT_MS, PARTS_ASKED_MAX, PARTS_OWED_MAX, SEND_WINDOW_BYTES, WANTS_MAX,
@@ -330,7 +331,7 @@ fn by_hand(w: &mut World) {
     let hello = Message::Hello {
         version: PROTOCOL_VERSION,
         domain: w.domain(),
-        log: LOG,
+        log: Log::Internal,
         live: true,
         invite: None,
     };
@@ -498,7 +499,7 @@ fn a_peer_that_started_anew_is_asked_anew() {
     let hello = Message::Hello {
         version: PROTOCOL_VERSION,
         domain: w.domain(),
-        log: LOG,
+        log: Log::Internal,
         live: true,
         invite: None,
     };
@@ -664,7 +665,10 @@ fn unknown_is_absent_and_strangers_get_nothing() {
         w.turn(0, vec![Input::LinkUp { link: LINK, peer, role: LinkRole::Responder }]);
         if n == 2 {
             let (version, domain) = (PROTOCOL_VERSION, w.domain());
-            tell(&mut w, Message::Hello { version, domain, log: LOG, live: true, invite: None });
+            tell(
+                &mut w,
+                Message::Hello { version, domain, log: Log::Internal, live: true, invite: None },
+            );
         }
         let answer = told(&mut w, &Message::Ask { ask: 1, keys: vec![held] });
         assert!(answer.iter().all(|m| matches!(m, Message::Refuse { .. })), "{answer:?}");

@@ -30,7 +30,7 @@ fn hello(w: &World) -> Message {
     Message::Hello {
         version: PROTOCOL_VERSION,
         domain: w.domain(),
-        log: LOG,
+        log: Log::Internal,
         live: true,
         invite: None,
     }

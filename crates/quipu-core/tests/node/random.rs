@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 use quipu_core::dag::{Dag, Step};
 use quipu_core::domain::{Decision, Role};
-use quipu_core::event::{Event, VerifiedEvent};
+use quipu_core::event::{Event, Log, VerifiedEvent};
 use quipu_core::id::EventId;
 use quipu_core::node::{Command, Emitted, Input};
 
@@ -125,7 +125,7 @@ fn reordered(events: &[Event], dice: &mut Dice) -> Dag {
     let mut history = MemoryHistory::default();
     history.append(events[0].clone());
     history.commit();
-    let mut dag = Dag::new(&events[0], LOG).unwrap();
+    let mut dag = Dag::new(&events[0], Log::Internal).unwrap();
     dag.found(&VerifiedEvent::from_store(events[0].clone()));
     dag.flushed();
     let mut rest: Vec<&Event> = events[1..].iter().collect();

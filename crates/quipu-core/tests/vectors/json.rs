@@ -2,6 +2,7 @@
 //! and by the generator, which writes it.
 
 use data_encoding::HEXLOWER;
+use quipu_core::blind::Opening;
 use quipu_core::codec::pack::{Resolve, Shared};
 use quipu_core::event::{Event, EventSignature, Head, Header, Log, LogSeq, PayloadRef};
 use quipu_core::id::{ArtifactId, DomainId, EventId, LogDigest, NodeKey, Subject};
@@ -261,6 +262,24 @@ pub(crate) fn statement_json(statement: &Statement) -> Json {
             json!({ "snapshot": { "root": hex(root), "entries": entries, "name": name } })
         }
         Statement::DropSnapshot(id) => json!({ "drop": id.to_string() }),
+        Statement::Import { claim, domain, snapshot } => json!({
+            "import": claim_json(claim), "domain": domain.to_string(),
+            "snapshot": snapshot.to_string(),
+        }),
+        Statement::Publish { key, snapshot } => {
+            json!({ "published": key.to_string(), "snapshot": snapshot.to_string() })
+        }
+        Statement::Publication { snapshot, part, openings } => {
+            let opening = |one: &Opening| {
+                json!({
+                    "nonce": hex(&one.nonce), "end": one.end.to_string(),
+                    "commitment": one.commitment().to_string(),
+                })
+            };
+            let openings: Json = openings.iter().map(opening).collect();
+            json!({ "snapshot": snapshot.to_string(), "part": part, "openings": openings })
+        }
+        Statement::Follow(domain) => json!({ "follow": domain.to_string() }),
     }
 }
 
@@ -286,7 +305,7 @@ fn groups_of(json: &Json) -> std::ops::Range<u64> {
     number(&json[0])..number(&json[1])
 }
 
-const REFUSALS: [Refusal; 7] = [
+const REFUSALS: [Refusal; 8] = [
     Refusal::Version,
     Refusal::OtherDomain,
     Refusal::NotMember,
@@ -294,6 +313,7 @@ const REFUSALS: [Refusal; 7] = [
     Refusal::NotAdmin,
     Refusal::Misbehaved,
     Refusal::Busy,
+    Refusal::NotShown,
 ];
 
 pub(crate) fn message_of(json: &Json) -> Message {

@@ -1,7 +1,7 @@
 //! The bytes of artifacts: put, found, fetched, collected.
 
 use quipu_core::id::ArtifactId;
-use quipu_core::node::{Command, Reply};
+use quipu_core::node::{Command, CommandError, Reply};
 use quipu_core::statement::{Claim, Statement, TAG_BYTES_MAX};
 use quipu_state::Artifact;
 use serde_json::{Value, json};
@@ -66,10 +66,13 @@ impl Api {
             let key = find_artifact(machine, &text)?;
             Ok((key, found["have"] == true))
         })?;
-        if !have {
+        if !have && !self.fetch_elsewhere(key)? {
             // Without a daemon nobody is linked: all known peers are asked, one after the other.
             let linked = self.read(|machine| Ok(!machine.driver.node().peers().is_empty()))?;
-            let fetched = if linked {
+            let fetched = if self.focus.is_some() {
+                let why = quipu_core::node::FetchFailure::Lacking;
+                Err(CommandError::NotFetched { key, why }.into())
+            } else if linked {
                 self.handle.command(Command::Fetch { key })
             } else {
                 self.fetch_from_known(key)
@@ -84,6 +87,27 @@ impl Api {
         }
         let value = self.read(move |machine| located(machine, &key.to_string()))?;
         Ok(sink(value)?)
+    }
+
+    /// Gets the bytes of what another domain published. Answers whether they are here.
+    fn fetch_elsewhere(&self, key: ArtifactId) -> Result<bool, ApiError> {
+        if let Some(domain) = self.focus {
+            self.fetch_published(domain, key);
+            return self.read(move |machine| Ok(machine.has_artifact(&key)?));
+        }
+        let domains = self.read(move |machine| {
+            let artifact = state(machine)?.current().artifact(&key)?;
+            let origins = artifact.iter().flat_map(|one| &one.candidates);
+            let mut domains: Vec<_> = origins.filter_map(|one| one.origin).collect();
+            domains.retain(|origin| machine.keeps_published(&origin.domain));
+            Ok(domains)
+        })?;
+        for origin in domains {
+            if self.import_bytes(origin.domain, key)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn fetch_from_known(&self, key: ArtifactId) -> Result<Reply, ServiceError> {

@@ -93,6 +93,7 @@ impl Request {
                 | Request::Status { .. }
                 | Request::Frontier { .. }
                 | Request::Locate { .. }
+                | Request::Fetch { .. }
                 | Request::Published
                 | Request::Artifacts { .. }
                 | Request::Edges { .. }

@@ -166,7 +166,8 @@ pub fn shuffled(events: &[VerifiedEvent], random: &mut Random) -> Vec<VerifiedEv
 pub fn store(events: &[VerifiedEvent], block_events_max: usize) -> Store<FaultyDisk> {
     let options = StoreOptions { block_events_max, page_events: 4, ..StoreOptions::default() };
     let disk = Arc::new(FaultyDisk::new());
-    let mut store = Store::create(disk, events[0].clone(), options).unwrap();
+    let mut store =
+        Store::create(disk, quipu_core::event::Log::Internal, events[0].clone(), options).unwrap();
     let chunks = events[1..].chunks(block_events_max / 2 + 1);
     let last = chunks.len().saturating_sub(2);
     for (n, chunk) in chunks.enumerate() {

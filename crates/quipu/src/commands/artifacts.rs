@@ -85,13 +85,14 @@ pub(crate) fn get(
     output: Option<PathBuf>,
 ) -> Result<ExitCode, ApiError> {
     let home = start::find_home(global)?;
-    let found = Client::open(&home)?.one(Request::Locate { key })?;
+    let found = Client::about(global)?.one(Request::Locate { key })?;
     let key = plain(&found["key"]);
     let found = if found["have"] == true {
         found
     } else {
         output::note(global.quiet, &format!("{key} is not here: asking peers"));
-        Client::open_with(&home, true)?.one(Request::Fetch { key: key.clone() })?
+        let client = Client::open_with(&home, true)?;
+        client.of(global.of.clone()).one(Request::Fetch { key: key.clone() })?
     };
     let key: ArtifactId =
         key.parse().map_err(|error| ApiError::new(ExitCode::Bug, format!("{error}")))?;

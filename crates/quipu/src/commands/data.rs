@@ -7,7 +7,6 @@ use super::simple;
 use crate::cli::Global;
 use crate::client::Client;
 use crate::output::{self, plain};
-use crate::start;
 
 pub(crate) fn artifacts(global: &Global, hidden: bool) -> Result<ExitCode, ApiError> {
     let request = Request::Artifacts { at: global.at.clone(), hidden };
@@ -16,7 +15,7 @@ pub(crate) fn artifacts(global: &Global, hidden: bool) -> Result<ExitCode, ApiEr
 
 pub(crate) fn edges(global: &Global, kind: Option<String>) -> Result<ExitCode, ApiError> {
     let request = Request::Edges { at: global.at.clone(), kind };
-    let mut client = Client::open(&start::find_home(global)?)?;
+    let mut client = Client::about(global)?;
     let mut table = output::table(&["from", "type", "to", "role"]);
     client.ask(request, &mut |item| {
         if global.json {
@@ -43,7 +42,7 @@ pub(crate) fn ends(list: &Value) -> String {
 }
 
 pub(crate) fn conflicts(global: &Global) -> Result<ExitCode, ApiError> {
-    let mut client = Client::open(&start::find_home(global)?)?;
+    let mut client = Client::about(global)?;
     let mut open = 0;
     client.ask(Request::Conflicts { at: global.at.clone() }, &mut |item| {
         open += u64::from(item["open"] == true);

@@ -10,10 +10,10 @@ use quipu_core::value::{self, Value as Payload};
 use quipu_node::api::{ApiError, ExitCode, Request};
 use serde_json::{Value, json};
 
+use crate::car;
 use crate::cli::{ExportFormat, Global};
 use crate::client::Client;
 use crate::output::{self, plain};
-use crate::{car, start};
 
 /// Signatures that share one block of a CAR.
 const SIGNATURES_PER_BLOCK: usize = 1_000;
@@ -23,7 +23,7 @@ pub(crate) fn export(
     format: ExportFormat,
     file: Option<PathBuf>,
 ) -> Result<ExitCode, ApiError> {
-    let mut client = Client::open(&start::find_home(global)?)?;
+    let mut client = Client::about(global)?;
     let Some(path) = file.filter(|path| path.as_os_str() != "-") else {
         write(&mut client, format, global, &mut BufWriter::new(io::stdout().lock()))?;
         return Ok(ExitCode::Done);

@@ -24,7 +24,7 @@ const BATCH_EVENTS: usize = 2_000;
 const BATCH_BYTES: usize = 4 << 20;
 
 fn client(global: &Global) -> Result<Client, ApiError> {
-    Client::open(&start::find_home(global)?)
+    Client::about(global)
 }
 
 /// A request with one object as its answer.

@@ -6,7 +6,6 @@ use super::simple;
 use crate::cli::{Global, SnapshotCommand};
 use crate::client::Client;
 use crate::output::{self, plain};
-use crate::start;
 
 pub(crate) fn snapshot(global: &Global, command: SnapshotCommand) -> Result<ExitCode, ApiError> {
     match command {
@@ -21,7 +20,7 @@ pub(crate) fn snapshot(global: &Global, command: SnapshotCommand) -> Result<Exit
 
 /// Exit code 1 if the root is not the one that the snapshot claims.
 fn show(global: &Global, id: String) -> Result<ExitCode, ApiError> {
-    let mut client = Client::open(&start::find_home(global)?)?;
+    let mut client = Client::about(global)?;
     let object = client.one(Request::SnapshotShow { id })?;
     if global.json {
         output::json(&object)?
@@ -32,7 +31,7 @@ fn show(global: &Global, id: String) -> Result<ExitCode, ApiError> {
 }
 
 fn diff(global: &Global, before: String, after: String) -> Result<ExitCode, ApiError> {
-    let mut client = Client::open(&start::find_home(global)?)?;
+    let mut client = Client::about(global)?;
     client.ask(Request::SnapshotDiff { before, after }, &mut |item| {
         if global.json {
             return output::json(&item);
@@ -59,7 +58,7 @@ pub(crate) fn current(global: &Global) -> Result<ExitCode, ApiError> {
 }
 
 fn print(global: &Global, request: Request) -> Result<ExitCode, ApiError> {
-    let mut client = Client::open(&start::find_home(global)?)?;
+    let mut client = Client::about(global)?;
     client.ask(request, &mut |item| output::json(&item))?;
     Ok(ExitCode::Done)
 }
@@ -70,7 +69,7 @@ pub(crate) fn replay(
     explain: bool,
     shards: Option<usize>,
 ) -> Result<ExitCode, ApiError> {
-    let mut client = Client::open(&start::find_home(global)?)?;
+    let mut client = Client::about(global)?;
     let mut code = ExitCode::Done;
     client.ask(Request::Replay { snapshot, shards }, &mut |item| {
         let Some(report) = item.get("report") else { return output::json(&item) };
@@ -91,7 +90,7 @@ pub(crate) fn replay(
 }
 
 pub(crate) fn provenance(global: &Global, snapshot: Option<String>) -> Result<ExitCode, ApiError> {
-    let mut client = Client::open(&start::find_home(global)?)?;
+    let mut client = Client::about(global)?;
     client.ask(Request::Provenance { snapshot }, &mut |item| {
         if global.json {
             return output::json(&item);

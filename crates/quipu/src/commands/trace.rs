@@ -6,7 +6,6 @@ use serde_json::Value;
 use crate::cli::{Global, TraceFormat};
 use crate::client::Client;
 use crate::output::{self, plain};
-use crate::start;
 
 /// Characters of a key in a picture.
 const LABEL_CHARS: usize = 8;
@@ -16,7 +15,7 @@ pub(crate) fn trace(
     query: TraceQuery,
     format: TraceFormat,
 ) -> Result<ExitCode, ApiError> {
-    let mut client = Client::open(&start::find_home(global)?)?;
+    let mut client = Client::about(global)?;
     let trace = client.one(Request::Trace(query))?;
     match format {
         _ if global.json => output::json(&trace)?,

@@ -83,13 +83,13 @@ impl Session {
 }
 
 impl Node {
-    /// Whether artifacts may move over a link: it is open, and the peer is known to be a member.
+    /// Whether artifacts may move over a link: it is open, and the peer may see what is here.
     pub(super) fn may_trade(&self, link: LinkId) -> bool {
         let Some(session) = self.sessions.get(&link).filter(|session| session.is_open()) else {
             return false;
         };
         match &self.dag {
-            Some(dag) => dag.authority().role(&session.peer).is_some(),
+            Some(_) => self.may_see(&session.peer),
             // A newcomer that came for a snapshot's state trusts whom its ticket names; bytes prove
             // themselves.
             None => session.initiator && session.trade.leaving.is_some(),

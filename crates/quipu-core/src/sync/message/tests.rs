@@ -8,13 +8,14 @@ fn samples() -> Vec<Message> {
         Message::Hello {
             version: 1,
             domain: DomainId([1; 32]),
-            log: Log::Internal,
+            log: Log::Published,
             live: true,
             invite: None,
         },
         Message::Hello {
             version: 1,
             domain: DomainId([1; 32]),
+            log: Log::Internal,
             live: false,
             invite: Some(InviteProof { key: NodeKey([2; 32]), signature: [7; 64] }),
         },

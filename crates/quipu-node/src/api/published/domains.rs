@@ -142,14 +142,14 @@ impl Api {
     }
 
     fn published_bytes(&self, domain: DomainId, key: ArtifactId) -> Result<bool, ApiError> {
-        self.read(move |machine| {
+        self.handle.call(move |machine| {
             in_published(machine, &domain, |machine| Ok(machine.has_artifact(&key)?))
-        })
+        })?
     }
 
     /// Asks whoever is linked for the published log; else those who are known to have it, one after the
     /// other.
-    fn fetch_published(&self, domain: DomainId, key: ArtifactId) {
+    pub(in crate::api) fn fetch_published(&self, domain: DomainId, key: ArtifactId) {
         if let Ok(Reply::Fetched { .. }) =
             self.handle.command_published(domain, Command::Fetch { key })
         {
