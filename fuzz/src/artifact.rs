@@ -79,7 +79,7 @@ fn arbitrary(store: &ArtifactStore<MemoryFiles>, start: u8, length: u8, rest: &[
     let first = match start % 3 {
         0 => u64::from(start / 3),
         1 => group_count(size).saturating_sub(u64::from(length)),
-        _ => size >> (start / 3),
+        _ => size >> (start / 3 % 64),
     };
     let groups = first..first.saturating_add(u64::from(length));
     let key = if head[8] >= 128 { SAMPLE.key } else { ArtifactId::of(bytes) };

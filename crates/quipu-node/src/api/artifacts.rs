@@ -32,9 +32,13 @@ impl Api {
         let (claim, import) = (Claim { key, size, type_tag }, import.to_owned());
         let wanted = claim.clone();
         let known = self.read(move |machine| {
-            machine.adopt_artifact(&import, &key, size)?;
             let artifact = state(machine)?.current().artifact(&key)?;
-            Ok(artifact.as_ref().is_some_and(|artifact| says(artifact, &wanted)))
+            let known = artifact.as_ref().is_some_and(|artifact| says(artifact, &wanted));
+            if artifact.as_ref().is_some_and(is_sealed) && !known {
+                return Err(sealed_error(&wanted));
+            }
+            machine.adopt_artifact(&import, &key, size)?;
+            Ok(known)
         })?;
         let result = if known { Ok(None) } else { self.say(Statement::Put(claim)).map(Some) };
         let value = self.read(move |machine| {
@@ -153,6 +157,19 @@ impl Api {
         })?;
         Ok(sink(value)?)
     }
+}
+
+/// Whether an artifact is published, so that nothing else may be claimed of it.
+fn is_sealed(artifact: &Artifact) -> bool {
+    artifact.published.is_some() && artifact.is_visible()
+}
+
+fn sealed_error(claim: &Claim) -> ApiError {
+    ApiError::refused(format!(
+        "artifact {} is published: what is claimed of it cannot be altered",
+        claim.key
+    ))
+    .hint("quipu published")
 }
 
 /// Whether a visible artifact already has this claim, or one that says more.

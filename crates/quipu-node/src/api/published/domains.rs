@@ -194,7 +194,7 @@ impl Api {
         })?;
         let (opening, snapshot) = found.ok_or_else(|| {
             ApiError::not_found(format!("this domain made no commitment {wanted}"))
-                .hint("commitments stand in published edges: quipu --domain DOMAIN edges")
+                .hint("commitments stand in published edges: quipu --of DOMAIN edges")
         })?;
         Ok(sink(opening_json(&wanted, &opening, snapshot))?)
     }
@@ -238,7 +238,7 @@ fn published_claim(machine: &mut Machine, text: &str) -> Result<(Claim, EventId)
     // The same answer for what is internal there and for what does not exist.
     let missing = || {
         ApiError::not_found(format!("domain {domain} has published no artifact {key}"))
-            .hint("quipu --domain DOMAIN artifacts; quipu follow TICKET gets what is new")
+            .hint("quipu --of DOMAIN artifacts; quipu follow TICKET gets what is new")
     };
     let artifact = state(machine)?.current().artifact(&key)?;
     let claim = artifact.as_ref().and_then(Artifact::put_claim).cloned().ok_or_else(missing)?;

@@ -1,0 +1,322 @@
+//! Three domains, three machines, three processes: publishing, following, importing (DOM-1..DOM-9).
+
+mod common;
+
+use std::path::Path;
+
+use common::data::{noise, refused, text, texts};
+use common::{Machine, agree, files_under, temp, until};
+use serde_json::{Value, json};
+
+/// A machine with a domain of its own that serves. Answers the ticket for other domains.
+fn domain(name: &'static str, root: &Path) -> (Machine, String) {
+    let mut machine = Machine::found(name, root);
+    machine.serve();
+    let ticket = follow_ticket(&machine);
+    (machine, ticket)
+}
+
+/// A ticket for the published log of this machine's own domain.
+fn follow_ticket(machine: &Machine) -> String {
+    ticket_for(machine, &id_of(machine))
+}
+
+/// A ticket for the published log of a domain, to be had from a machine that keeps it.
+fn ticket_for(machine: &Machine, domain: &str) -> String {
+    let rows = machine.run(["domains"]);
+    let row = rows.iter().find(|row| row["domain"] == domain).expect("the domain is kept");
+    text(row, "ticket")
+}
+
+fn id_of(machine: &Machine) -> String {
+    text(&machine.one(["id"]), "domain")
+}
+
+fn published_digest(machine: &Machine) -> String {
+    text(&machine.status(), "published_digest")
+}
+
+/// A row of `domains`.
+fn kept(machine: &Machine, domain: &str) -> Value {
+    let rows = machine.run(["domains"]);
+    rows.into_iter().find(|row| row["domain"] == domain).unwrap_or(Value::Null)
+}
+
+/// The last row of a listing about the published log of a domain.
+fn of(machine: &Machine, domain: &str, command: &str) -> Vec<Value> {
+    machine.run(["--of", domain, command])
+}
+
+/// Whether a directory has these bytes in any file.
+fn contains(dir: &Path, needle: &[u8]) -> bool {
+    files_under(dir).iter().any(|file| {
+        let bytes = std::fs::read(file).unwrap_or_default();
+        bytes.windows(needle.len()).any(|window| window == needle)
+    })
+}
+
+/// Ten artifacts, each derived from the one before.
+fn chain(machine: &Machine) -> Vec<String> {
+    let bytes = |n: u64| noise(1_000 + n, 20_000 + n as usize);
+    let keys: Vec<String> =
+        (0..10).map(|n| text(&machine.put(&bytes(n), Some(&format!("t{n}"))), "key")).collect();
+    for pair in keys.windows(2) {
+        machine.edge(&[&pair[0]], &[&pair[1]], "derived");
+    }
+    keys
+}
+
+#[test]
+fn from_a_through_b_to_c() {
+    let temp = temp();
+    let (a, ticket) = domain("a", temp.path());
+    let (b, _) = domain("b", temp.path());
+    let (c, _) = domain("c", temp.path());
+    let [at_a, at_b] = [&a, &b].map(id_of);
+    let keys = chain(&a);
+    let rows = a.run(["publish", &keys[3], &keys[7], "--with-lineage"]);
+    assert_eq!(rows.len(), 2);
+    assert!(rows.iter().all(|row| row["snapshot"] == rows[0]["snapshot"]), "{rows:?}");
+    let states = texts(&a.run(["artifacts"]), "state");
+    assert_eq!(states.iter().filter(|state| *state == "published").count(), 2);
+
+    let followed = b.one(["follow", &ticket]);
+    assert_eq!((&followed["domain"], &followed["artifacts"]), (&at_a.as_str().into(), &2.into()));
+    assert_eq!(text(&followed, "digest"), published_digest(&a));
+    let imported = b.one(["import", &at_a, &keys[7]]);
+    assert_eq!((&imported["state"], &imported["have"]), (&"imported".into(), &true.into()));
+    assert_eq!(imported["origin_snapshot"], rows[0]["snapshot"]);
+    assert!(b.get(&keys[7]) == noise(1_007, 20_007));
+
+    // What B makes of it, and publishes.
+    let result = b.key_of(b"what B found out");
+    b.edge(&[&keys[7]], &[&result], "used");
+    b.run(["publish", &result, "--with-lineage"]);
+    c.one(["follow", &follow_ticket(&b)]);
+    c.one(["import", &at_b, &result]);
+    assert!(c.get(&result) == b"what B found out");
+    let trace = c.one(["trace", &result, "--up"]);
+    let nodes = trace["nodes"].as_array().unwrap();
+    let origin = nodes.iter().find(|node| node["id"] == keys[7].as_str()).expect("A's artifact");
+    assert_eq!(origin["domain"], at_a.as_str(), "{origin}");
+    assert_eq!(origin["origin_snapshot"], rows[0]["snapshot"]);
+
+    // C gets A's published log through B, to the byte, and the same state root.
+    c.one(["follow", &ticket_for(&b, &at_a)]);
+    let roots: Vec<String> = [&a, &b, &c]
+        .map(|machine| text(of(machine, &at_a, "snapshots").last().unwrap(), "root"))
+        .to_vec();
+    assert!(roots.iter().all(|root| *root == roots[0]), "{roots:?}");
+    let digests = [&a, &b, &c].map(|machine| text(&kept(machine, &at_a), "digest"));
+    assert!(digests.iter().all(|digest| *digest == digests[0]), "{digests:?}");
+    let show = ["--of", &at_a, "snapshot", "show", rows[0]["snapshot"].as_str().unwrap()];
+    assert_eq!(c.one(show)["verified"], true);
+
+    // What A did not publish is not there, for nobody and by no command.
+    for (machine, other) in [(&b, &keys[2]), (&c, &keys[2]), (&c, &keys[9])] {
+        refused(&machine.try_run(["import", &at_a, other]), 4, &["published no artifact"]);
+        refused(&machine.try_run(["get", other, "-o", "out"]), 4, &[other]);
+        refused(&machine.try_run(["--of", &at_a, "get", other, "-o", "out"]), 4, &[other]);
+    }
+    let internal = [&[&keys[..3], &keys[4..7], &keys[8..]].concat()[..], &a.log_ids()[..]].concat();
+    for id in &internal {
+        let digest = data_encoding::BASE32_NOPAD
+            .decode(id[1..].to_ascii_uppercase().as_bytes())
+            .unwrap()[4..]
+            .to_vec();
+        if *id == at_a {
+            continue;
+        }
+        for machine in [&b, &c] {
+            assert!(!contains(&machine.dir, &digest), "{} has {id}", machine.name);
+            assert!(!contains(&machine.dir, id.as_bytes()), "{} has {id}", machine.name);
+        }
+    }
+    for n in [0, 2, 9] {
+        let bytes = noise(1_000 + n, 20_000 + n as usize);
+        assert!(contains(&a.dir, &bytes[100..200]), "the search finds what is there");
+        assert!(!contains(&b.dir, &bytes[100..200]) && !contains(&c.dir, &bytes[100..200]));
+    }
+    for machine in [&a, &b, &c] {
+        machine.verify_clean();
+    }
+}
+
+#[test]
+fn what_is_published_later_arrives() {
+    let temp = temp();
+    let (a, ticket) = domain("a", temp.path());
+    let (b, _) = domain("b", temp.path());
+    let at_a = id_of(&a);
+    let first = a.key_of(b"first");
+    a.run(["publish", &first]);
+    b.one(["follow", &ticket]);
+    let second = a.key_of(b"second");
+    a.run(["publish", &second]);
+    until("the second publication arrives", || kept(&b, &at_a)["artifacts"] == 2);
+    until("its bytes arrive", || of(&b, &at_a, "published").iter().all(|row| row["have"] == true));
+    assert_eq!(text(&kept(&b, &at_a), "digest"), published_digest(&a));
+}
+
+#[test]
+fn members_of_one_domain_share_what_it_published_and_follows() {
+    let temp = temp();
+    let mut a = Machine::found("a", temp.path());
+    let invitation = a.serve();
+    let mut d = Machine::joined("d", temp.path(), &invitation);
+    d.serve();
+    let (b, ticket) = domain("b", temp.path());
+    let (at_a, at_b) = (id_of(&a), id_of(&b));
+    // The other machine of the domain is no publisher yet.
+    let key = d.key_of(b"from the other machine");
+    until("the claim arrives", || a.artifact(&key).is_some());
+    a.run(["publish", &a.key_of(b"from the founder")]);
+    until("the published log arrives", || published_digest(&d) == published_digest(&a));
+    let node = d.node();
+    refused(&d.try_run(["publish", &key]), 3, &["may not write to the published log", &node]);
+    a.one(["publisher", "add", &node]);
+    until("d may publish", || d.try_run(["publish", &key]).code == 0);
+    until("both are level", || published_digest(&d) == published_digest(&a));
+    assert_eq!(a.run(["published"]).len(), 2);
+    // And not any more.
+    a.one(["publisher", "remove", &node]);
+    until("d may not publish", || {
+        let other = d.key_of(b"another");
+        d.try_run(["publish", &other]).code == 3
+    });
+
+    // What one machine follows, the others keep, too.
+    b.run(["publish", &b.key_of(b"by B")]);
+    a.one(["follow", &ticket]);
+    until("the other machine follows", || kept(&d, &at_b)["digest"] == kept(&b, &at_b)["digest"]);
+    let agreed = agree(&[&a, &d]);
+    assert_eq!(agreed["domain"], at_a.as_str());
+}
+
+#[test]
+fn what_is_published_stays() {
+    let temp = temp();
+    let (a, ticket) = domain("a", temp.path());
+    let (b, _) = domain("b", temp.path());
+    let at_a = id_of(&a);
+    let key = text(&a.put(b"for ever", Some("text/plain")), "key");
+    let published = a.one(["publish", &key]);
+    b.one(["follow", &ticket]);
+    b.one(["import", &at_a, &key]);
+    let before = published_digest(&a);
+
+    // Again is the same, and nothing new.
+    let again = a.one(["publish", &key]);
+    assert_eq!((&again["snapshot"], &again["new"]), (&published["snapshot"], &false.into()));
+    assert_eq!(published_digest(&a), before);
+
+    refused(&a.try_run(["unpublish", &key]), 3, &["stays published"]);
+    let file = a.file("same", b"for ever");
+    let other = ["put", file.to_str().unwrap(), "--type", "image/png"];
+    refused(&a.try_run(other), 3, &[&key, "published"]);
+    for event in of(&a, &at_a, "log") {
+        let uuid = text(&event, "uuid");
+        let erase = a.try_run(["erase", &uuid, "--reason", "regret"]);
+        assert!([3, 4].contains(&erase.code), "{}", erase.stderr);
+    }
+    for kind in ["publisher.add", "artifact.publish", "publication.record", "domain.follow"] {
+        refused(&a.try_run(["emit", kind, "{}"]), 3, &["reserved"]);
+    }
+
+    // A tombstone hides it here, and only here.
+    a.one(["tombstone", &key]);
+    assert!(!a.run(["current"]).iter().any(|row| row["key"] == key.as_str()));
+    assert_eq!(a.one(["published"])["hidden"], true);
+    assert_eq!(a.one(["gc"])["freed"], json!([]));
+    assert_eq!(published_digest(&a), before);
+    assert!(b.get(&key) == b"for ever");
+    let current = b.run(["current"]);
+    let row = current.iter().find(|row| row["key"] == key.as_str()).expect("B has imported it");
+    assert_eq!((&row["state"], &row["origin_domain"]), (&"imported".into(), &at_a.as_str().into()));
+}
+
+#[test]
+fn access_for_some_only() {
+    let temp = temp();
+    let (a, ticket) = domain("a", temp.path());
+    let (b, _) = domain("b", temp.path());
+    let (c, _) = domain("c", temp.path());
+    let at_a = id_of(&a);
+    a.run(["publish", &a.key_of(b"for B alone")]);
+    a.one(["publisher", "access", "--nodes", &b.node()]);
+    b.one(["follow", &ticket]);
+    let turned_away =
+        refused(&c.try_run(["follow", &ticket]), 5, &["nothing of the published log"]);
+    assert_eq!(kept(&c, &at_a), Value::Null, "nothing is left of the attempt");
+    // The same answer as from a machine that has nothing of that domain at all.
+    let elsewhere = text(&c.run(["domains"])[0], "ticket");
+    let nothing = b.try_run(["follow", &elsewhere]);
+    let message = |error: &Value| text(error, "error").replace(&at_a, "DOMAIN");
+    let nothing = refused(&nothing, 5, &["nothing of the published log"]);
+    assert_eq!(
+        message(&turned_away),
+        text(&nothing, "error").replace(&id_of(&c), "DOMAIN"),
+        "nobody can tell hidden from absent"
+    );
+    // B, which may read it, does not pass it on to C.
+    refused(&c.try_run(["follow", &ticket_for(&b, &at_a)]), 5, &["nothing of the published log"]);
+    a.one(["publisher", "access", "--open"]);
+    until("everybody may read", || c.try_run(["follow", &ticket]).code == 0);
+}
+
+#[test]
+fn commitments_are_opened_by_their_owner_only() {
+    let temp = temp();
+    let (a, ticket) = domain("a", temp.path());
+    let (b, _) = domain("b", temp.path());
+    let at_a = id_of(&a);
+    let keys = chain(&a);
+    a.run(["publish", &keys[1], "--with-lineage"]);
+    b.one(["follow", &ticket]);
+    let edges = of(&b, &at_a, "edges");
+    let commitment = edges[0]["from"][0].as_str().unwrap().to_owned();
+    assert!(commitment.starts_with("blinded:"), "{commitment}");
+    refused(&b.try_run(["commitment", "open", &commitment]), 4, &["made no commitment"]);
+    let opened = a.one(["commitment", "open", &commitment]);
+    assert_eq!(opened["end"], keys[0].as_str());
+    let nonce = text(&opened, "nonce");
+    let check = |end: &str| {
+        b.try_run(["commitment", "check", &commitment, "--end", end, "--nonce", &nonce]).code
+    };
+    assert_eq!((check(&keys[0]), check(&keys[1])), (0, 1));
+    // The next publication has another commitment to the same thing.
+    a.run(["publish", &keys[2], "--with-lineage"]);
+    until("the second publication arrives", || of(&b, &at_a, "edges").len() == 3);
+    let ends = of(&b, &at_a, "edges");
+    let blinded: std::collections::BTreeSet<String> = ends
+        .iter()
+        .flat_map(|edge| edge["from"].as_array().unwrap().clone())
+        .filter_map(|end| Some(end.as_str()?.to_owned()))
+        .filter(|end| end.starts_with("blinded:"))
+        .collect();
+    assert_eq!(blinded.len(), 2, "{ends:?}");
+}
+
+#[test]
+fn wrong_inputs() {
+    let temp = temp();
+    let (a, ticket) = domain("a", temp.path());
+    let b = Machine::found("b", temp.path());
+    refused(&a.try_run(["follow", &ticket]), 3, &["own domain"]);
+    refused(&a.try_run(["follow", "quipu1nonsense"]), 3, &["ticket"]);
+    refused(&a.try_run(["publish", &"b".repeat(30)]), 4, &["no artifact"]);
+    refused(&a.try_run(["import", "nobody", &"b".repeat(30)]), 4, &["no published log"]);
+    refused(&a.try_run(["--of", "nobody", "artifacts"]), 4, &["no published log"]);
+    refused(&a.try_run(["--of", "a", "emit", "app.note", "{}"]), 2, &["--of"]);
+    assert_eq!(a.run(["published"]), Vec::<Value>::new());
+    // Without the bytes there is nothing to publish; with a conflict nobody knows what.
+    let key = a.key_of(b"contested");
+    let file = a.file("contested", b"contested");
+    a.run(["put", file.to_str().unwrap(), "--type", "one"]);
+    a.run(["put", file.to_str().unwrap(), "--type", "two"]);
+    refused(&a.try_run(["publish", &key]), 3, &["disagree", "conflicts resolve"]);
+    // Nothing was published, so there is nothing to follow; and nobody is there after that.
+    drop(a);
+    refused(&b.try_run(["follow", &ticket]), 5, &[]);
+    assert_eq!(b.run(["domains"]).len(), 1);
+}
