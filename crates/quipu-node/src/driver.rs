@@ -16,7 +16,7 @@ use quipu_core::node::{CommandError, Effect, Input, LinkId, Met, Node, Notice, R
 use quipu_core::statement::Statement;
 use quipu_core::sync::message::StateOffer;
 use quipu_state::cut::{self, Cut};
-use quipu_state::{State, StateError, View};
+use quipu_state::{Difference, State, StateError, View};
 use quipu_store::{Disk, Recovery, SealJob, Sealed, StoreError, StoreOptions};
 
 use crate::artifacts::{ArtifactPolicy, Artifacts};
@@ -305,11 +305,42 @@ impl<D: Disk, C: Clock, L: Links> Driver<D, C, L> {
     /// # Errors
     /// If the disk is at fault.
     pub fn catch_up(&mut self) -> Result<&State, DriverError> {
-        if let (Some(store), Some(dag)) = (self.held.store(), self.node.dag()) {
-            let disk = store.disk().clone();
-            self.state.catch_up(&*disk, store, dag.quarantined(), &mut |_| ())?;
-        }
+        self.asking(|driver| {
+            driver.clear_if_damaged()?;
+            if let (Some(store), Some(dag)) = (driver.held.store(), driver.node.dag()) {
+                let disk = store.disk().clone();
+                driver.state.catch_up(&*disk, store, dag.quarantined(), &mut |_| ())?;
+            }
+            Ok(())
+        })?;
         Ok(&self.state)
+    }
+
+    /// Asks something that reads the state, and asks once more if the state's files turn out to be
+    /// damaged.
+    pub(crate) fn asking<R>(
+        &mut self,
+        question: impl Fn(&mut Self) -> Result<R, DriverError>,
+    ) -> Result<R, DriverError> {
+        match question(self) {
+            Err(_) if self.clear_if_damaged()? => question(self),
+            answer => answer,
+        }
+    }
+
+    /// Throws the state away if its files turned out to be damaged: it follows from the log. Answers
+    /// whether it did; then what failed may succeed.
+    ///
+    /// # Errors
+    /// If the disk is at fault.
+    pub(crate) fn clear_if_damaged(&mut self) -> Result<bool, DriverError> {
+        if !self.state.is_damaged() {
+            return Ok(false);
+        }
+        tracing::warn!("the state's files are damaged: it is made again from the log");
+        let disk = self.held.disk().clone();
+        self.state.clear(&*disk)?;
+        Ok(true)
     }
 
     /// The state at a snapshot, or at any other event: folded anew unless it is kept. A snapshot's
@@ -318,6 +349,11 @@ impl<D: Disk, C: Clock, L: Links> Driver<D, C, L> {
     /// # Errors
     /// If the event is not here, or the disk is at fault.
     pub fn state_at(&mut self, event: &EventId) -> Result<View<'_>, DriverError> {
+        self.asking(|driver| driver.keep_state_at(event))?;
+        self.state.at(event).ok_or(DriverError::State(StateError::NoEvent(*event)))
+    }
+
+    fn keep_state_at(&mut self, event: &EventId) -> Result<(), DriverError> {
         self.catch_up()?;
         if self.asked != Some(*event) {
             let snapshot = |id: &EventId| self.state.snapshots().iter().any(|one| one.id == *id);
@@ -334,7 +370,19 @@ impl<D: Disk, C: Clock, L: Links> Driver<D, C, L> {
             let winners = cut::winners(store, Log::Internal, &cut)?;
             self.state.keep_cut(*event, &winners, store)?;
         }
-        self.state.at(event).ok_or(DriverError::State(StateError::NoEvent(*event)))
+        Ok(())
+    }
+
+    /// Where the states at two snapshots differ.
+    ///
+    /// # Errors
+    /// If one of them is not here, or the disk is at fault.
+    pub fn difference(&mut self, a: &EventId, b: &EventId) -> Result<Vec<Difference>, DriverError> {
+        self.asking(|driver| {
+            driver.keep_state_at(a)?;
+            driver.keep_state_at(b)?;
+            Ok(driver.state.diff(a, b)?)
+        })
     }
 
     /// The state as it was last brought up to date.
@@ -352,11 +400,13 @@ impl<D: Disk, C: Clock, L: Links> Driver<D, C, L> {
     /// # Errors
     /// If the disk is at fault.
     pub fn save_state(&mut self) -> Result<(), DriverError> {
-        if self.held.store().is_some() {
-            let disk = self.held.disk().clone();
-            self.state.save(&*disk)?;
-        }
-        Ok(())
+        self.asking(|driver| {
+            if driver.held.store().is_some() {
+                let disk = driver.held.disk().clone();
+                driver.state.save(&*disk)?;
+            }
+            Ok(())
+        })
     }
 
     /// When to give [`Input::Tick`], in milliseconds.
@@ -393,7 +443,7 @@ impl<D: Disk, C: Clock, L: Links> Driver<D, C, L> {
         let aside = self.node.dag().map(|dag| dag.quarantined().clone()).unwrap_or_default();
         self.wants = Wants { policy: Some(policy), aside, ..Wants::default() };
         self.node.await_wants();
-        let visible = self.catch_up()?.current().artifacts()?;
+        let visible = self.asking(|driver| Ok(driver.catch_up()?.current().artifacts()?))?;
         for artifact in visible.values() {
             if let Some(claim) = artifact.counts()
                 && policy.wants(claim.size)
@@ -442,13 +492,8 @@ impl<D: Disk, C: Clock, L: Links> Driver<D, C, L> {
     fn tell_wants(&mut self) -> Result<(), DriverError> {
         let Some(policy) = self.wants.policy else { return Ok(()) };
         let touched = std::mem::take(&mut self.wants.touched);
-        if !touched.is_empty() {
-            self.catch_up()?;
-        }
-        for key in touched {
-            let artifact = self.state.current().artifact(&key)?;
-            let wanted = artifact.as_ref().and_then(|one| one.counts());
-            if wanted.is_some_and(|claim| policy.wants(claim.size)) {
+        for (key, wanted) in self.asking(|driver| driver.which_are_wanted(&touched, policy))? {
+            if wanted {
                 self.wants.lacking.insert(key);
             } else if !self.wants.lacking.remove(&key) {
                 self.input(Input::Unwant { key })?;
@@ -465,6 +510,25 @@ impl<D: Disk, C: Clock, L: Links> Driver<D, C, L> {
             self.input(Input::WantsTold)?;
         }
         Ok(())
+    }
+
+    /// Which artifacts of some are visible and as the policy wants them.
+    fn which_are_wanted(
+        &mut self,
+        keys: &BTreeSet<ArtifactId>,
+        policy: ArtifactPolicy,
+    ) -> Result<Vec<(ArtifactId, bool)>, DriverError> {
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let view = self.catch_up()?.current();
+        let mut wanted = Vec::with_capacity(keys.len());
+        for key in keys {
+            let artifact = view.artifact(key)?;
+            let claim = artifact.as_ref().and_then(|one| one.counts());
+            wanted.push((*key, claim.is_some_and(|claim| policy.wants(claim.size))));
+        }
+        Ok(wanted)
     }
 
     /// The artifacts.

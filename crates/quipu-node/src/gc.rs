@@ -23,6 +23,10 @@ impl<D: Disk, C: Clock, L: Links> Driver<D, C, L> {
     /// # Errors
     /// If the disk is at fault.
     pub fn retained_snapshots(&mut self) -> Result<Vec<SnapshotAt>, DriverError> {
+        self.asking(Self::not_dropped)
+    }
+
+    fn not_dropped(&mut self) -> Result<Vec<SnapshotAt>, DriverError> {
         let all = self.catch_up()?.snapshots().to_vec();
         let mut retained = Vec::with_capacity(all.len());
         for snapshot in all {
@@ -45,6 +49,10 @@ impl<D: Disk, C: Clock, L: Links> Driver<D, C, L> {
     /// # Errors
     /// If the disk is at fault.
     pub fn held_artifacts(&mut self) -> Result<BTreeSet<ArtifactId>, DriverError> {
+        self.asking(Self::held_by_all)
+    }
+
+    fn held_by_all(&mut self) -> Result<BTreeSet<ArtifactId>, DriverError> {
         let mut held: BTreeSet<ArtifactId> = held_by(&self.catch_up()?.current())?.collect();
         for snapshot in self.retained_snapshots()? {
             held.extend(held_by(&self.state_at(&snapshot.id)?)?);

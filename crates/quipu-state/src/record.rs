@@ -90,6 +90,6 @@ pub(crate) fn read(pages: &Pages, content: u64) -> Result<Record, StateError> {
         subject: Subject::from_slice(subject).unwrap_or_default(),
         id: EventId::from_slice(id).unwrap_or_default(),
         logseq: LogSeq(logseq.iter().rev().fold(0, |n, byte| (n << 8) | u64::from(*byte))),
-        statement: statement.ok_or(StateError::Damaged("a record says nothing"))?,
+        statement: statement.ok_or_else(|| pages.damage("a record says nothing"))?,
     })
 }

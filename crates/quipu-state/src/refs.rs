@@ -142,7 +142,10 @@ fn chunk(pages: &Pages, at: u64) -> Result<(&[u8], u64), StateError> {
     let count = u64::from_le_bytes(pages.number(at)?);
     let before = u64::from_le_bytes(pages.number(at + 8)?);
     if before >= at {
-        return Err(StateError::Damaged("a chain of records leads forward"));
+        return Err(pages.damage("a chain of records leads forward"));
+    }
+    if count == 0 {
+        return Err(pages.damage("a chain of records has an empty chunk"));
     }
     let length = usize::try_from(count).ok().and_then(|count| count.checked_mul(ITEM_BYTES));
     let items = pages.bytes(at + HEADER_BYTES as u64, length.unwrap_or(usize::MAX))?;

@@ -107,6 +107,11 @@ impl State {
         Ok(())
     }
 
+    /// Whether its files turned out not to be what was written. [`State::clear`] helps.
+    pub fn is_damaged(&self) -> bool {
+        self.pages.is_damaged()
+    }
+
     /// How many events of the log are in it.
     pub fn applied(&self) -> Ordinal {
         self.roots.applied

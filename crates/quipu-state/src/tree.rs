@@ -114,7 +114,7 @@ fn read(pages: &Pages, node: &Node) -> Result<Page, StateError> {
             }
             Ok(Page::Inner(Box::new(children)))
         }
-        _ => Err(StateError::Damaged("a page is neither leaf nor inner node")),
+        _ => Err(pages.damage("a page is neither leaf nor inner node")),
     }
 }
 
@@ -274,6 +274,9 @@ pub(crate) fn find(
             at = u64::from_le_bytes(pages.number(child + 32)?);
             continue;
         }
+        if kind != LEAF {
+            return Err(pages.damage("a page is neither leaf nor inner node"));
+        }
         let count = usize::from(count);
         let hashed = pages.bytes(body, count * ENTRY_BYTES)?;
         let key = |position: usize| hashed.get(position * ENTRY_BYTES..)?.get(..32);
@@ -283,7 +286,7 @@ pub(crate) fn find(
         let extra = pages.bytes(extra, EXTRA_BYTES)?;
         return Ok(Some(entry_of(&hashed[position * ENTRY_BYTES..], extra)));
     }
-    Err(StateError::Damaged("the tree is deeper than its keys are long"))
+    Err(pages.damage("the tree is deeper than its keys are long"))
 }
 
 /// Visits all entries, sorted by key.
@@ -321,7 +324,7 @@ pub(crate) fn check(pages: &Pages, node: &Node) -> Result<(), StateError> {
         }
     };
     let right = hash == node.hash && count == node.count;
-    if right { Ok(()) } else { Err(StateError::Damaged("a page does not have its hash")) }
+    if right { Ok(()) } else { Err(pages.damage("a page does not have its hash")) }
 }
 
 /// What two trees hold for a key in which they differ.

@@ -31,25 +31,28 @@ impl Api {
         }
         let (claim, import) = (Claim { key, size, type_tag }, import.to_owned());
         let wanted = claim.clone();
+        self.handle.call(move |machine| machine.adopt_artifact(&import, &key, size))??;
         let known = self.read(move |machine| {
-            machine.adopt_artifact(&import, &key, size)?;
             let artifact = state(machine)?.current().artifact(&key)?;
             Ok(artifact.as_ref().is_some_and(|artifact| says(artifact, &wanted)))
-        })?;
-        let result = if known { Ok(None) } else { self.say(Statement::Put(claim)).map(Some) };
-        let value = self.read(move |machine| {
-            machine.let_go_of_artifact(&key);
-            let event = result?;
+        });
+        let result = match known {
+            Ok(true) => Ok(None),
+            Ok(false) => self.say(Statement::Put(claim)).map(Some),
+            Err(error) => Err(error),
+        };
+        self.handle.call(move |machine| machine.let_go_of_artifact(&key))?;
+        let event = result?;
+        let mut row = self.read(move |machine| {
             let artifact = state(machine)?.current().artifact(&key)?;
-            let mut row = artifact.as_ref().map_or_else(|| json!({}), artifact_json);
-            row["have"] = true.into();
-            row["new"] = event.is_some().into();
-            if let Some(event) = event {
-                row["uuid"] = event.id.to_string().into();
-            }
-            Ok(row)
+            Ok(artifact.as_ref().map_or_else(|| json!({}), artifact_json))
         })?;
-        Ok(sink(value)?)
+        row["have"] = true.into();
+        row["new"] = event.is_some().into();
+        if let Some(event) = event {
+            row["uuid"] = event.id.to_string().into();
+        }
+        Ok(sink(row)?)
     }
 
     /// What is known of an artifact, and whether its bytes are here.

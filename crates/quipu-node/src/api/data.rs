@@ -193,10 +193,10 @@ impl Api {
             ApiError::misuse(format!("{role:?} is no role of an edge")).hint("from, to or both")
         })?;
         let (from, to) = self.read(move |machine| {
-            let mut ends = |list: Vec<String>| {
+            let mut ends = |list: &[String]| {
                 list.iter().map(|text| find_end(machine, text)).collect::<Result<Vec<End>, _>>()
             };
-            Ok((ends(from)?, ends(to)?))
+            Ok((ends(&from)?, ends(&to)?))
         })?;
         let key = EdgeKey::new(from, to, kind).ok_or_else(|| {
             let (ends, bytes) =

@@ -122,7 +122,7 @@ impl Api {
         for chunk in ordinals.chunks(CHUNK_EVENTS) {
             let chunk = chunk.to_vec();
             let objects;
-            (objects, proofs) = self.read(move |machine| {
+            (objects, proofs) = self.handle.call(move |machine| -> Result<_, ApiError> {
                 let held = machine.driver.held();
                 let domain = machine.driver.node().domain();
                 let mut objects = Vec::with_capacity(chunk.len());
@@ -130,7 +130,7 @@ impl Api {
                     objects.push(view::event(held, &domain, &event, proofs.as_mut())?);
                 }
                 Ok((objects, proofs))
-            })?;
+            })??;
             for object in objects {
                 sink(object)?;
             }
@@ -174,12 +174,16 @@ impl Api {
         Ok(sink(self.read(|machine| doctor(machine))?)?)
     }
 
-    /// Asks a question on the machine's loop.
+    /// Asks a question on the machine's loop. It is asked once more if the state's files turn out to
+    /// be damaged, so it must not matter how often it is asked.
     pub(super) fn read<R: Send + 'static>(
         &self,
-        question: impl FnOnce(&mut Machine) -> Result<R, ApiError> + Send + 'static,
+        question: impl Fn(&mut Machine) -> Result<R, ApiError> + Send + 'static,
     ) -> Result<R, ApiError> {
-        self.handle.call(question)?
+        self.handle.call(move |machine| match question(machine) {
+            Err(_) if machine.driver.clear_if_damaged()? => question(machine),
+            answer => answer,
+        })?
     }
 }
 

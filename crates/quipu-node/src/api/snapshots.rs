@@ -179,10 +179,7 @@ impl Api {
         let (before, after) = (before.to_owned(), after.to_owned());
         let rows = self.read(move |machine| {
             let (a, b) = (find(machine, &before)?.id, find(machine, &after)?.id);
-            for id in [&a, &b] {
-                machine.driver.state_at(id)?;
-            }
-            let changes = machine.driver.state().diff(&a, &b)?;
+            let changes = machine.driver.difference(&a, &b)?;
             let mut rows = Vec::with_capacity(changes.len());
             for change in &changes {
                 let mut row = json!({
