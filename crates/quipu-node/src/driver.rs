@@ -108,6 +108,8 @@ pub struct Driver<D: Disk, C: Clock, L: Links> {
     outcome: Outcome,
     effects: Vec<Effect>,
     state: State,
+    /// The state is to be saved after the commit.
+    save_due: bool,
     /// The event that is no snapshot whose state is kept.
     asked: Option<EventId>,
     wants: Wants,
@@ -168,6 +170,7 @@ impl<D: Disk, C: Clock, L: Links> Driver<D, C, L> {
             outcome: Outcome::default(),
             effects: Vec::new(),
             state,
+            save_due: false,
             asked: None,
             wants: Wants::default(),
             offered: None,
@@ -259,10 +262,20 @@ impl<D: Disk, C: Clock, L: Links> Driver<D, C, L> {
             self.release()?;
             self.input(Input::Committed)?;
         }
+        self.save_if_due();
         // What a commit brings about only reads and sends.
         debug_assert!(!self.dirty);
         self.release()?;
         Ok(std::mem::take(&mut self.outcome))
+    }
+
+    /// Saves the state if that had to wait. Nobody waits for it any more, and it is not needed.
+    fn save_if_due(&mut self) {
+        if self.save_due
+            && let Err(error) = self.save_state()
+        {
+            tracing::warn!(%error, "the state is not saved: it will be made again from the log");
+        }
     }
 
     fn release(&mut self) -> Result<(), DriverError> {
@@ -395,11 +408,16 @@ impl<D: Disk, C: Clock, L: Links> Driver<D, C, L> {
         &mut self.state
     }
 
-    /// Saves the state: losing it would only cost the time to build it again.
+    /// Saves the state: losing it would only cost the time to build it again. It is never ahead of
+    /// the log: what was appended in this turn is made durable first, in [`Self::finish_turn`].
     ///
     /// # Errors
     /// If the disk is at fault.
     pub fn save_state(&mut self) -> Result<(), DriverError> {
+        self.save_due = self.dirty;
+        if self.save_due {
+            return Ok(());
+        }
         self.asking(|driver| {
             if driver.held.store().is_some() {
                 let disk = driver.held.disk().clone();
