@@ -16,11 +16,14 @@ use quipu_core::node::{CommandError, Effect, Input, LinkId, Met, Node, Notice, R
 use quipu_core::statement::Statement;
 use quipu_core::sync::message::StateOffer;
 use quipu_state::cut::{self, Cut};
-use quipu_state::{Difference, State, StateError, View};
+use quipu_state::{CompactJob, Compacted, Difference, State, StateError, View};
 use quipu_store::{Disk, Recovery, SealJob, Sealed, StoreError, StoreOptions};
 
 use crate::artifacts::{ArtifactPolicy, Artifacts};
 use crate::held::Held;
+
+/// How long what new events speak of may go without a look while more events come, in milliseconds.
+const LOOK_MS: u64 = 5_000;
 
 /// Where time comes from.
 pub trait Clock {
@@ -82,6 +85,8 @@ struct Wants {
     lacking: BTreeSet<ArtifactId>,
     /// Those that new events speak of.
     touched: BTreeSet<ArtifactId>,
+    /// When to look at them, whatever comes.
+    look_at: Option<u64>,
     /// What was kept aside when all that is visible was looked at.
     aside: BTreeSet<EventId>,
     /// Something was decided about a member since.
@@ -313,6 +318,23 @@ impl<D: Disk, C: Clock, L: Links> Driver<D, C, L> {
         Ok(())
     }
 
+    /// The work of copying the state without what is old, if most of it is. Run it anywhere, then
+    /// hand the result to [`Self::finish_compact`]. Between turns only: the copy may be saved.
+    pub fn compact_job(&mut self) -> Option<CompactJob<D>> {
+        if self.dirty || !self.state.is_mostly_old() {
+            return None;
+        }
+        self.state.compact(self.held.disk())
+    }
+
+    /// Goes on with a copy of the state.
+    pub fn finish_compact(&mut self, done: Result<Compacted, StateError>) {
+        let disk = self.held.disk().clone();
+        if let Err(error) = self.state.finish_compact(&*disk, done) {
+            tracing::warn!(%error, "the state's pages stay as they are");
+        }
+    }
+
     /// Brings the state up to date with the log.
     ///
     /// # Errors
@@ -429,7 +451,7 @@ impl<D: Disk, C: Clock, L: Links> Driver<D, C, L> {
 
     /// When to give [`Input::Tick`], in milliseconds.
     pub fn deadline(&self) -> Option<u64> {
-        self.node.deadline()
+        self.node.deadline().into_iter().chain(self.wants.look_at).min()
     }
 
     /// The node.
@@ -504,18 +526,26 @@ impl<D: Disk, C: Clock, L: Links> Driver<D, C, L> {
                 _ => {}
             }
         }
+        if !self.wants.touched.is_empty() && self.wants.look_at.is_none() {
+            self.wants.look_at = Some(self.clock.now_ms().saturating_add(LOOK_MS));
+        }
+    }
+
+    /// Whether what new events speak of is looked at later: the state costs less the more events it
+    /// takes in at once, and nobody waits for it.
+    fn may_look_later(&self) -> bool {
+        let now = self.clock.now_ms();
+        // More than that is left only if the clock was set back since.
+        let left = self.wants.look_at.map_or(LOOK_MS, |at| at.saturating_sub(now));
+        let due = left == 0 || left > LOOK_MS;
+        self.node.is_exchanging() && !self.node.awaits_wants() && !due
     }
 
     /// Tells the node which artifacts to fetch, as many as it has room for.
     fn tell_wants(&mut self) -> Result<(), DriverError> {
         let Some(policy) = self.wants.policy else { return Ok(()) };
-        let touched = std::mem::take(&mut self.wants.touched);
-        for (key, wanted) in self.asking(|driver| driver.which_are_wanted(&touched, policy))? {
-            if wanted {
-                self.wants.lacking.insert(key);
-            } else if !self.wants.lacking.remove(&key) {
-                self.input(Input::Unwant { key })?;
-            }
+        if !self.may_look_later() {
+            self.look_at_touched(policy)?;
         }
         while self.node.wants_room() > 0
             && let Some(key) = self.wants.lacking.pop_first()
@@ -526,6 +556,20 @@ impl<D: Disk, C: Clock, L: Links> Driver<D, C, L> {
         }
         if self.node.awaits_wants() {
             self.input(Input::WantsTold)?;
+        }
+        Ok(())
+    }
+
+    /// Works out which of the artifacts that new events speak of are to be fetched.
+    fn look_at_touched(&mut self, policy: ArtifactPolicy) -> Result<(), DriverError> {
+        self.wants.look_at = None;
+        let touched = std::mem::take(&mut self.wants.touched);
+        for (key, wanted) in self.asking(|driver| driver.which_are_wanted(&touched, policy))? {
+            if wanted {
+                self.wants.lacking.insert(key);
+            } else if !self.wants.lacking.remove(&key) {
+                self.input(Input::Unwant { key })?;
+            }
         }
         Ok(())
     }

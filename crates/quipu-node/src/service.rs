@@ -17,7 +17,7 @@ use quipu_core::id::{ArtifactId, NodeKey};
 use quipu_core::node::{Command, CommandError, Input, LinkId, LinkRole, Notice, Reply, RequestId};
 use quipu_core::statement::Statement;
 use quipu_core::sync::message::{InviteProof, StateOffer};
-use quipu_state::Mark;
+use quipu_state::{Compacted, Mark, StateError};
 use quipu_store::{Disk, RealDisk, Sealed, StoreError};
 
 use crate::driver::{Clock, Driver, DriverError, Links};
@@ -159,6 +159,7 @@ enum Message {
     Net(NetEvent),
     Call(Job),
     Sealed(Result<Sealed, StoreError>),
+    Compacted(Result<Compacted, StateError>),
     Stop,
 }
 
@@ -221,6 +222,8 @@ pub struct Machine {
     unfinished: bool,
     /// There was input since memory was given back.
     busy: bool,
+    /// This machine serves, and does not end after a command.
+    stays: bool,
     on_rest: Option<fn()>,
 }
 
@@ -245,6 +248,7 @@ impl std::fmt::Debug for Message {
             Message::Net(_) => "Net",
             Message::Call(_) => "Call",
             Message::Sealed(_) => "Sealed",
+            Message::Compacted(_) => "Compacted",
             Message::Stop => "Stop",
         })
     }
@@ -314,6 +318,7 @@ impl Service {
             notices: Vec::new(),
             unfinished: false,
             busy: true,
+            stays: peers == Peers::Stay,
             on_rest: None,
         };
         for (peer, met) in machine.book.met() {
@@ -483,6 +488,7 @@ impl Machine {
             let outcome = self.driver.finish_turn()?;
             self.dispatch(outcome);
             self.seal(sender);
+            self.compact(sender);
             if stop {
                 return self.driver.save_state();
             }
@@ -528,6 +534,10 @@ impl Machine {
             }
             Message::Sealed(sealed) => {
                 self.driver.finish_seal(sealed?)?;
+                Ok(())
+            }
+            Message::Compacted(done) => {
+                self.driver.finish_compact(done);
                 Ok(())
             }
             Message::Stop => Ok(()),
@@ -774,6 +784,16 @@ impl Machine {
         if let Some(job) = self.driver.seal_job() {
             let sender = sender.clone();
             std::thread::spawn(move || drop(sender.send(Message::Sealed(job.run()))));
+        }
+    }
+
+    /// A machine that stays gets rid of what is old in its state.
+    fn compact(&mut self, sender: &SyncSender<Message>) {
+        if self.stays
+            && let Some(job) = self.driver.compact_job()
+        {
+            let sender = sender.clone();
+            std::thread::spawn(move || drop(sender.send(Message::Compacted(job.run()))));
         }
     }
 

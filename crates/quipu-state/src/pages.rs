@@ -47,6 +47,12 @@ impl Pages {
         self.damaged.load(Ordering::Relaxed)
     }
 
+    /// The same pages, to be read elsewhere.
+    pub(crate) fn view(&self) -> Self {
+        let (map, tail) = (self.map.clone(), self.tail.clone());
+        Self { map, tail, damaged: AtomicBool::new(self.is_damaged()) }
+    }
+
     /// Length of everything, in bytes.
     pub(crate) fn len(&self) -> u64 {
         (self.map.len() + self.tail.len()) as u64

@@ -4,6 +4,7 @@
 //! *Invariant*: the root depends on the set of events only, not on when or in what order they came.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use quipu_core::event::{Event, Log};
 use quipu_core::history::{History, Ordinal};
@@ -13,6 +14,7 @@ use quipu_core::state::StateHash;
 use quipu_core::statement::Statement;
 use quipu_store::{Disk, StoreError};
 
+use crate::compact::{self, CompactJob, Compacted};
 use crate::error::StateError;
 use crate::pages::Pages;
 use crate::record;
@@ -25,7 +27,7 @@ use crate::view::View;
 const BATCH_EVENTS: u64 = 1 << 18;
 /// Bytes of new pages after which they are saved, so that memory stays bounded.
 const UNSAVED_BYTES_MAX: usize = 64 << 20;
-/// A pages file below this is never rewritten, in bytes.
+/// A pages file below this is never copied, in bytes.
 const COMPACT_BYTES_MIN: u64 = 64 << 20;
 /// A pages file with more bytes than this for each entry is mostly garbage: 88 for its place in a
 /// leaf, some 400 for its record and references, each up to four times.
@@ -39,8 +41,10 @@ pub struct State {
     pages: Pages,
     roots: Roots,
     saved: bool,
-    /// Counts how often everything was forgotten.
+    /// Counts how often everything was forgotten or moved.
     build: u64,
+    /// Length of the pages when a copy of them was begun last.
+    copied: u64,
 }
 
 /// The state at some time.
@@ -62,16 +66,14 @@ impl State {
         let read = || {
             let bytes = disk.read(&format!("{dir}/roots")).ok()?;
             let roots = Roots::decode(&bytes, &domain)?;
-            let entries = roots.winners.count.max(1);
-            let limit = COMPACT_BYTES_MIN.max(entries.saturating_mul(COMPACT_BYTES_PER_ENTRY));
-            if roots.length > limit {
+            if roots.length > length_max(&roots) {
                 return None;
             }
             Some((Pages::open(disk, &format!("{dir}/pages"), roots.length)?, roots))
         };
         let empty = || (Pages::new(), Roots::default());
         let (pages, roots) = read().unwrap_or_else(empty);
-        Self { domain, log, pages, roots, saved: true, build: 0 }
+        Self { domain, log, pages, roots, saved: true, build: 0, copied: 0 }
     }
 
     /// The state of some events, in memory. An event's ordinal is its place among them.
@@ -80,7 +82,7 @@ impl State {
     /// If there is too much for the pages.
     pub fn of_events(domain: DomainId, log: Log, events: &[Event]) -> Result<Self, StateError> {
         let (pages, roots) = (Pages::new(), Roots::default());
-        let mut state = Self { domain, log, pages, roots, saved: true, build: 0 };
+        let mut state = Self { domain, log, pages, roots, saved: true, build: 0, copied: 0 };
         let (mut entries, mut about) = (Vec::new(), Vec::new());
         for (event, ordinal) in events.iter().zip(0..) {
             state.read_event(event, ordinal, &mut entries, &mut about);
@@ -262,6 +264,54 @@ impl State {
         self.pages.save(disk, &format!("{dir}/pages"))
     }
 
+    /// Whether most of the pages is old, and they have grown much since they were copied last.
+    pub fn is_mostly_old(&self) -> bool {
+        self.pages.len() > length_max(&self.roots).max(self.copied.saturating_mul(2))
+    }
+
+    /// The work of copying what is in use of the pages. Run it anywhere, then hand the result to
+    /// [`Self::finish_compact`]. Of a damaged state nothing is copied.
+    pub fn compact<D: Disk>(&mut self, disk: &Arc<D>) -> Option<CompactJob<D>> {
+        self.copied = self.pages.len();
+        let (dir, pages, roots) = (dir(self.log), self.pages.view(), self.roots.clone());
+        let job = CompactJob { disk: disk.clone(), dir, pages, roots, build: self.build };
+        (!self.is_damaged()).then_some(job)
+    }
+
+    /// Puts a copy in the place of the pages. What came since it was begun is taken in by the next
+    /// [`Self::catch_up`].
+    ///
+    /// # Errors
+    /// If the pages turned out to be damaged, or the disk refuses.
+    pub fn finish_compact<D: Disk>(
+        &mut self,
+        disk: &D,
+        done: Result<Compacted, StateError>,
+    ) -> Result<(), StateError> {
+        let Compacted { pages, mut roots, build } = match done {
+            Err(StateError::Damaged(what)) => return Err(self.pages.damage(what)),
+            done => done?,
+        };
+        let dir = dir(self.log);
+        let io = |error| StateError::io(&dir, error);
+        if build != self.build {
+            // It began with pages that are not there any more.
+            return disk.remove(&compact::aside(&dir)).map_err(io);
+        }
+        self.saved = false;
+        // Roots and pages of two files never stand side by side, wherever this is interrupted.
+        if disk.list(&dir).map_err(io)?.iter().any(|name| name == "roots") {
+            disk.remove(&format!("{dir}/roots")).map_err(io)?;
+            disk.sync_dir(&dir).map_err(io)?;
+        }
+        disk.rename(&compact::aside(&dir), &format!("{dir}/pages")).map_err(io)?;
+        roots.kept.retain(|id, _| self.roots.kept.contains_key(id));
+        (self.pages, self.roots, self.saved) = (pages, roots, false);
+        self.copied = self.pages.len();
+        self.build += 1;
+        self.save(disk)
+    }
+
     /// The state as of now.
     pub fn current(&self) -> View<'_> {
         View { pages: &self.pages, winners: self.roots.winners, refs: self.roots.refs }
@@ -365,6 +415,12 @@ impl State {
         tree::check(&self.pages, &self.roots.winners)?;
         self.roots.kept.values().try_for_each(|node| tree::check(&self.pages, node))
     }
+}
+
+/// Length of pages of which most is in use.
+fn length_max(roots: &Roots) -> u64 {
+    let entries = roots.winners.count.max(1);
+    COMPACT_BYTES_MIN.max(entries.saturating_mul(COMPACT_BYTES_PER_ENTRY))
 }
 
 /// For each key its latest entry, sorted by key.

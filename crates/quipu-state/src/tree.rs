@@ -86,14 +86,14 @@ impl Node {
     }
 }
 
-type Children = [Node; CHILDREN];
+pub(crate) type Children = [Node; CHILDREN];
 
-enum Page {
+pub(crate) enum Page {
     Leaf(Vec<Entry>),
     Inner(Box<Children>),
 }
 
-fn read(pages: &Pages, node: &Node) -> Result<Page, StateError> {
+pub(crate) fn read(pages: &Pages, node: &Node) -> Result<Page, StateError> {
     if node.at == 0 {
         return Ok(Page::Leaf(Vec::new()));
     }
@@ -142,7 +142,7 @@ fn child_of(bytes: &[u8]) -> Node {
     Node { hash: array(bytes), at: number(&bytes[32..]), count: number(&bytes[40..]) }
 }
 
-fn write_leaf(pages: &mut Pages, entries: &[Entry]) -> Node {
+pub(crate) fn write_leaf(pages: &mut Pages, entries: &[Entry]) -> Node {
     if entries.is_empty() {
         return Node::empty();
     }
@@ -161,7 +161,7 @@ fn write_leaf(pages: &mut Pages, entries: &[Entry]) -> Node {
     Node { hash, at: pages.push(&bytes), count: entries.len() as u64 }
 }
 
-fn write_inner(pages: &mut Pages, children: &Children) -> Node {
+pub(crate) fn write_inner(pages: &mut Pages, children: &Children) -> Node {
     let mut bytes = Vec::with_capacity(HEADER_BYTES + CHILDREN * CHILD_BYTES);
     bytes.extend_from_slice(&[INNER, 0, 0, 0]);
     let mut hashes = [NO_CHILD; CHILDREN];
