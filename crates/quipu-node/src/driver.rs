@@ -16,7 +16,7 @@ use quipu_core::node::{CommandError, Effect, Input, LinkId, Met, Node, Notice, R
 use quipu_core::statement::Statement;
 use quipu_core::sync::message::StateOffer;
 use quipu_state::cut::{self, Cut};
-use quipu_state::{CompactJob, Compacted, Difference, State, StateError, View};
+use quipu_state::{CompactJob, Compacted, Difference, SnapshotAt, State, StateError, View};
 use quipu_store::{Disk, Recovery, SealJob, Sealed, StoreError, StoreOptions};
 
 use crate::artifacts::{ArtifactPolicy, Artifacts};
@@ -406,6 +406,15 @@ impl<D: Disk, C: Clock, L: Links> Driver<D, C, L> {
             self.state.keep_cut(*event, &winners, store)?;
         }
         Ok(())
+    }
+
+    /// How many events are in the cut of a snapshot.
+    ///
+    /// # Errors
+    /// If it is not here, or the disk is at fault.
+    pub fn events_in(&mut self, snapshot: &SnapshotAt) -> Result<u64, DriverError> {
+        let store = self.held.store().ok_or(StateError::NoEvent(snapshot.id))?;
+        Ok(self.state.events_in(snapshot, store)?)
     }
 
     /// Where the states at two snapshots differ.

@@ -15,6 +15,7 @@ use quipu_core::statement::Statement;
 use quipu_store::{Disk, StoreError};
 
 use crate::compact::{self, CompactJob, Compacted};
+use crate::cut::Cut;
 use crate::error::StateError;
 use crate::pages::Pages;
 use crate::record;
@@ -134,6 +135,33 @@ impl State {
         &self.roots.snapshots
     }
 
+    /// How many events are in the cut of a snapshot. They are counted when that is asked first.
+    ///
+    /// # Errors
+    /// If the log cannot be read.
+    pub fn events_in<H: History>(
+        &mut self,
+        snapshot: &SnapshotAt,
+        history: &H,
+    ) -> Result<u64, StateError>
+    where
+        StateError: From<H::Error>,
+    {
+        let key = |one: &SnapshotAt| (one.logseq, one.id);
+        let at = self.roots.snapshots.binary_search_by_key(&key(snapshot), key);
+        let known = at.ok().and_then(|at| self.roots.snapshots.get_mut(at));
+        if let Some(known) = known.as_ref().filter(|known| known.events > 0) {
+            return Ok(known.events);
+        }
+        // The event itself is not in its cut.
+        let events = Cut::up_to(history, self.log, &snapshot.id)?.len() - 1;
+        if let Some(known) = known {
+            known.events = events;
+            self.saved = false;
+        }
+        Ok(events)
+    }
+
     /// Takes in what the log has and the state has not. Starts anew if other events are quarantined
     /// than were left out before, or if the log is not the one it knew. Answers how many events it
     /// looked at.
@@ -221,7 +249,7 @@ impl State {
     ) {
         let (id, logseq) = (event.id, event.header.logseq);
         if &*event.header.kind == kind::SNAPSHOT_CREATE && Statement::of_event(event).is_some() {
-            self.roots.snapshots.push(SnapshotAt { logseq, id, ordinal });
+            self.roots.snapshots.push(SnapshotAt { logseq, id, ordinal, events: 0 });
         }
         let Some(subject) = event.header.payload.subject else { return };
         let mut entry = Entry { subject, id, logseq, ordinal, content: 0 };

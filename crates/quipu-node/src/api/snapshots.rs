@@ -5,7 +5,6 @@ use quipu_core::history::History;
 use quipu_core::id::{EventId, SnapshotId};
 use quipu_core::node::{Command, CommandError, Reply};
 use quipu_core::statement::Statement;
-use quipu_state::cut::Cut;
 use quipu_state::{Entry, SnapshotAt, kind_of};
 use serde_json::{Value, json};
 
@@ -28,6 +27,14 @@ fn said(machine: &Machine, snapshot: &SnapshotAt) -> Result<(Statement, String),
             .hint("quipu verify --rebuild")
     })?;
     Ok((statement, event.header.author.to_string()))
+}
+
+/// The root that a snapshot says.
+pub(super) fn claimed_root(machine: &Machine, snapshot: &SnapshotAt) -> Result<String, ApiError> {
+    match said(machine, snapshot)?.0 {
+        Statement::Snapshot { root, .. } => Ok(data_encoding::HEXLOWER.encode(&root)),
+        _ => Err(ApiError::not_found(format!("{} is no snapshot", snapshot.id))),
+    }
 }
 
 /// The name of a snapshot, if it has one.
@@ -53,7 +60,7 @@ fn drop_of(machine: &mut Machine, snapshot: &EventId) -> Result<bool, ApiError> 
     }
 }
 
-/// A snapshot as JSON. `events` is the size of its cut.
+/// A snapshot as JSON.
 pub(super) fn snapshot_json(
     machine: &mut Machine,
     snapshot: &SnapshotAt,
@@ -63,9 +70,7 @@ pub(super) fn snapshot_json(
         return Err(ApiError::not_found(format!("{} is no snapshot", snapshot.id)));
     };
     let dropped = drop_of(machine, &snapshot.id)?;
-    let held = machine.driver.held();
-    let store = held.store().ok_or_else(super::read::nothing_held)?;
-    let events = Cut::up_to(store, Log::Internal, &snapshot.id)?.len() - 1;
+    let events = machine.driver.events_in(snapshot)?;
     let domain = machine.driver.node().domain();
     Ok(json!({
         "id": snapshot.id.to_string(),
@@ -106,9 +111,10 @@ impl Api {
                     let bug = || ApiError::new(ExitCode::Bug, "a snapshot gave no event");
                     let id = events.first().ok_or_else(bug)?.id;
                     let value = self.read(move |machine| {
-                        machine.driver.save_state()?;
                         let snapshot = find(machine, &id.to_string())?;
-                        snapshot_json(machine, &snapshot)
+                        let value = snapshot_json(machine, &snapshot)?;
+                        machine.driver.save_state()?;
+                        Ok(value)
                     })?;
                     return Ok(sink(value)?);
                 }
@@ -136,15 +142,16 @@ impl Api {
     }
 
     pub(super) fn snapshots(&self, at: Option<String>, sink: Sink<'_>) -> Result<(), ApiError> {
-        let rows = self.read(move |machine| {
+        let seen = self.read(move |machine| {
             let cut = super::at::cut_of(machine, at.as_deref())?;
-            let all = state(machine)?.snapshots().to_vec();
-            let seen =
-                |one: &&SnapshotAt| cut.as_ref().is_none_or(|(_, cut)| cut.contains(one.ordinal));
-            all.iter().filter(seen).map(|one| snapshot_json(machine, one)).collect()
+            let mut all = state(machine)?.snapshots().to_vec();
+            all.retain(|one| cut.as_ref().is_none_or(|(_, cut)| cut.contains(one.ordinal)));
+            Ok(all)
         })?;
-        let rows: Vec<Value> = rows;
-        rows.into_iter().try_for_each(sink)?;
+        // One by one: the first time, each costs a look through the log.
+        for snapshot in seen {
+            sink(self.read(move |machine| snapshot_json(machine, &snapshot))?)?;
+        }
         Ok(())
     }
 
