@@ -44,7 +44,8 @@ impl<D: Disk, C: Clock, L: Links> Driver<D, C, L> {
         Ok(retained)
     }
 
-    /// Every artifact that CURRENT, a retained snapshot or a pin holds.
+    /// Every artifact that CURRENT, a retained snapshot or a pin holds, and the state that was offered
+    /// to a newcomer last.
     ///
     /// # Errors
     /// If the disk is at fault.
@@ -57,6 +58,8 @@ impl<D: Disk, C: Clock, L: Links> Driver<D, C, L> {
         for snapshot in self.retained_snapshots()? {
             held.extend(held_by(&self.state_at(&snapshot.id)?)?);
         }
+        // A newcomer may be about to fetch it.
+        held.extend(self.offered.as_ref().map(|(_, offer)| offer.key));
         Ok(held)
     }
 

@@ -102,7 +102,9 @@ impl Machine {
 
     fn held_artifacts(&mut self) -> Result<BTreeSet<ArtifactId>, ServiceError> {
         let held = self.driver.held_artifacts();
-        held.map_err(|error| ServiceError::Stopped(error.to_string()))
+        let mut held = held.map_err(|error| ServiceError::Stopped(error.to_string()))?;
+        held.extend(self.states_of_others()?);
+        Ok(held)
     }
 
     /// Removes what interrupted imports left, and begun artifacts that nothing holds.
@@ -127,7 +129,9 @@ impl Machine {
     /// # Errors
     /// If the disk is at fault.
     pub fn free_artifacts(&mut self) -> Result<Vec<(ArtifactId, u64)>, ServiceError> {
-        let here = self.artifact_store()?.list()?.collect::<Result<_, _>>()?;
+        let states = self.states_of_others()?;
+        let mut here = self.artifact_store()?.list()?.collect::<Result<Vec<_>, _>>()?;
+        here.retain(|(key, _)| !states.contains(key));
         self.driver
             .free_artifacts(here, &self.putting)
             .map_err(|error| ServiceError::Stopped(error.to_string()))
