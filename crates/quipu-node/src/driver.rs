@@ -344,7 +344,7 @@ impl<D: Disk, C: Clock, L: Links> Driver<D, C, L> {
             driver.clear_if_damaged()?;
             if let (Some(store), Some(dag)) = (driver.held.store(), driver.node.dag()) {
                 let disk = store.disk().clone();
-                driver.state.catch_up(&*disk, store, dag.quarantined(), &mut |_| ())?;
+                driver.state.catch_up(&*disk, store, dag.quarantined())?;
             }
             Ok(())
         })?;

@@ -3,9 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use quipu_core::id::ArtifactId;
-use quipu_core::kind;
-use quipu_core::statement::Statement;
-use quipu_core::{subject, value};
 use quipu_state::{SnapshotAt, View};
 use quipu_store::Disk;
 
@@ -30,14 +27,7 @@ impl<D: Disk, C: Clock, L: Links> Driver<D, C, L> {
         let all = self.catch_up()?.snapshots().to_vec();
         let mut retained = Vec::with_capacity(all.len());
         for snapshot in all {
-            let (_, said) = Statement::DropSnapshot(snapshot.id).to_value();
-            let mut bytes = Vec::new();
-            value::encode(&said, &mut bytes);
-            let dropped = match subject::subject_of(kind::SNAPSHOT_DROP, &bytes) {
-                Some(subject) => self.state().current().winner(&subject)?.is_some(),
-                None => false,
-            };
-            if !dropped {
+            if !self.state().current().is_dropped(&snapshot.id)? {
                 retained.push(snapshot);
             }
         }

@@ -25,6 +25,6 @@ pub use error::StateError;
 pub use record::kind_of;
 pub use refs::Side;
 pub use roots::SnapshotAt;
-pub use state::{Mark, State, entry_of, fold};
+pub use state::{Mark, State};
 pub use tree::{Difference, Entry};
 pub use view::{Artifact, Candidate, Conflict, Edge, View};

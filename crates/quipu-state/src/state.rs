@@ -163,8 +163,7 @@ impl State {
     }
 
     /// Takes in what the log has and the state has not. Starts anew if other events are quarantined
-    /// than were left out before, or if the log is not the one it knew. Answers how many events it
-    /// looked at.
+    /// than were left out before, or if the log is not the one it knew.
     ///
     /// # Errors
     /// If the log or the state's files cannot be read or written.
@@ -173,9 +172,7 @@ impl State {
         disk: &D,
         history: &H,
         quarantined: &BTreeSet<EventId>,
-        progress: &mut dyn FnMut(u64),
-    ) -> Result<u64, StateError> {
-        let mut looked_at = 0;
+    ) -> Result<(), StateError> {
         let count = history.count(self.log);
         if !self.is_of(history)? || !self.roots.aside.is_subset(quarantined) {
             self.clear(disk)?;
@@ -183,12 +180,10 @@ impl State {
         loop {
             while self.roots.applied < count {
                 let end = count.min(self.roots.applied + BATCH_EVENTS);
-                looked_at += end - self.roots.applied;
                 self.take(disk, history, end, quarantined)?;
-                progress(looked_at);
             }
             if self.roots.aside == *quarantined {
-                return Ok(looked_at);
+                return Ok(());
             }
             // Something that was counted before is quarantined now.
             self.clear(disk)?;
@@ -464,14 +459,7 @@ fn latest(mut entries: Vec<Entry>) -> Vec<Change> {
     changes
 }
 
-/// Folds entries of any order into the winners, sorted by key.
-pub fn fold(mut entries: Vec<Entry>) -> Vec<Entry> {
-    entries.sort_unstable_by_key(|entry| (entry.subject, std::cmp::Reverse(entry.order())));
-    entries.dedup_by_key(|entry| entry.subject);
-    entries
-}
-
 /// The entry of an event that writes a fold key, as far as the log says it.
-pub fn entry_of(event: &Event, subject: Subject, ordinal: Ordinal) -> Entry {
+pub(crate) fn entry_of(event: &Event, subject: Subject, ordinal: Ordinal) -> Entry {
     Entry { subject, id: event.id, logseq: event.header.logseq, ordinal, content: 0 }
 }

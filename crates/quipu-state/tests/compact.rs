@@ -27,7 +27,7 @@ fn told(view: &View<'_>, random: &Random) -> String {
 
 fn catch_up(state: &mut State, store: &Store<FaultyDisk>) {
     let disk = store.disk().clone();
-    state.catch_up(&*disk, store, &BTreeSet::new(), &mut |_| {}).unwrap();
+    state.catch_up(&*disk, store, &BTreeSet::new()).unwrap();
 }
 
 /// Catches up event by event: most of the pages is old then.

@@ -1,10 +1,11 @@
 //! Artifacts as the log tells of them, edges, tombstones, conflicts, pins.
 
 use quipu_core::id::{ArtifactId, EventId, NodeKey};
+use quipu_core::kind;
 use quipu_core::node::{Command, Emitted, Reply};
 use quipu_core::statement::{Claim, EdgeKey, EdgeRole, End, Statement};
 use quipu_state::trace::{self, Direction, Walk};
-use quipu_state::{Artifact, Conflict, Edge, View};
+use quipu_state::{Artifact, Conflict, Edge, View, kind_of};
 use serde_json::{Value, json};
 
 use super::at::{state, with_view};
@@ -219,7 +220,11 @@ impl Api {
         let rows = self.read(move |machine| {
             with_view(machine, at.as_deref(), |view| {
                 let mut entries = Vec::new();
-                view.visit(&mut |entry| entries.push(*entry))?;
+                view.visit(&mut |entry| {
+                    if kind_of(entry) == Some(kind::EDGE_ADD) {
+                        entries.push(*entry);
+                    }
+                })?;
                 entries.sort_unstable_by_key(quipu_state::Entry::order);
                 let mut rows = Vec::new();
                 for entry in &entries {
@@ -253,10 +258,7 @@ impl Api {
                 types: query.types.clone(),
                 role: None,
             };
-            let nodes = match machine.driver.node().dag() {
-                Some(_) => known_nodes(machine)?,
-                None => Default::default(),
-            };
+            let nodes = known_nodes(machine);
             with_view(machine, query.at.as_deref(), |view| {
                 if !is_known(view, &start, &nodes)? {
                     let message = format!("nothing is known of {start}");

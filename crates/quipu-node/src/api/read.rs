@@ -458,7 +458,7 @@ pub(super) fn find_node(machine: &Machine, text: &str) -> Result<NodeKey, ApiErr
             "{text:?} is no node key, nor the first {PREFIX_CHARS_MIN} digits or more of one"
         )));
     }
-    let mut known = known_nodes(machine)?;
+    let mut known = known_nodes(machine);
     known.retain(|key| key.to_string().starts_with(text));
     match known[..] {
         [] => Err(ApiError::not_found(format!("no node {text} known here")).hint("quipu members")),
@@ -468,15 +468,17 @@ pub(super) fn find_node(machine: &Machine, text: &str) -> Result<NodeKey, ApiErr
     }
 }
 
-/// The nodes that this machine has heard of, sorted.
-pub(super) fn known_nodes(machine: &Machine) -> Result<Vec<NodeKey>, ApiError> {
-    let dag = dag(machine)?;
-    let mut known: Vec<NodeKey> = dag.authors();
-    known.extend(dag.members().iter().map(|member| member.node));
+/// The nodes that this machine has heard of, sorted: without a log, only from its address book.
+pub(super) fn known_nodes(machine: &Machine) -> Vec<NodeKey> {
+    let mut known: Vec<NodeKey> = Vec::new();
+    if let Some(dag) = machine.driver.node().dag() {
+        known.extend(dag.authors());
+        known.extend(dag.members().iter().map(|member| member.node));
+    }
     known.extend(machine.book().peers.keys().filter_map(|key| key.parse::<NodeKey>().ok()));
     known.sort_unstable();
     known.dedup();
-    Ok(known)
+    known
 }
 
 /// Whether bytes are a payload value: used before anything is sent to the loop.

@@ -2,7 +2,7 @@
 
 use quipu_core::event::Log;
 use quipu_core::history::History;
-use quipu_core::id::{EventId, SnapshotId};
+use quipu_core::id::{ArtifactId, EventId, SnapshotId};
 use quipu_core::node::{Command, CommandError, Reply};
 use quipu_core::statement::Statement;
 use quipu_state::{Entry, SnapshotAt, kind_of};
@@ -48,18 +48,6 @@ pub(super) fn name_of(
     }
 }
 
-/// Whether an event says that a snapshot may go, and if so which.
-fn drop_of(machine: &mut Machine, snapshot: &EventId) -> Result<bool, ApiError> {
-    let (_, value) = Statement::DropSnapshot(*snapshot).to_value();
-    let mut bytes = Vec::new();
-    quipu_core::value::encode(&value, &mut bytes);
-    let subject = quipu_core::subject::subject_of(quipu_core::kind::SNAPSHOT_DROP, &bytes);
-    match subject {
-        Some(subject) => Ok(state(machine)?.current().winner(&subject)?.is_some()),
-        None => Ok(false),
-    }
-}
-
 /// A snapshot as JSON.
 pub(super) fn snapshot_json(
     machine: &mut Machine,
@@ -69,7 +57,7 @@ pub(super) fn snapshot_json(
     let Statement::Snapshot { root, entries, name } = statement else {
         return Err(ApiError::not_found(format!("{} is no snapshot", snapshot.id)));
     };
-    let dropped = drop_of(machine, &snapshot.id)?;
+    let dropped = state(machine)?.current().is_dropped(&snapshot.id)?;
     let events = machine.driver.events_in(snapshot)?;
     let domain = machine.driver.node().domain();
     Ok(json!({
@@ -164,14 +152,9 @@ impl Api {
             machine.driver.state_mut().forget(&snapshot.id);
             let view = machine.driver.state_at(&snapshot.id)?;
             let root = data_encoding::HEXLOWER.encode(&view.root());
-            let (mut edges, mut artifacts) = (0u64, 0u64);
-            view.visit(&mut |entry| {
-                edges += u64::from(kind_of(entry) == Some(quipu_core::kind::EDGE_ADD));
-            })?;
-            artifacts += view.artifacts()?.values().filter(|one| one.is_visible()).count() as u64;
             value["verified"] = (value["root"] == *root).into();
-            value["artifacts"] = artifacts.into();
-            value["edges"] = edges.into();
+            value["artifacts"] = view.visible()?.len().into();
+            value["edges"] = view.edge_count()?.into();
             Ok(value)
         })?;
         Ok(sink(value)?)
@@ -216,16 +199,10 @@ impl Api {
                 let mut row = snapshot_json(machine, &snapshot)?;
                 let at = snapshot.id.to_string();
                 let (artifacts, edges) = with_view(machine, Some(&at), |view| {
-                    let mut edges = 0u64;
-                    view.visit(&mut |entry| {
-                        edges += u64::from(kind_of(entry) == Some(quipu_core::kind::EDGE_ADD));
-                    })?;
-                    let visible = view.artifacts()?;
-                    let visible = visible.values().filter(|one| one.is_visible());
-                    Ok((visible.map(|one| one.key.to_string()).collect::<Vec<_>>(), edges))
+                    Ok((view.visible()?, view.edge_count()?))
                 })?;
                 row["snapshot"] = row["id"].clone();
-                row["artifacts"] = artifacts.into();
+                row["artifacts"] = artifacts.iter().map(ArtifactId::to_string).collect();
                 row["edges"] = edges.into();
                 Ok(row)
             })?;
