@@ -12,7 +12,7 @@ use quipu_core::event::VerifiedEvent;
 use quipu_core::id::EventId;
 use quipu_state::cut::{self, Cut};
 use quipu_state::{State, StateError, View};
-use quipu_store::{FaultyDisk, Faults, Store};
+use quipu_store::{Faults, FaultyDisk, Store};
 
 /// Everything that a view tells.
 fn told(view: &View<'_>, random: &Random) -> String {

@@ -111,10 +111,13 @@ impl Api {
         Err(failed)
     }
 
-    /// Removes, or only counts, what nothing holds.
+    /// Removes, or only counts, what nothing holds, and what interrupted imports left.
     pub(super) fn gc(&self, dry_run: bool, sink: Sink<'_>) -> Result<(), ApiError> {
-        let value = self.read(move |machine| {
+        // In one visit, so that nothing comes in between; and once, for it changes something.
+        let value = self.handle.call(move |machine| -> Result<Value, ApiError> {
             let free = machine.free_artifacts()?;
+            let left = machine.artifact_store()?.leftovers().map_err(ServiceError::from)?;
+            let left_bytes: u64 = left.iter().map(|(_, bytes)| bytes).sum();
             let (mut bytes, mut freed) = (0u64, Vec::new());
             for (key, size) in free {
                 if !dry_run {
@@ -128,8 +131,14 @@ impl Api {
             if !dry_run {
                 machine.clean_artifacts()?;
             }
-            Ok(json!({ "freed_bytes": bytes, "freed": freed, "dry_run": dry_run }))
-        })?;
+            Ok(json!({
+                "freed_bytes": bytes,
+                "freed": freed,
+                "leftovers": left.len(),
+                "leftover_bytes": left_bytes,
+                "dry_run": dry_run,
+            }))
+        })??;
         Ok(sink(value)?)
     }
 }

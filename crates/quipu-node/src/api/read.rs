@@ -156,10 +156,7 @@ impl Api {
             Ok((report.events, problems, machine.artifact_store()?.clone()))
         })?;
         // Here, not on the loop: that may take long.
-        let mut count = 0u64;
-        for one in artifacts.list().map_err(|error| super::artifact_error(&error))? {
-            count += u64::from(one.is_ok());
-        }
+        let count = artifacts.count().map_err(|error| super::artifact_error(&error))?;
         let damaged = artifacts.verify(&mut |_| ());
         for problem in damaged.map_err(|error| super::artifact_error(&error))? {
             let bad: u64 = problem.bytes.iter().map(|range| range.end - range.start).sum();
