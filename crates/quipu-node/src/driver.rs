@@ -163,6 +163,7 @@ impl<D: Disk, C: Clock, L: Links> Driver<D, C, L> {
     ) -> Result<(Self, Recovery), DriverError> {
         let state = State::open(&*disk, domain, Log::Internal);
         let (held, recovery) = Held::open(disk, domain, options)?;
+        state.drop_begun_copy(&**held.disk())?;
         let mut node = Node::new(domain, key, entropy);
         node.open(&held)??;
         let mut driver = Self {

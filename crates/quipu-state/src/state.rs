@@ -301,6 +301,21 @@ impl State {
         (!self.is_damaged()).then_some(job)
     }
 
+    /// Removes a copy that had no place yet when the machine stopped.
+    ///
+    /// # Errors
+    /// If the disk refuses.
+    pub fn drop_begun_copy<D: Disk>(&self, disk: &D) -> Result<(), StateError> {
+        let dir = dir(self.log);
+        let path = compact::aside(&dir);
+        let io = |error| StateError::io(&path, error);
+        let names = disk.list(&dir).map_err(io)?;
+        if names.iter().any(|name| path.ends_with(&format!("/{name}"))) {
+            disk.remove(&path).map_err(io)?;
+        }
+        Ok(())
+    }
+
     /// Puts a copy in the place of the pages. What came since it was begun is taken in by the next
     /// [`Self::catch_up`].
     ///

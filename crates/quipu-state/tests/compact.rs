@@ -130,6 +130,8 @@ fn wherever_the_power_fails_the_state_is_whole_or_gone() {
             again.check().unwrap();
             assert_eq!(again.root(), expected);
         }
+        again.drop_begun_copy(&*disk).unwrap();
+        assert!(!disk.files().iter().any(|file| file.ends_with("pages.tmp")));
         catch_up(&mut again, &store);
         assert_eq!(again.root(), expected);
     }
