@@ -105,6 +105,11 @@ impl<F: Files> ArtifactStore<F> {
         }))
     }
 
+    /// How many complete artifacts there are.
+    pub fn count(&self) -> Result<u64> {
+        Ok(self.list()?.filter(Result::is_ok).count() as u64)
+    }
+
     /// Removes a complete artifact. Answers whether it was here. Whoever reads it may read on.
     pub fn remove(&self, key: &ArtifactId) -> Result<bool> {
         let _places = lock(&self.places);
@@ -143,21 +148,34 @@ impl<F: Files> ArtifactStore<F> {
     pub fn clean(&self) -> Result<u64> {
         let mut removed = self.clean_partials()?;
         let _places = lock(&self.places);
+        for (path, _) in self.leftovers()? {
+            removed += u64::from(self.files.remove(&path).is_ok());
+        }
+        Ok(removed)
+    }
+
+    /// Files that interrupted imports left, with their sizes: [`Self::clean`] removes them.
+    pub fn leftovers(&self) -> Result<Vec<(String, u64)>> {
+        let mut found = Vec::new();
         for name in self.files.list(INCOMING).doing("listing", INCOMING)? {
             let path = format!("{INCOMING}/{name}");
             if self.is_leftover(&name, &path) {
-                removed += u64::from(self.files.remove(&path).is_ok());
+                found.push(path);
             }
         }
         for dir in self.dirs()? {
             for name in self.files.list(&dir).doing("listing", &dir)? {
                 let Some(text) = name.strip_suffix(OUTBOARD) else { continue };
                 if !self.exists(&format!("{dir}/{text}"))? && !self.is_partial_name(text)? {
-                    removed += u64::from(self.files.remove(&format!("{dir}/{name}")).is_ok());
+                    found.push(format!("{dir}/{name}"));
                 }
             }
         }
-        Ok(removed)
+        let sized = |path: String| match self.files.length(&path).doing("looking at", &path) {
+            Ok(length) => Ok((path, length.unwrap_or(0))),
+            Err(error) => Err(error),
+        };
+        found.into_iter().map(sized).collect()
     }
 
     fn is_leftover(&self, name: &str, path: &str) -> bool {

@@ -131,7 +131,11 @@ fn leftovers_of_imports_are_removed_and_others_stay() {
     let old = store.import(&bytes[..], &mut |_| {}).expect("an import");
     files.pass(Duration::from_secs(24 * 3600 + 1));
     let new = store.import(&bytes[..], &mut |_| {}).expect("an import");
+    let left = store.leftovers().expect("readable");
+    assert_eq!(left.iter().map(|(_, bytes)| bytes).max(), Some(&(2 * GROUP)));
+    assert_eq!(left.len(), 2);
     assert_eq!(store.clean().expect("clean"), 2);
+    assert_eq!(store.leftovers().expect("readable"), []);
     assert!(store.adopt(old).is_err());
     store.adopt(new).expect("it is not old");
     let gone = store.import(&b"x"[..], &mut |_| {}).expect("an import");

@@ -17,11 +17,16 @@ use quipu_core::node::{CommandError, Effect, Input, LinkId, Met, Node, Notice, R
 use quipu_core::statement::{Claim, Statement};
 use quipu_core::sync::message::StateOffer;
 use quipu_state::cut::{self, Cut};
-use quipu_state::{Artifact, State, StateError, View};
+use quipu_state::{
+    Artifact, CompactJob, Compacted, Difference, SnapshotAt, State, StateError, View,
+};
 use quipu_store::{Disk, Recovery, SealJob, Sealed, StoreError, StoreOptions};
 
 use crate::artifacts::{ArtifactPolicy, Artifacts};
 use crate::held::Held;
+
+/// How long what new events speak of may go without a look while more events come, in milliseconds.
+const LOOK_MS: u64 = 5_000;
 
 /// Where time comes from.
 pub trait Clock {
@@ -86,6 +91,8 @@ struct Wants {
     lacking: BTreeSet<ArtifactId>,
     /// Those that new events speak of.
     touched: BTreeSet<ArtifactId>,
+    /// When to look at them, whatever comes.
+    look_at: Option<u64>,
     /// What was kept aside when all that is visible was looked at.
     aside: BTreeSet<EventId>,
     /// Something was decided about a member since.
@@ -112,6 +119,8 @@ pub struct Driver<D: Disk, C: Clock, L: Links> {
     outcome: Outcome,
     effects: Vec<Effect>,
     state: State,
+    /// The state is to be saved after the commit.
+    save_due: bool,
     /// The event that is no snapshot whose state is kept.
     asked: Option<EventId>,
     wants: Wants,
@@ -177,6 +186,7 @@ impl<D: Disk, C: Clock, L: Links> Driver<D, C, L> {
     ) -> Result<(Self, Recovery), DriverError> {
         let state = State::open(&*disk, domain, log);
         let (held, recovery) = Held::open(disk, domain, options)?;
+        state.drop_begun_copy(&**held.disk())?;
         let mut node = Node::new(domain, log, key, entropy);
         node.open(&held)??;
         let mut driver = Self {
@@ -189,6 +199,7 @@ impl<D: Disk, C: Clock, L: Links> Driver<D, C, L> {
             outcome: Outcome::default(),
             effects: Vec::new(),
             state,
+            save_due: false,
             asked: None,
             wants: Wants::default(),
             offered: None,
@@ -281,10 +292,20 @@ impl<D: Disk, C: Clock, L: Links> Driver<D, C, L> {
             self.release()?;
             self.input(Input::Committed)?;
         }
+        self.save_if_due();
         // What a commit brings about only reads and sends.
         debug_assert!(!self.dirty);
         self.release()?;
         Ok(std::mem::take(&mut self.outcome))
+    }
+
+    /// Saves the state if that had to wait. Nobody waits for it any more, and it is not needed.
+    fn save_if_due(&mut self) {
+        if self.save_due
+            && let Err(error) = self.save_state()
+        {
+            tracing::warn!(%error, "the state is not saved: it will be made again from the log");
+        }
     }
 
     fn release(&mut self) -> Result<(), DriverError> {
@@ -322,16 +343,64 @@ impl<D: Disk, C: Clock, L: Links> Driver<D, C, L> {
         Ok(())
     }
 
+    /// The work of copying the state without what is old, if most of it is. Run it anywhere, then
+    /// hand the result to [`Self::finish_compact`]. Between turns only: the copy may be saved.
+    pub fn compact_job(&mut self) -> Option<CompactJob<D>> {
+        if self.dirty || !self.state.is_mostly_old() {
+            return None;
+        }
+        self.state.compact(self.held.disk())
+    }
+
+    /// Goes on with a copy of the state.
+    pub fn finish_compact(&mut self, done: Result<Compacted, StateError>) {
+        let disk = self.held.disk().clone();
+        if let Err(error) = self.state.finish_compact(&*disk, done) {
+            tracing::warn!(%error, "the state's pages stay as they are");
+        }
+    }
+
     /// Brings the state up to date with the log.
     ///
     /// # Errors
     /// If the disk is at fault.
     pub fn catch_up(&mut self) -> Result<&State, DriverError> {
-        if let (Some(store), Some(dag)) = (self.held.store(), self.node.dag()) {
-            let disk = store.disk().clone();
-            self.state.catch_up(&*disk, store, dag.quarantined(), &mut |_| ())?;
-        }
+        self.asking(|driver| {
+            driver.clear_if_damaged()?;
+            if let (Some(store), Some(dag)) = (driver.held.store(), driver.node.dag()) {
+                let disk = store.disk().clone();
+                driver.state.catch_up(&*disk, store, dag.quarantined())?;
+            }
+            Ok(())
+        })?;
         Ok(&self.state)
+    }
+
+    /// Asks something that reads the state, and asks once more if the state's files turn out to be
+    /// damaged.
+    pub(crate) fn asking<R>(
+        &mut self,
+        question: impl Fn(&mut Self) -> Result<R, DriverError>,
+    ) -> Result<R, DriverError> {
+        match question(self) {
+            Err(_) if self.clear_if_damaged()? => question(self),
+            answer => answer,
+        }
+    }
+
+    /// Throws the state away if its files turned out to be damaged: it follows from the log. Answers
+    /// whether it did; then what failed may succeed.
+    ///
+    /// # Errors
+    /// If the disk is at fault.
+    pub(crate) fn clear_if_damaged(&mut self) -> Result<bool, DriverError> {
+        if !self.state.is_damaged() {
+            return Ok(false);
+        }
+        tracing::warn!("the state's files are damaged: it is made again from the log");
+        let disk = self.held.disk().clone();
+        self.state.clear(&*disk)?;
+        Ok(true)
     }
 
     /// The state at a snapshot, or at any other event: folded anew unless it is kept. A snapshot's
@@ -340,6 +409,11 @@ impl<D: Disk, C: Clock, L: Links> Driver<D, C, L> {
     /// # Errors
     /// If the event is not here, or the disk is at fault.
     pub fn state_at(&mut self, event: &EventId) -> Result<View<'_>, DriverError> {
+        self.asking(|driver| driver.keep_state_at(event))?;
+        self.state.at(event).ok_or(DriverError::State(StateError::NoEvent(*event)))
+    }
+
+    fn keep_state_at(&mut self, event: &EventId) -> Result<(), DriverError> {
         self.catch_up()?;
         if self.asked != Some(*event) {
             let snapshot = |id: &EventId| self.state.snapshots().iter().any(|one| one.id == *id);
@@ -356,7 +430,28 @@ impl<D: Disk, C: Clock, L: Links> Driver<D, C, L> {
             let winners = cut::winners(store, self.node.log(), &cut)?;
             self.state.keep_cut(*event, &winners, store)?;
         }
-        self.state.at(event).ok_or(DriverError::State(StateError::NoEvent(*event)))
+        Ok(())
+    }
+
+    /// How many events are in the cut of a snapshot.
+    ///
+    /// # Errors
+    /// If it is not here, or the disk is at fault.
+    pub fn events_in(&mut self, snapshot: &SnapshotAt) -> Result<u64, DriverError> {
+        let store = self.held.store().ok_or(StateError::NoEvent(snapshot.id))?;
+        Ok(self.state.events_in(snapshot, store)?)
+    }
+
+    /// Where the states at two snapshots differ.
+    ///
+    /// # Errors
+    /// If one of them is not here, or the disk is at fault.
+    pub fn difference(&mut self, a: &EventId, b: &EventId) -> Result<Vec<Difference>, DriverError> {
+        self.asking(|driver| {
+            driver.keep_state_at(a)?;
+            driver.keep_state_at(b)?;
+            Ok(driver.state.diff(a, b)?)
+        })
     }
 
     /// The state as it was last brought up to date.
@@ -369,16 +464,23 @@ impl<D: Disk, C: Clock, L: Links> Driver<D, C, L> {
         &mut self.state
     }
 
-    /// Saves the state: losing it would only cost the time to build it again.
+    /// Saves the state: losing it would only cost the time to build it again. It is never ahead of
+    /// the log: what was appended in this turn is made durable first, in [`Self::finish_turn`].
     ///
     /// # Errors
     /// If the disk is at fault.
     pub fn save_state(&mut self) -> Result<(), DriverError> {
-        if self.held.store().is_some() {
-            let disk = self.held.disk().clone();
-            self.state.save(&*disk)?;
+        self.save_due = self.dirty;
+        if self.save_due {
+            return Ok(());
         }
-        Ok(())
+        self.asking(|driver| {
+            if driver.held.store().is_some() {
+                let disk = driver.held.disk().clone();
+                driver.state.save(&*disk)?;
+            }
+            Ok(())
+        })
     }
 
     /// Which of the domain's logs.
@@ -388,7 +490,7 @@ impl<D: Disk, C: Clock, L: Links> Driver<D, C, L> {
 
     /// When to give [`Input::Tick`], in milliseconds.
     pub fn deadline(&self) -> Option<u64> {
-        self.node.deadline()
+        self.node.deadline().into_iter().chain(self.wants.look_at).min()
     }
 
     /// The node.
@@ -420,7 +522,7 @@ impl<D: Disk, C: Clock, L: Links> Driver<D, C, L> {
         let aside = self.node.dag().map(|dag| dag.quarantined().clone()).unwrap_or_default();
         self.wants = Wants { policy: Some(policy), aside, ..Wants::default() };
         self.node.await_wants();
-        let visible = self.catch_up()?.current().artifacts()?;
+        let visible = self.asking(|driver| Ok(driver.catch_up()?.current().artifacts()?))?;
         for artifact in visible.values() {
             if let Some(claim) = wanted_claim(self.node.log(), artifact)
                 && policy.wants(claim.size)
@@ -465,23 +567,26 @@ impl<D: Disk, C: Clock, L: Links> Driver<D, C, L> {
                 _ => {}
             }
         }
+        if !self.wants.touched.is_empty() && self.wants.look_at.is_none() {
+            self.wants.look_at = Some(self.clock.now_ms().saturating_add(LOOK_MS));
+        }
+    }
+
+    /// Whether what new events speak of is looked at later: the state costs less the more events it
+    /// takes in at once, and nobody waits for it.
+    fn may_look_later(&self) -> bool {
+        let now = self.clock.now_ms();
+        // More than that is left only if the clock was set back since.
+        let left = self.wants.look_at.map_or(LOOK_MS, |at| at.saturating_sub(now));
+        let due = left == 0 || left > LOOK_MS;
+        self.node.is_exchanging() && !self.node.awaits_wants() && !due
     }
 
     /// Tells the node which artifacts to fetch, as many as it has room for.
     fn tell_wants(&mut self) -> Result<(), DriverError> {
         let Some(policy) = self.wants.policy else { return Ok(()) };
-        let touched = std::mem::take(&mut self.wants.touched);
-        if !touched.is_empty() {
-            self.catch_up()?;
-        }
-        for key in touched {
-            let artifact = self.state.current().artifact(&key)?;
-            let wanted = artifact.as_ref().and_then(|one| wanted_claim(self.node.log(), one));
-            if wanted.is_some_and(|claim| policy.wants(claim.size)) {
-                self.wants.lacking.insert(key);
-            } else if !self.wants.lacking.remove(&key) {
-                self.input(Input::Unwant { key })?;
-            }
+        if !self.may_look_later() {
+            self.look_at_touched(policy)?;
         }
         while self.node.wants_room() > 0
             && let Some(key) = self.wants.lacking.pop_first()
@@ -494,6 +599,40 @@ impl<D: Disk, C: Clock, L: Links> Driver<D, C, L> {
             self.input(Input::WantsTold)?;
         }
         Ok(())
+    }
+
+    /// Works out which of the artifacts that new events speak of are to be fetched.
+    fn look_at_touched(&mut self, policy: ArtifactPolicy) -> Result<(), DriverError> {
+        self.wants.look_at = None;
+        let touched = std::mem::take(&mut self.wants.touched);
+        for (key, wanted) in self.asking(|driver| driver.which_are_wanted(&touched, policy))? {
+            if wanted {
+                self.wants.lacking.insert(key);
+            } else if !self.wants.lacking.remove(&key) {
+                self.input(Input::Unwant { key })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Which artifacts of some are visible and as the policy wants them.
+    fn which_are_wanted(
+        &mut self,
+        keys: &BTreeSet<ArtifactId>,
+        policy: ArtifactPolicy,
+    ) -> Result<Vec<(ArtifactId, bool)>, DriverError> {
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let log = self.node.log();
+        let view = self.catch_up()?.current();
+        let mut wanted = Vec::with_capacity(keys.len());
+        for key in keys {
+            let artifact = view.artifact(key)?;
+            let claim = artifact.as_ref().and_then(|one| wanted_claim(log, one));
+            wanted.push((*key, claim.is_some_and(|claim| policy.wants(claim.size))));
+        }
+        Ok(wanted)
     }
 
     /// The artifacts.

@@ -3,9 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use quipu_core::id::ArtifactId;
-use quipu_core::kind;
-use quipu_core::statement::Statement;
-use quipu_core::{subject, value};
 use quipu_state::{SnapshotAt, View};
 use quipu_store::Disk;
 
@@ -26,32 +23,36 @@ impl<D: Disk, C: Clock, L: Links> Driver<D, C, L> {
     /// # Errors
     /// If the disk is at fault.
     pub fn retained_snapshots(&mut self) -> Result<Vec<SnapshotAt>, DriverError> {
+        self.asking(Self::not_dropped)
+    }
+
+    fn not_dropped(&mut self) -> Result<Vec<SnapshotAt>, DriverError> {
         let all = self.catch_up()?.snapshots().to_vec();
         let mut retained = Vec::with_capacity(all.len());
         for snapshot in all {
-            let (_, said) = Statement::DropSnapshot(snapshot.id).to_value();
-            let mut bytes = Vec::new();
-            value::encode(&said, &mut bytes);
-            let dropped = match subject::subject_of(kind::SNAPSHOT_DROP, &bytes) {
-                Some(subject) => self.state().current().winner(&subject)?.is_some(),
-                None => false,
-            };
-            if !dropped {
+            if !self.state().current().is_dropped(&snapshot.id)? {
                 retained.push(snapshot);
             }
         }
         Ok(retained)
     }
 
-    /// Every artifact that CURRENT, a retained snapshot or a pin holds.
+    /// Every artifact that CURRENT, a retained snapshot or a pin holds, and the state that was offered
+    /// to a newcomer last.
     ///
     /// # Errors
     /// If the disk is at fault.
     pub fn held_artifacts(&mut self) -> Result<BTreeSet<ArtifactId>, DriverError> {
+        self.asking(Self::held_by_all)
+    }
+
+    fn held_by_all(&mut self) -> Result<BTreeSet<ArtifactId>, DriverError> {
         let mut held: BTreeSet<ArtifactId> = held_by(&self.catch_up()?.current())?.collect();
         for snapshot in self.retained_snapshots()? {
             held.extend(held_by(&self.state_at(&snapshot.id)?)?);
         }
+        // A newcomer may be about to fetch it.
+        held.extend(self.offered.as_ref().map(|(_, offer)| offer.key));
         Ok(held)
     }
 

@@ -92,9 +92,12 @@ impl<D: Disk, C: Clock, L: Links> Driver<D, C, L> {
         {
             return Ok(Some(offer.clone()));
         }
-        let view = self.state_at(snapshot)?;
-        let mut entries: Vec<((LogSeq, EventId), Ordinal)> = Vec::new();
-        view.visit(&mut |entry| entries.push((entry.order(), entry.ordinal)))?;
+        let mut entries = self.asking(|driver| {
+            let mut entries: Vec<((LogSeq, EventId), Ordinal)> = Vec::new();
+            let view = driver.state_at(snapshot)?;
+            view.visit(&mut |entry| entries.push((entry.order(), entry.ordinal)))?;
+            Ok(entries)
+        })?;
         entries.sort_unstable();
         let ordinals = entries.into_iter().map(|(_, ordinal)| ordinal).collect();
         let event = self.held().event(self.log(), ordinal)?;

@@ -21,7 +21,7 @@ use published::Replica;
 use quipu_core::node::{Command, CommandError, Input, LinkId, LinkRole, Notice, Reply, RequestId};
 use quipu_core::statement::Statement;
 use quipu_core::sync::message::{InviteProof, StateOffer};
-use quipu_state::Mark;
+use quipu_state::{Compacted, Mark, StateError};
 use quipu_store::{Disk, RealDisk, Sealed, StoreError};
 use redial::Redial;
 
@@ -167,6 +167,7 @@ enum Message {
     Net(NetEvent),
     Call(Job),
     Sealed(Option<DomainId>, Result<Sealed, StoreError>),
+    Compacted(Option<DomainId>, Result<Compacted, StateError>),
     Stop,
 }
 
@@ -281,6 +282,7 @@ impl std::fmt::Debug for Message {
             Message::Net(_) => "Net",
             Message::Call(_) => "Call",
             Message::Sealed(..) => "Sealed",
+            Message::Compacted(..) => "Compacted",
             Message::Stop => "Stop",
         })
     }
@@ -548,6 +550,7 @@ impl Machine {
             self.dispatch(outcome);
             self.finish_published(sender);
             self.seal(sender);
+            self.compact(sender);
             if stop {
                 self.save_published();
                 return self.driver.save_state();
@@ -595,6 +598,12 @@ impl Machine {
                 Ok(())
             }
             Message::Sealed(of, sealed) => self.on_sealed(of, sealed),
+            Message::Compacted(of, done) => {
+                if let Some(driver) = self.driver_of(of) {
+                    driver.finish_compact(done);
+                }
+                Ok(())
+            }
             Message::Stop => Ok(()),
         }
     }
@@ -828,6 +837,16 @@ impl Machine {
         if let Some(job) = self.driver.seal_job() {
             let sender = sender.clone();
             std::thread::spawn(move || drop(sender.send(Message::Sealed(None, job.run()))));
+        }
+    }
+
+    /// A machine that stays gets rid of what is old in its state.
+    fn compact(&mut self, sender: &SyncSender<Message>) {
+        if self.peers == Peers::Stay
+            && let Some(job) = self.driver.compact_job()
+        {
+            let sender = sender.clone();
+            std::thread::spawn(move || drop(sender.send(Message::Compacted(None, job.run()))));
         }
     }
 

@@ -96,7 +96,7 @@ fn without_tombstones(driver: &SimDriver) -> Result<State, Finding> {
     let query = plan::Query { filter, ..plan::Query::default() };
     let (rows, _) = plan::scan(store, LOG, &query, 1).map_err(unreadable)?;
     aside.extend(rows.iter().map(|row| row.order().1));
-    state.catch_up(&disk, store, &aside, &mut |_| ()).map_err(unreadable)?;
+    state.catch_up(&disk, store, &aside).map_err(unreadable)?;
     Ok(state)
 }
 

@@ -241,7 +241,7 @@ fn replays(store: &Store<Disk>, count: usize) -> Result<(), Failure> {
     }
     let mut state = State::open(&**store.disk(), store.domain(), LOG);
     let start = Instant::now();
-    state.catch_up(&**store.disk(), store, &BTreeSet::new(), &mut |_| {})?;
+    state.catch_up(&**store.disk(), store, &BTreeSet::new())?;
     println!("  State::catch_up: {}, {} keys", rate(count, start.elapsed()), state.entries());
     let (replay, _) = plan::replay(store, LOG, None, &|_| false, SHARDS)?;
     assert_eq!(replay.root, state.root());
@@ -298,7 +298,7 @@ fn snapshots(count: usize, path: &Path) -> Result<(), Failure> {
         fill(path, StoreOptions::default(), &mut chain, count, |chain, n| chain.cell(n as u64))?;
     let disk = store.disk().clone();
     let mut state = State::open(&*disk, store.domain(), LOG);
-    state.catch_up(&*disk, &store, &BTreeSet::new(), &mut |_| {})?;
+    state.catch_up(&*disk, &store, &BTreeSet::new())?;
     state.save(&*disk)?;
     drop(state);
     let mut state = State::open(&*disk, store.domain(), LOG);
@@ -309,7 +309,7 @@ fn snapshots(count: usize, path: &Path) -> Result<(), Failure> {
         store.append(LOG, cells.into_iter().map(|n| chain.cell(n)).collect())?;
         store.commit()?;
         let start = Instant::now();
-        state.catch_up(&*disk, &store, &BTreeSet::new(), &mut |_| {})?;
+        state.catch_up(&*disk, &store, &BTreeSet::new())?;
         let root = state.root();
         let mark = state.mark();
         state.keep(EventId([round; 32]), &mark);
@@ -342,7 +342,7 @@ fn traces(count: usize, path: &Path) -> Result<(), Failure> {
     let disk = store.disk().clone();
     let mut state = State::open(&*disk, store.domain(), LOG);
     let start = Instant::now();
-    state.catch_up(&*disk, &store, &BTreeSet::new(), &mut |_| {})?;
+    state.catch_up(&*disk, &store, &BTreeSet::new())?;
     println!("  State::catch_up: {}", rate(count, start.elapsed()));
     state.save(&*disk)?;
     drop(state);

@@ -7,6 +7,7 @@
 //! *Invariant*: all of it follows from the log, and may be deleted at any time.
 //! *Boundary*: it decides nothing about events; what is in the log counts.
 
+mod compact;
 pub mod cut;
 mod error;
 mod pages;
@@ -19,10 +20,11 @@ pub mod trace;
 mod tree;
 mod view;
 
+pub use compact::{CompactJob, Compacted};
 pub use error::StateError;
 pub use record::kind_of;
 pub use refs::Side;
 pub use roots::SnapshotAt;
-pub use state::{Mark, State, entry_of, fold};
+pub use state::{Mark, State};
 pub use tree::{Difference, Entry};
 pub use view::{Artifact, Candidate, Conflict, Edge, Origin, View};

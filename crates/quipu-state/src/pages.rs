@@ -1,5 +1,7 @@
 //! A file that only grows: what was written stays where it is, so an old root stays readable.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use bytes::Bytes;
 use quipu_store::Disk;
 use quipu_store::disk::AppendFile;
@@ -15,12 +17,14 @@ const MAGIC: &[u8; 16] = b"quipu state v\0\0\x01";
 pub(crate) struct Pages {
     map: Bytes,
     tail: Vec<u8>,
+    /// Something read was not what was written. Set by readers, hence atomic.
+    damaged: AtomicBool,
 }
 
 impl Pages {
     /// No pages yet.
     pub(crate) fn new() -> Self {
-        Self { map: Bytes::new(), tail: MAGIC.to_vec() }
+        Self { map: Bytes::new(), tail: MAGIC.to_vec(), damaged: AtomicBool::new(false) }
     }
 
     /// The pages of a file, up to a length; nothing if it is no such file, or shorter.
@@ -28,7 +32,25 @@ impl Pages {
         let length = usize::try_from(length).ok()?;
         let map = disk.map(path).ok()?;
         let good = map.len() >= length && length >= MAGIC.len() && map.starts_with(MAGIC);
-        good.then(|| Self { map: map.slice(..length), tail: Vec::new() })
+        let pages = || Self { map: map.slice(..length), tail: Vec::new(), ..Self::new() };
+        good.then(pages)
+    }
+
+    /// The error about pages that are not what was written, which from now on is known of them.
+    pub(crate) fn damage(&self, what: &'static str) -> StateError {
+        self.damaged.store(true, Ordering::Relaxed);
+        StateError::Damaged(what)
+    }
+
+    /// Whether pages turned out not to be what was written.
+    pub(crate) fn is_damaged(&self) -> bool {
+        self.damaged.load(Ordering::Relaxed)
+    }
+
+    /// The same pages, to be read elsewhere.
+    pub(crate) fn view(&self) -> Self {
+        let (map, tail) = (self.map.clone(), self.tail.clone());
+        Self { map, tail, damaged: AtomicBool::new(self.is_damaged()) }
     }
 
     /// Length of everything, in bytes.
@@ -55,13 +77,13 @@ impl Pages {
             None => self.map.get(at..).and_then(|rest| rest.get(..length)),
             Some(at) => self.tail.get(at..).and_then(|rest| rest.get(..length)),
         };
-        found.ok_or(StateError::Damaged("a page lies beyond the end"))
+        found.ok_or_else(|| self.damage("a page lies beyond the end"))
     }
 
     /// A number at an offset.
     pub(crate) fn number<const N: usize>(&self, at: u64) -> Result<[u8; N], StateError> {
         let bytes = self.bytes(at, N)?;
-        bytes.try_into().map_err(|_| StateError::Damaged("a number is cut"))
+        bytes.try_into().map_err(|_| self.damage("a number is cut"))
     }
 
     /// Writes what is new to the file, durably, and goes on from there.
@@ -73,7 +95,7 @@ impl Pages {
                 disk.truncate(path, self.map.len() as u64).map_err(io)?;
             }
             Ok(size) if size < self.map.len() as u64 => {
-                return Err(StateError::Damaged("the file was cut"));
+                return Err(self.damage("the file was cut"));
             }
             _ => {}
         }
@@ -84,7 +106,7 @@ impl Pages {
         let length = self.map.len() + self.tail.len();
         let map = disk.map(path).map_err(io)?;
         if map.len() < length {
-            return Err(StateError::Damaged("the file was cut"));
+            return Err(self.damage("the file was cut"));
         }
         (self.map, self.tail) = (map.slice(..length), Vec::new());
         Ok(())

@@ -62,7 +62,11 @@ pub(crate) fn nothing(class: u8) -> u64 {
 
 /// Whether an entry's content has a record.
 pub(crate) fn is_kept(content: u64) -> bool {
-    content & !(0xff << CLASS_SHIFT) != 0
+    offset_of(content) != 0
+}
+
+fn offset_of(content: u64) -> u64 {
+    content & !(0xff << CLASS_SHIFT)
 }
 
 /// Writes a record. Answers the content of its entry.
@@ -78,9 +82,17 @@ pub(crate) fn write(pages: &mut Pages, entry: &Entry, class: u8, value: &[u8]) -
     at | (u64::from(class) << CLASS_SHIFT)
 }
 
+/// Copies a record. Answers the content of its entry there.
+pub(crate) fn copy(from: &Pages, content: u64, to: &mut Pages) -> Result<u64, StateError> {
+    let at = offset_of(content);
+    let length = u32::from_le_bytes(from.number(at)?) as usize;
+    let record = from.bytes(at, HEADER_BYTES.saturating_add(length))?;
+    Ok(to.push(record) | (u64::from(class_in(content)) << CLASS_SHIFT))
+}
+
 /// Reads a record.
 pub(crate) fn read(pages: &Pages, content: u64) -> Result<Record, StateError> {
-    let at = content & !(0xff << CLASS_SHIFT);
+    let at = offset_of(content);
     let header: [u8; HEADER_BYTES] = pages.number(at)?;
     let (length, rest) = header.split_at(4);
     let (class, rest) = rest.split_at(4);
@@ -94,6 +106,6 @@ pub(crate) fn read(pages: &Pages, content: u64) -> Result<Record, StateError> {
         subject: Subject::from_slice(subject).unwrap_or_default(),
         id: EventId::from_slice(id).unwrap_or_default(),
         logseq: LogSeq(logseq.iter().rev().fold(0, |n, byte| (n << 8) | u64::from(*byte))),
-        statement: statement.ok_or(StateError::Damaged("a record says nothing"))?,
+        statement: statement.ok_or_else(|| pages.damage("a record says nothing"))?,
     })
 }

@@ -118,22 +118,22 @@ pub(crate) fn apply(
         let (head, total) = head.map_or((0, 0), |entry| (entry.content, entry.ordinal));
         let content = add(pages, head, list)?;
         let total = total + list.len() as u64;
-        // The hash of this tree says nothing; the id only makes a changed entry a changed leaf.
-        let mut id = EventId::default();
-        id.0[..8].copy_from_slice(&content.to_le_bytes());
-        let entry = Entry { subject: about, id, logseq: LogSeq(0), ordinal: total, content };
-        changes.push(Change::Set(entry));
+        changes.push(Change::Set(entry_of(about, content, total)));
     }
     tree::apply(pages, root, &changes)
 }
 
+/// The entry that leads from a thing to its newest chunk.
+pub(crate) fn entry_of(about: Subject, content: u64, total: u64) -> Entry {
+    // The hash of this tree says nothing; the id only makes a changed entry a changed leaf.
+    let mut id = EventId::default();
+    id.0[..8].copy_from_slice(&content.to_le_bytes());
+    Entry { subject: about, id, logseq: LogSeq(0), ordinal: total, content }
+}
+
 /// Adds a chunk before a chain.
 fn add(pages: &mut Pages, mut head: u64, list: &[Ref]) -> Result<u64, StateError> {
-    let mut items = Vec::with_capacity(list.len() * ITEM_BYTES);
-    for one in list {
-        items.extend_from_slice(&one.content.to_le_bytes());
-        items.extend_from_slice(&u64::from(one.side).to_le_bytes());
-    }
+    let mut items = bytes_of(list.iter().map(|one| (one.content, one.side)));
     while head != 0 {
         let (older, before) = chunk(pages, head)?;
         if older.len() > items.len() {
@@ -143,12 +143,29 @@ fn add(pages: &mut Pages, mut head: u64, list: &[Ref]) -> Result<u64, StateError
         joined.extend_from_slice(&items);
         (items, head) = (joined, before);
     }
+    Ok(write_chunk(pages, &items, head))
+}
+
+fn bytes_of(list: impl Iterator<Item = (u64, u8)>) -> Vec<u8> {
+    let item = |(content, side): (u64, u8)| [content.to_le_bytes(), u64::from(side).to_le_bytes()];
+    list.flat_map(item).flatten().collect()
+}
+
+fn write_chunk(pages: &mut Pages, items: &[u8], before: u64) -> u64 {
     let mut header = [0; HEADER_BYTES];
     header[..8].copy_from_slice(&((items.len() / ITEM_BYTES) as u64).to_le_bytes());
-    header[8..].copy_from_slice(&head.to_le_bytes());
+    header[8..].copy_from_slice(&before.to_le_bytes());
     let at = pages.push(&header);
-    pages.push(&items);
-    Ok(at)
+    pages.push(items);
+    at
+}
+
+/// Writes a whole list as one chunk. Answers where it is; 0 if it is empty.
+pub(crate) fn write(pages: &mut Pages, list: &[(u64, u8)]) -> u64 {
+    match list {
+        [] => 0,
+        list => write_chunk(pages, &bytes_of(list.iter().copied()), 0),
+    }
 }
 
 /// The items of a chunk, and the chunk before.
@@ -156,7 +173,10 @@ fn chunk(pages: &Pages, at: u64) -> Result<(&[u8], u64), StateError> {
     let count = u64::from_le_bytes(pages.number(at)?);
     let before = u64::from_le_bytes(pages.number(at + 8)?);
     if before >= at {
-        return Err(StateError::Damaged("a chain of records leads forward"));
+        return Err(pages.damage("a chain of records leads forward"));
+    }
+    if count == 0 {
+        return Err(pages.damage("a chain of records has an empty chunk"));
     }
     let length = usize::try_from(count).ok().and_then(|count| count.checked_mul(ITEM_BYTES));
     let items = pages.bytes(at + HEADER_BYTES as u64, length.unwrap_or(usize::MAX))?;
@@ -169,9 +189,13 @@ pub(crate) fn list(
     root: &Node,
     about: &Subject,
 ) -> Result<Vec<(u64, u8)>, StateError> {
-    let Some(entry) = tree::find(pages, root, about)? else { return Ok(Vec::new()) };
+    let entry = tree::find(pages, root, about)?;
+    entry.map_or(Ok(Vec::new()), |entry| items(pages, entry.content))
+}
+
+/// The records of a chain, newest chunk first: content and side.
+pub(crate) fn items(pages: &Pages, mut at: u64) -> Result<Vec<(u64, u8)>, StateError> {
     let mut out = Vec::new();
-    let mut at = entry.content;
     while at != 0 {
         let (items, before) = chunk(pages, at)?;
         for item in items.chunks_exact(ITEM_BYTES) {

@@ -9,7 +9,7 @@
 //! | 32 | id of the last of them |
 //! | 48 each | winners tree, reference tree: hash, offset, count |
 //! | 4, 32 each | events that were left out, because they are quarantined |
-//! | 4, 48 each | snapshot events: id, clock, ordinal |
+//! | 4, 56 each | snapshot events: id, clock, ordinal, events in the cut |
 //! | 4, 80 each | snapshots whose state is kept: id, root node |
 //! | 16 | BLAKE3 of all before, cut |
 
@@ -20,7 +20,7 @@ use quipu_core::id::{DomainId, EventId};
 
 use crate::tree::Node;
 
-const MAGIC: &[u8; 16] = b"quipu roots v\0\0\x01";
+const MAGIC: &[u8; 16] = b"quipu roots v\0\0\x02";
 const SUM_BYTES: usize = 16;
 
 /// A snapshot event.
@@ -32,6 +32,8 @@ pub struct SnapshotAt {
     pub id: EventId,
     /// Where it lies in this machine's log.
     pub ordinal: u64,
+    /// How many events are in its cut; 0 if they were not counted yet.
+    pub(crate) events: u64,
 }
 
 /// Where everything begins.
@@ -80,10 +82,11 @@ impl Roots {
         put_count(&mut out, self.aside.len());
         self.aside.iter().for_each(|id| out.extend_from_slice(&id.0));
         put_count(&mut out, self.snapshots.len());
-        for SnapshotAt { logseq, id, ordinal } in &self.snapshots {
+        for SnapshotAt { logseq, id, ordinal, events } in &self.snapshots {
             out.extend_from_slice(&id.0);
             put_u64(&mut out, logseq.0);
             put_u64(&mut out, *ordinal);
+            put_u64(&mut out, *events);
         }
         put_count(&mut out, self.kept.len());
         for (id, node) in &self.kept {
@@ -116,7 +119,8 @@ impl Roots {
         }
         for _ in 0..take_count(from)? {
             let (id, logseq) = (EventId(take(from)?), LogSeq(take_u64(from)?));
-            roots.snapshots.push(SnapshotAt { logseq, id, ordinal: take_u64(from)? });
+            let (ordinal, events) = (take_u64(from)?, take_u64(from)?);
+            roots.snapshots.push(SnapshotAt { logseq, id, ordinal, events });
         }
         for _ in 0..take_count(from)? {
             roots.kept.insert(EventId(take(from)?), take_node(from)?);
@@ -172,12 +176,22 @@ mod tests {
             winners: node,
             refs: Node::empty(),
             aside: [EventId([4; 32])].into(),
-            snapshots: vec![SnapshotAt { logseq: LogSeq(8), id: EventId([5; 32]), ordinal: 2 }],
+            snapshots: vec![SnapshotAt {
+                logseq: LogSeq(8),
+                id: EventId([5; 32]),
+                ordinal: 2,
+                events: 1,
+            }],
             kept: [(EventId([5; 32]), node)].into(),
         };
         let bytes = roots.encode(&domain);
         assert_eq!(Roots::decode(&bytes, &domain), Some(roots));
         assert_eq!(Roots::decode(&bytes, &DomainId([2; 32])), None);
+        // An older version, whole.
+        let mut older = bytes[..bytes.len() - SUM_BYTES].to_vec();
+        older[MAGIC.len() - 1] -= 1;
+        older.extend_from_slice(&blake3::hash(&older).as_bytes()[..SUM_BYTES]);
+        assert_eq!(Roots::decode(&older, &domain), None);
         for at in 0..bytes.len() {
             let mut bad = bytes.clone();
             bad[at] ^= 1;

@@ -4,6 +4,7 @@
 //! *Invariant*: the root depends on the set of events only, not on when or in what order they came.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use quipu_core::event::{Event, Log};
 use quipu_core::history::{History, Ordinal};
@@ -13,6 +14,8 @@ use quipu_core::state::StateHash;
 use quipu_core::statement::Statement;
 use quipu_store::{Disk, StoreError};
 
+use crate::compact::{self, CompactJob, Compacted};
+use crate::cut::Cut;
 use crate::error::StateError;
 use crate::pages::Pages;
 use crate::record;
@@ -25,7 +28,7 @@ use crate::view::View;
 const BATCH_EVENTS: u64 = 1 << 18;
 /// Bytes of new pages after which they are saved, so that memory stays bounded.
 const UNSAVED_BYTES_MAX: usize = 64 << 20;
-/// A pages file below this is never rewritten, in bytes.
+/// A pages file below this is never copied, in bytes.
 const COMPACT_BYTES_MIN: u64 = 64 << 20;
 /// A pages file with more bytes than this for each entry is mostly garbage: 88 for its place in a
 /// leaf, some 400 for its record and references, each up to four times.
@@ -39,8 +42,10 @@ pub struct State {
     pages: Pages,
     roots: Roots,
     saved: bool,
-    /// Counts how often everything was forgotten.
+    /// Counts how often everything was forgotten or moved.
     build: u64,
+    /// Length of the pages when a copy of them was begun last.
+    copied: u64,
 }
 
 /// The state at some time.
@@ -62,16 +67,14 @@ impl State {
         let read = || {
             let bytes = disk.read(&format!("{dir}/roots")).ok()?;
             let roots = Roots::decode(&bytes, &domain)?;
-            let entries = roots.winners.count.max(1);
-            let limit = COMPACT_BYTES_MIN.max(entries.saturating_mul(COMPACT_BYTES_PER_ENTRY));
-            if roots.length > limit {
+            if roots.length > length_max(&roots) {
                 return None;
             }
             Some((Pages::open(disk, &format!("{dir}/pages"), roots.length)?, roots))
         };
         let empty = || (Pages::new(), Roots::default());
         let (pages, roots) = read().unwrap_or_else(empty);
-        Self { domain, log, pages, roots, saved: true, build: 0 }
+        Self { domain, log, pages, roots, saved: true, build: 0, copied: 0 }
     }
 
     /// The state of some events, in memory. An event's ordinal is its place among them.
@@ -80,7 +83,7 @@ impl State {
     /// If there is too much for the pages.
     pub fn of_events(domain: DomainId, log: Log, events: &[Event]) -> Result<Self, StateError> {
         let (pages, roots) = (Pages::new(), Roots::default());
-        let mut state = Self { domain, log, pages, roots, saved: true, build: 0 };
+        let mut state = Self { domain, log, pages, roots, saved: true, build: 0, copied: 0 };
         let (mut entries, mut about) = (Vec::new(), Vec::new());
         for (event, ordinal) in events.iter().zip(0..) {
             state.read_event(event, ordinal, &mut entries, &mut about);
@@ -107,6 +110,11 @@ impl State {
         Ok(())
     }
 
+    /// Whether its files turned out not to be what was written. [`State::clear`] helps.
+    pub fn is_damaged(&self) -> bool {
+        self.pages.is_damaged()
+    }
+
     /// How many events of the log are in it.
     pub fn applied(&self) -> Ordinal {
         self.roots.applied
@@ -127,9 +135,35 @@ impl State {
         &self.roots.snapshots
     }
 
+    /// How many events are in the cut of a snapshot. They are counted when that is asked first.
+    ///
+    /// # Errors
+    /// If the log cannot be read.
+    pub fn events_in<H: History>(
+        &mut self,
+        snapshot: &SnapshotAt,
+        history: &H,
+    ) -> Result<u64, StateError>
+    where
+        StateError: From<H::Error>,
+    {
+        let key = |one: &SnapshotAt| (one.logseq, one.id);
+        let at = self.roots.snapshots.binary_search_by_key(&key(snapshot), key);
+        let known = at.ok().and_then(|at| self.roots.snapshots.get_mut(at));
+        if let Some(known) = known.as_ref().filter(|known| known.events > 0) {
+            return Ok(known.events);
+        }
+        // The event itself is not in its cut.
+        let events = Cut::up_to(history, self.log, &snapshot.id)?.len() - 1;
+        if let Some(known) = known {
+            known.events = events;
+            self.saved = false;
+        }
+        Ok(events)
+    }
+
     /// Takes in what the log has and the state has not. Starts anew if other events are quarantined
-    /// than were left out before, or if the log is not the one it knew. Answers how many events it
-    /// looked at.
+    /// than were left out before, or if the log is not the one it knew.
     ///
     /// # Errors
     /// If the log or the state's files cannot be read or written.
@@ -138,9 +172,7 @@ impl State {
         disk: &D,
         history: &H,
         quarantined: &BTreeSet<EventId>,
-        progress: &mut dyn FnMut(u64),
-    ) -> Result<u64, StateError> {
-        let mut looked_at = 0;
+    ) -> Result<(), StateError> {
         let count = history.count(self.log);
         if !self.is_of(history)? || !self.roots.aside.is_subset(quarantined) {
             self.clear(disk)?;
@@ -148,12 +180,10 @@ impl State {
         loop {
             while self.roots.applied < count {
                 let end = count.min(self.roots.applied + BATCH_EVENTS);
-                looked_at += end - self.roots.applied;
                 self.take(disk, history, end, quarantined)?;
-                progress(looked_at);
             }
             if self.roots.aside == *quarantined {
-                return Ok(looked_at);
+                return Ok(());
             }
             // Something that was counted before is quarantined now.
             self.clear(disk)?;
@@ -214,7 +244,7 @@ impl State {
     ) {
         let (id, logseq) = (event.id, event.header.logseq);
         if &*event.header.kind == kind::SNAPSHOT_CREATE && Statement::of_event(event).is_some() {
-            self.roots.snapshots.push(SnapshotAt { logseq, id, ordinal });
+            self.roots.snapshots.push(SnapshotAt { logseq, id, ordinal, events: 0 });
         }
         let Some(subject) = event.header.payload.subject else { return };
         let mut entry = Entry { subject, id, logseq, ordinal, content: 0 };
@@ -255,6 +285,69 @@ impl State {
         let dir = dir(self.log);
         disk.create_dir(&dir).map_err(|error| StateError::io(&dir, error))?;
         self.pages.save(disk, &format!("{dir}/pages"))
+    }
+
+    /// Whether most of the pages is old, and they have grown much since they were copied last.
+    pub fn is_mostly_old(&self) -> bool {
+        self.pages.len() > length_max(&self.roots).max(self.copied.saturating_mul(2))
+    }
+
+    /// The work of copying what is in use of the pages. Run it anywhere, then hand the result to
+    /// [`Self::finish_compact`]. Of a damaged state nothing is copied.
+    pub fn compact<D: Disk>(&mut self, disk: &Arc<D>) -> Option<CompactJob<D>> {
+        self.copied = self.pages.len();
+        let (dir, pages, roots) = (dir(self.log), self.pages.view(), self.roots.clone());
+        let job = CompactJob { disk: disk.clone(), dir, pages, roots, build: self.build };
+        (!self.is_damaged()).then_some(job)
+    }
+
+    /// Removes a copy that had no place yet when the machine stopped.
+    ///
+    /// # Errors
+    /// If the disk refuses.
+    pub fn drop_begun_copy<D: Disk>(&self, disk: &D) -> Result<(), StateError> {
+        let dir = dir(self.log);
+        let path = compact::aside(&dir);
+        let io = |error| StateError::io(&path, error);
+        let names = disk.list(&dir).map_err(io)?;
+        if names.iter().any(|name| path.ends_with(&format!("/{name}"))) {
+            disk.remove(&path).map_err(io)?;
+        }
+        Ok(())
+    }
+
+    /// Puts a copy in the place of the pages. What came since it was begun is taken in by the next
+    /// [`Self::catch_up`].
+    ///
+    /// # Errors
+    /// If the pages turned out to be damaged, or the disk refuses.
+    pub fn finish_compact<D: Disk>(
+        &mut self,
+        disk: &D,
+        done: Result<Compacted, StateError>,
+    ) -> Result<(), StateError> {
+        let Compacted { pages, mut roots, build } = match done {
+            Err(StateError::Damaged(what)) => return Err(self.pages.damage(what)),
+            done => done?,
+        };
+        let dir = dir(self.log);
+        let io = |error| StateError::io(&dir, error);
+        if build != self.build {
+            // It began with pages that are not there any more.
+            return disk.remove(&compact::aside(&dir)).map_err(io);
+        }
+        self.saved = false;
+        // Roots and pages of two files never stand side by side, wherever this is interrupted.
+        if disk.list(&dir).map_err(io)?.iter().any(|name| name == "roots") {
+            disk.remove(&format!("{dir}/roots")).map_err(io)?;
+            disk.sync_dir(&dir).map_err(io)?;
+        }
+        disk.rename(&compact::aside(&dir), &format!("{dir}/pages")).map_err(io)?;
+        roots.kept.retain(|id, _| self.roots.kept.contains_key(id));
+        (self.pages, self.roots, self.saved) = (pages, roots, false);
+        self.copied = self.pages.len();
+        self.build += 1;
+        self.save(disk)
     }
 
     /// The state as of now.
@@ -362,6 +455,12 @@ impl State {
     }
 }
 
+/// Length of pages of which most is in use.
+fn length_max(roots: &Roots) -> u64 {
+    let entries = roots.winners.count.max(1);
+    COMPACT_BYTES_MIN.max(entries.saturating_mul(COMPACT_BYTES_PER_ENTRY))
+}
+
 /// For each key its latest entry, sorted by key.
 fn latest(mut entries: Vec<Entry>) -> Vec<Change> {
     entries.sort_unstable_by_key(|entry| (entry.subject, entry.order()));
@@ -375,14 +474,7 @@ fn latest(mut entries: Vec<Entry>) -> Vec<Change> {
     changes
 }
 
-/// Folds entries of any order into the winners, sorted by key.
-pub fn fold(mut entries: Vec<Entry>) -> Vec<Entry> {
-    entries.sort_unstable_by_key(|entry| (entry.subject, std::cmp::Reverse(entry.order())));
-    entries.dedup_by_key(|entry| entry.subject);
-    entries
-}
-
 /// The entry of an event that writes a fold key, as far as the log says it.
-pub fn entry_of(event: &Event, subject: Subject, ordinal: Ordinal) -> Entry {
+pub(crate) fn entry_of(event: &Event, subject: Subject, ordinal: Ordinal) -> Entry {
     Entry { subject, id: event.id, logseq: event.header.logseq, ordinal, content: 0 }
 }

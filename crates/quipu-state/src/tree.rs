@@ -86,14 +86,14 @@ impl Node {
     }
 }
 
-type Children = [Node; CHILDREN];
+pub(crate) type Children = [Node; CHILDREN];
 
-enum Page {
+pub(crate) enum Page {
     Leaf(Vec<Entry>),
     Inner(Box<Children>),
 }
 
-fn read(pages: &Pages, node: &Node) -> Result<Page, StateError> {
+pub(crate) fn read(pages: &Pages, node: &Node) -> Result<Page, StateError> {
     if node.at == 0 {
         return Ok(Page::Leaf(Vec::new()));
     }
@@ -114,7 +114,7 @@ fn read(pages: &Pages, node: &Node) -> Result<Page, StateError> {
             }
             Ok(Page::Inner(Box::new(children)))
         }
-        _ => Err(StateError::Damaged("a page is neither leaf nor inner node")),
+        _ => Err(pages.damage("a page is neither leaf nor inner node")),
     }
 }
 
@@ -142,7 +142,7 @@ fn child_of(bytes: &[u8]) -> Node {
     Node { hash: array(bytes), at: number(&bytes[32..]), count: number(&bytes[40..]) }
 }
 
-fn write_leaf(pages: &mut Pages, entries: &[Entry]) -> Node {
+pub(crate) fn write_leaf(pages: &mut Pages, entries: &[Entry]) -> Node {
     if entries.is_empty() {
         return Node::empty();
     }
@@ -161,7 +161,7 @@ fn write_leaf(pages: &mut Pages, entries: &[Entry]) -> Node {
     Node { hash, at: pages.push(&bytes), count: entries.len() as u64 }
 }
 
-fn write_inner(pages: &mut Pages, children: &Children) -> Node {
+pub(crate) fn write_inner(pages: &mut Pages, children: &Children) -> Node {
     let mut bytes = Vec::with_capacity(HEADER_BYTES + CHILDREN * CHILD_BYTES);
     bytes.extend_from_slice(&[INNER, 0, 0, 0]);
     let mut hashes = [NO_CHILD; CHILDREN];
@@ -274,6 +274,9 @@ pub(crate) fn find(
             at = u64::from_le_bytes(pages.number(child + 32)?);
             continue;
         }
+        if kind != LEAF {
+            return Err(pages.damage("a page is neither leaf nor inner node"));
+        }
         let count = usize::from(count);
         let hashed = pages.bytes(body, count * ENTRY_BYTES)?;
         let key = |position: usize| hashed.get(position * ENTRY_BYTES..)?.get(..32);
@@ -283,7 +286,7 @@ pub(crate) fn find(
         let extra = pages.bytes(extra, EXTRA_BYTES)?;
         return Ok(Some(entry_of(&hashed[position * ENTRY_BYTES..], extra)));
     }
-    Err(StateError::Damaged("the tree is deeper than its keys are long"))
+    Err(pages.damage("the tree is deeper than its keys are long"))
 }
 
 /// Visits all entries, sorted by key.
@@ -321,7 +324,7 @@ pub(crate) fn check(pages: &Pages, node: &Node) -> Result<(), StateError> {
         }
     };
     let right = hash == node.hash && count == node.count;
-    if right { Ok(()) } else { Err(StateError::Damaged("a page does not have its hash")) }
+    if right { Ok(()) } else { Err(pages.damage("a page does not have its hash")) }
 }
 
 /// What two trees hold for a key in which they differ.

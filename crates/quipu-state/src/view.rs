@@ -7,6 +7,7 @@ use quipu_core::id::{ArtifactId, DomainId, EventId, Subject};
 use quipu_core::kind;
 use quipu_core::state::StateHash;
 use quipu_core::statement::{Claim, EdgeKey, EdgeRole, End, Statement};
+use quipu_core::{subject, value};
 
 use crate::error::StateError;
 use crate::pages::Pages;
@@ -372,6 +373,39 @@ impl<'a> View<'a> {
                 _ => None,
             })
             .collect())
+    }
+
+    /// The artifacts that are to be seen, by key.
+    ///
+    /// # Errors
+    /// If the pages are damaged.
+    pub fn visible(&self) -> Result<Vec<ArtifactId>, StateError> {
+        let all = self.artifacts()?.into_values();
+        Ok(all.filter(Artifact::is_visible).map(|artifact| artifact.key).collect())
+    }
+
+    /// How many edges there are.
+    ///
+    /// # Errors
+    /// If the pages are damaged.
+    pub fn edge_count(&self) -> Result<u64, StateError> {
+        let mut edges = 0;
+        self.visit(&mut |entry| edges += u64::from(kind_of(entry) == Some(kind::EDGE_ADD)))?;
+        Ok(edges)
+    }
+
+    /// Whether somebody said that a snapshot may go.
+    ///
+    /// # Errors
+    /// If the pages are damaged.
+    pub fn is_dropped(&self, snapshot: &EventId) -> Result<bool, StateError> {
+        let (kind, said) = Statement::DropSnapshot(*snapshot).to_value();
+        let mut bytes = Vec::new();
+        value::encode(&said, &mut bytes);
+        match subject::subject_of(kind, &bytes) {
+            Some(subject) => Ok(self.winner(&subject)?.is_some()),
+            None => Ok(false),
+        }
     }
 
     /// The conflicts, by key of the artifact, decided ones too.

@@ -49,7 +49,7 @@ fn rows_of(view: &View<'_>, store: &Store<FaultyDisk>) -> Vec<Row> {
 fn state_of(store: &Store<FaultyDisk>, aside: &BTreeSet<EventId>) -> State {
     let disk = store.disk().clone();
     let mut state = State::open(&*disk, store.domain(), LOG);
-    state.catch_up(&*disk, store, aside, &mut |_| {}).unwrap();
+    state.catch_up(&*disk, store, aside).unwrap();
     state
 }
 

@@ -504,9 +504,15 @@ fn a_collection_that_is_killed_loses_nothing() {
     // An import that was killed leaves files, too.
     let stray = a.dir.join(".quipu/artifacts/incoming/4194305-0123456789abcdef");
     std::fs::write(&stray, b"left by an import that was killed").unwrap();
-    a.one(["gc"]);
+    let (planned, done) = (a.one(["gc", "--dry-run"]), a.one(["gc"]));
+    for field in ["freed_bytes", "freed", "leftovers", "leftover_bytes"] {
+        assert_eq!(planned[field], done[field], "{field}");
+    }
+    assert!(done["leftovers"].as_u64() >= Some(1) && done["leftover_bytes"].as_u64() >= Some(33));
     assert!(!stray.exists());
+    assert_eq!(a.one(["gc", "--dry-run"])["leftovers"], 0);
     assert_eq!(on_disk(), held.len(), "{steps:?}");
+    assert_eq!(a.one(["verify", "--rebuild"])["artifacts"], held.len());
     for (n, key) in keys.iter().enumerate().skip(160) {
         assert_eq!(std::fs::read(a.stored(key)).unwrap(), format!("file {n}").as_bytes());
     }

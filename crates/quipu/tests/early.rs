@@ -63,6 +63,33 @@ fn a_newcomer_answers_before_the_history_is_there() {
 }
 
 #[test]
+fn a_collection_leaves_the_states_that_are_in_use() {
+    let temp = temp();
+    let mut founder = domain(temp.path());
+    let expected = founder.printed(&["current", "--at", "s"]);
+    let ticket = founder.serve();
+    let late = Machine::new("late", temp.path());
+    late.one(["join", &ticket, "--snapshot-first"]);
+    // Another newcomer may be told the same at any moment.
+    let nothing = serde_json::json!([]);
+    assert_eq!(founder.one(["gc", "--dry-run"])["freed"], nothing);
+    assert_eq!(founder.one(["gc"])["freed"], nothing);
+    let later = Machine::new("later", temp.path());
+    later.one(["join", &ticket, "--snapshot-first"]);
+    founder.stop();
+    for newcomer in [&late, &later] {
+        assert_eq!(newcomer.one(["gc"])["freed"], nothing);
+        assert_eq!(newcomer.printed(&["current"]), expected);
+    }
+    // What nobody answers from is not kept: there, since it was started anew; here, since the log came.
+    assert_eq!(founder.one(["gc"])["freed"].as_array().map(Vec::len), Some(1));
+    founder.serve();
+    late.one(["sync"]);
+    assert_eq!(late.one(["gc"])["freed"].as_array().map(Vec::len), Some(1));
+    assert_eq!(late.printed(&["current", "--at", "s"]), expected);
+}
+
+#[test]
 fn without_a_snapshot_the_history_comes() {
     let temp = temp();
     let mut founder = Machine::found("a", temp.path());

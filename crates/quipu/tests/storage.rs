@@ -89,6 +89,78 @@ fn a_flipped_byte_is_found_and_repaired() {
     }
 }
 
+/// Overwrites the pages of the state in place, from some offset on: a daemon may have mapped them.
+fn zero_the_state(machine: &Machine, from: u64) {
+    use std::io::{Seek, SeekFrom, Write};
+    let path = machine.dir.join(".quipu/internal.state/pages");
+    let length = std::fs::metadata(&path).unwrap().len();
+    assert!(length > from, "the state has no pages");
+    let mut file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+    file.seek(SeekFrom::Start(from)).unwrap();
+    file.write_all(&vec![0; (length - from) as usize]).unwrap();
+}
+
+#[test]
+fn a_damaged_state_is_made_again() {
+    /// Bytes before the first page.
+    const HEADER: u64 = 16;
+    let temp = temp();
+    let mut a = Machine::found("a", temp.path());
+    // The first time, it makes an invitation.
+    a.serve();
+    a.stop();
+    let keys: Vec<String> = (0..40).map(|n| a.key_of(format!("thing {n}").as_bytes())).collect();
+    let edge = a.edge(&[&keys[0]], &[&keys[1]], "derived");
+    let first = a.snapshot("first");
+    a.one(["tombstone", &keys[2]]);
+    let second = a.snapshot("second");
+    let questions: Vec<Vec<&str>> = vec![
+        vec!["current"],
+        vec!["current", "--at", "first"],
+        vec!["artifacts", "--hidden"],
+        vec!["snapshots"],
+        vec!["snapshot", "show", &first],
+        vec!["snapshot", "diff", &first, &second],
+        vec!["provenance"],
+        vec!["edges"],
+        vec!["trace", &keys[0]],
+        vec!["conflicts"],
+        vec!["gc", "--dry-run"],
+    ];
+    let expected: Vec<String> = questions.iter().map(|words| a.printed(words)).collect();
+    assert!(expected[0].contains(&edge) && expected[10].contains("\"freed\":[]"));
+    let ask = |a: &Machine, number: usize| {
+        let same = a.printed(&questions[number]) == expected[number];
+        assert!(same, "another answer to {:?}", questions[number]);
+    };
+    for number in 0..questions.len() {
+        for from in [0, HEADER] {
+            zero_the_state(&a, from);
+            ask(&a, number);
+        }
+    }
+    // Under a daemon that has the pages in use.
+    for number in 0..questions.len() {
+        a.serve();
+        ask(&a, 0);
+        zero_the_state(&a, HEADER);
+        ask(&a, number);
+        ask(&a, 0);
+        a.stop();
+    }
+    // At the start of one: it looks at what is to be fetched.
+    zero_the_state(&a, HEADER);
+    a.serve();
+    ask(&a, 0);
+    a.stop();
+    a.serve();
+    zero_the_state(&a, HEADER);
+    a.put(b"one more", None);
+    assert_eq!(a.printed(&["current"]).lines().count(), expected[0].lines().count() + 1);
+    a.stop();
+    a.verify_clean();
+}
+
 #[test]
 fn a_full_disk() {
     let temp = temp();

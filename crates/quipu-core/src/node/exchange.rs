@@ -186,8 +186,6 @@ impl Node {
         session.outgoing.live_from = session.live.then_some(held);
         session.outgoing.owes_end = false;
         let (peer, traffic) = (session.peer, session.traffic);
-        let brought = !session.live && traffic.received_events > 0;
-        session.trade.told &= !(brought && self.transfers.waits_for_wants());
         let met = Met { digest, ordinal: held };
         if self.met.insert(peer, met) != Some(met) {
             out.push(Effect::Remember { peer, met });
@@ -206,6 +204,8 @@ impl Node {
         out: &mut Vec<Effect>,
     ) {
         let Some(session) = self.sessions.get_mut(&link) else { return };
+        let brought = !session.live && session.traffic.received_events > 0;
+        session.trade.told &= !(brought && self.transfers.waits_for_wants());
         if session.initiator && !session.live {
             session.trade.leaving = Some(Leaving { equal, until: now + ANSWER_MS });
             self.leave_if_done(link, out);

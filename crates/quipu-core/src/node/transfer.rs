@@ -138,7 +138,7 @@ pub(super) struct Transfers {
 
 impl Node {
     /// Wants follow from events: a session that does not stay waits for
-    /// [`Input::WantsTold`](super::Input::WantsTold) after it brought events and became level.
+    /// [`Input::WantsTold`](super::Input::WantsTold) after it brought events and is through with them.
     pub fn await_wants(&mut self) {
         self.transfers.await_wants = true;
     }
@@ -146,6 +146,12 @@ impl Node {
     /// Whether [`Input::WantsTold`](super::Input::WantsTold) is waited for.
     pub fn awaits_wants(&self) -> bool {
         self.sessions.values().any(|session| !session.trade.told)
+    }
+
+    /// Whether more events are on their way in an exchange that has begun: what follows from them is
+    /// better worked out once. A peer that falls silent may leave it at that for long.
+    pub fn is_exchanging(&self) -> bool {
+        self.sessions.values().any(|session| session.state == SessionState::Exchanging)
     }
 
     /// How many more artifacts can be wanted now.

@@ -31,29 +31,32 @@ impl Api {
         }
         let (claim, import) = (Claim { key, size, type_tag }, import.to_owned());
         let wanted = claim.clone();
+        self.handle.call(move |machine| machine.adopt_artifact(&import, &key, size))??;
         let known = self.read(move |machine| {
             let artifact = state(machine)?.current().artifact(&key)?;
             let known = artifact.as_ref().is_some_and(|artifact| says(artifact, &wanted));
-            if artifact.as_ref().is_some_and(is_sealed) && !known {
-                return Err(sealed_error(&wanted));
+            match artifact.as_ref().is_some_and(is_sealed) && !known {
+                true => Err(sealed_error(&wanted)),
+                false => Ok(known),
             }
-            machine.adopt_artifact(&import, &key, size)?;
-            Ok(known)
-        })?;
-        let result = if known { Ok(None) } else { self.say(Statement::Put(claim)).map(Some) };
-        let value = self.read(move |machine| {
-            machine.let_go_of_artifact(&key);
-            let event = result?;
+        });
+        let result = match known {
+            Ok(true) => Ok(None),
+            Ok(false) => self.say(Statement::Put(claim)).map(Some),
+            Err(error) => Err(error),
+        };
+        self.handle.call(move |machine| machine.let_go_of_artifact(&key))?;
+        let event = result?;
+        let mut row = self.read(move |machine| {
             let artifact = state(machine)?.current().artifact(&key)?;
-            let mut row = artifact.as_ref().map_or_else(|| json!({}), artifact_json);
-            row["have"] = true.into();
-            row["new"] = event.is_some().into();
-            if let Some(event) = event {
-                row["uuid"] = event.id.to_string().into();
-            }
-            Ok(row)
+            Ok(artifact.as_ref().map_or_else(|| json!({}), artifact_json))
         })?;
-        Ok(sink(value)?)
+        row["have"] = true.into();
+        row["new"] = event.is_some().into();
+        if let Some(event) = event {
+            row["uuid"] = event.id.to_string().into();
+        }
+        Ok(sink(row)?)
     }
 
     /// What is known of an artifact, and whether its bytes are here.
@@ -136,10 +139,13 @@ impl Api {
         Err(failed)
     }
 
-    /// Removes, or only counts, what nothing holds.
+    /// Removes, or only counts, what nothing holds, and what interrupted imports left.
     pub(super) fn gc(&self, dry_run: bool, sink: Sink<'_>) -> Result<(), ApiError> {
-        let value = self.read(move |machine| {
+        // In one visit, so that nothing comes in between; and once, for it changes something.
+        let value = self.handle.call(move |machine| -> Result<Value, ApiError> {
             let free = machine.free_artifacts()?;
+            let left = machine.artifact_store()?.leftovers().map_err(ServiceError::from)?;
+            let left_bytes: u64 = left.iter().map(|(_, bytes)| bytes).sum();
             let (mut bytes, mut freed) = (0u64, Vec::new());
             for (key, size) in free {
                 if !dry_run {
@@ -153,8 +159,14 @@ impl Api {
             if !dry_run {
                 machine.clean_artifacts()?;
             }
-            Ok(json!({ "freed_bytes": bytes, "freed": freed, "dry_run": dry_run }))
-        })?;
+            Ok(json!({
+                "freed_bytes": bytes,
+                "freed": freed,
+                "leftovers": left.len(),
+                "leftover_bytes": left_bytes,
+                "dry_run": dry_run,
+            }))
+        })??;
         Ok(sink(value)?)
     }
 }

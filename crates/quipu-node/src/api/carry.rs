@@ -60,7 +60,8 @@ impl Api {
             let mut next = stretch.start;
             while next < stretch.end {
                 let range = next..stretch.end;
-                let (events, read) = self.read(move |machine| read_for_bundle(machine, range))?;
+                let (events, read) =
+                    self.read(move |machine| read_for_bundle(machine, range.clone()))?;
                 next += read;
                 let packed = pack::encode(&events, &mut context, &Nothing);
                 let object = json!({ "events": events.len(), "packed": BASE64.encode(&packed) });

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use super::at::with_view;
 use super::data::{artifact_json, edge_json};
 use super::read::{nothing_held, read_events};
-use super::snapshots::{find, snapshot_json};
+use super::snapshots::{claimed_root, find};
 use super::{Api, ApiError, Sink};
 use crate::service::Machine;
 
@@ -120,14 +120,14 @@ fn replayed(
     shards: usize,
 ) -> Result<(Vec<Item>, Value), ApiError> {
     let snapshot = find(machine, text)?;
-    let claimed = snapshot_json(machine, &snapshot)?["root"].clone();
+    let claimed = claimed_root(machine, &snapshot)?;
     let store = machine.driver.held().store().ok_or_else(nothing_held)?;
     let cut = Cut::up_to(store, machine.driver.log(), &snapshot.id)?;
     // Nothing in the past of an event that counts is kept aside.
     let (replay, report) =
         plan::replay(store, machine.driver.log(), Some(&cut), &|_| false, shards)?;
     let root = data_encoding::HEXLOWER.encode(&replay.root);
-    let verified = claimed == *root;
+    let verified = claimed == root;
     let value = json!({
         "snapshot": snapshot.id.to_string(),
         "root": root,

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use quipu_core::id::{ArtifactId, DomainId, EventId, NodeKey};
+use quipu_core::kind;
 use quipu_core::node::{Command, Emitted, Reply};
 use quipu_core::statement::{Claim, EdgeKey, EdgeRole, End, Statement};
 use quipu_state::trace::{self, Direction, Walk};
-use quipu_state::{Artifact, Conflict, Edge, View};
+use quipu_state::{Artifact, Conflict, Edge, View, kind_of};
 use serde_json::{Value, json};
 
 use super::at::{state, with_view};
@@ -218,10 +219,10 @@ impl Api {
             ApiError::misuse(format!("{role:?} is no role of an edge")).hint("from, to or both")
         })?;
         let (from, to) = self.read(move |machine| {
-            let mut ends = |list: Vec<String>| {
+            let mut ends = |list: &[String]| {
                 list.iter().map(|text| find_end(machine, text)).collect::<Result<Vec<End>, _>>()
             };
-            Ok((ends(from)?, ends(to)?))
+            Ok((ends(&from)?, ends(&to)?))
         })?;
         let key = EdgeKey::new(from, to, kind).ok_or_else(|| {
             let (ends, bytes) =
@@ -244,7 +245,11 @@ impl Api {
         let rows = self.read(move |machine| {
             with_view(machine, at.as_deref(), |view| {
                 let mut entries = Vec::new();
-                view.visit(&mut |entry| entries.push(*entry))?;
+                view.visit(&mut |entry| {
+                    if kind_of(entry) == Some(kind::EDGE_ADD) {
+                        entries.push(*entry);
+                    }
+                })?;
                 entries.sort_unstable_by_key(quipu_state::Entry::order);
                 let mut rows = Vec::new();
                 for entry in &entries {
@@ -278,10 +283,7 @@ impl Api {
                 types: query.types.clone(),
                 role: None,
             };
-            let nodes = match machine.driver.node().dag() {
-                Some(_) => known_nodes(machine)?,
-                None => Default::default(),
-            };
+            let nodes = known_nodes(machine);
             walk_everywhere(machine, query.at.as_deref(), |domains, views| {
                 let mut known = false;
                 for view in views {

@@ -122,7 +122,7 @@ impl Api {
         for chunk in ordinals.chunks(CHUNK_EVENTS) {
             let chunk = chunk.to_vec();
             let objects;
-            (objects, proofs) = self.read(move |machine| {
+            (objects, proofs) = self.handle.call(move |machine| -> Result<_, ApiError> {
                 let held = machine.driver.held();
                 let domain = machine.driver.node().domain();
                 let mut objects = Vec::with_capacity(chunk.len());
@@ -130,7 +130,7 @@ impl Api {
                     objects.push(view::event(held, &domain, &event, proofs.as_mut())?);
                 }
                 Ok((objects, proofs))
-            })?;
+            })??;
             for object in objects {
                 sink(object)?;
             }
@@ -156,10 +156,7 @@ impl Api {
             Ok((report.events, problems, machine.artifact_store()?.clone()))
         })?;
         // Here, not on the loop: that may take long.
-        let mut count = 0u64;
-        for one in artifacts.list().map_err(|error| super::artifact_error(&error))? {
-            count += u64::from(one.is_ok());
-        }
+        let count = artifacts.count().map_err(|error| super::artifact_error(&error))?;
         let damaged = artifacts.verify(&mut |_| ());
         for problem in damaged.map_err(|error| super::artifact_error(&error))? {
             let bad: u64 = problem.bytes.iter().map(|range| range.end - range.start).sum();
@@ -174,11 +171,16 @@ impl Api {
         Ok(sink(self.read(|machine| doctor(machine))?)?)
     }
 
-    /// Asks a question on the machine's loop.
+    /// Asks a question on the machine's loop. It is asked once more if the state's files turn out to
+    /// be damaged, so it must not matter how often it is asked.
     pub(super) fn read<R: Send + 'static>(
         &self,
-        question: impl FnOnce(&mut Machine) -> Result<R, ApiError> + Send + 'static,
+        question: impl Fn(&mut Machine) -> Result<R, ApiError> + Send + 'static,
     ) -> Result<R, ApiError> {
+        let question = move |machine: &mut Machine| match question(machine) {
+            Err(_) if machine.driver.clear_if_damaged()? => question(machine),
+            answer => answer,
+        };
         let Some(domain) = self.focus else { return self.handle.call(question)? };
         let gone = || ApiError::not_found(format!("the published log of {domain} is gone"));
         self.handle.call(move |machine| machine.focused(&domain, question))?.ok_or_else(gone)?
@@ -471,7 +473,7 @@ pub(super) fn find_node(machine: &Machine, text: &str) -> Result<NodeKey, ApiErr
             "{text:?} is no node key, nor the first {PREFIX_CHARS_MIN} digits or more of one"
         )));
     }
-    let mut known = known_nodes(machine)?;
+    let mut known = known_nodes(machine);
     known.retain(|key| key.to_string().starts_with(text));
     match known[..] {
         [] => Err(ApiError::not_found(format!("no node {text} known here")).hint("quipu members")),
@@ -481,15 +483,17 @@ pub(super) fn find_node(machine: &Machine, text: &str) -> Result<NodeKey, ApiErr
     }
 }
 
-/// The nodes that this machine has heard of, sorted.
-pub(super) fn known_nodes(machine: &Machine) -> Result<Vec<NodeKey>, ApiError> {
-    let dag = dag(machine)?;
-    let mut known: Vec<NodeKey> = dag.authors();
-    known.extend(dag.members().iter().map(|member| member.node));
+/// The nodes that this machine has heard of, sorted: without a log, only from its address book.
+pub(super) fn known_nodes(machine: &Machine) -> Vec<NodeKey> {
+    let mut known: Vec<NodeKey> = Vec::new();
+    if let Some(dag) = machine.driver.node().dag() {
+        known.extend(dag.authors());
+        known.extend(dag.members().iter().map(|member| member.node));
+    }
     known.extend(machine.book().peers.keys().filter_map(|key| key.parse::<NodeKey>().ok()));
     known.sort_unstable();
     known.dedup();
-    Ok(known)
+    known
 }
 
 /// Whether bytes are a payload value: used before anything is sent to the loop.

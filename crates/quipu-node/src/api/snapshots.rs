@@ -1,10 +1,9 @@
 //! Snapshots, and the two tables about who applied what (LOG-3, LOG-5, LOG-7).
 
 use quipu_core::history::History;
-use quipu_core::id::{EventId, SnapshotId};
+use quipu_core::id::{ArtifactId, EventId, SnapshotId};
 use quipu_core::node::{Command, CommandError, Reply};
 use quipu_core::statement::Statement;
-use quipu_state::cut::Cut;
 use quipu_state::{Entry, SnapshotAt, kind_of};
 use serde_json::{Value, json};
 
@@ -29,6 +28,14 @@ fn said(machine: &Machine, snapshot: &SnapshotAt) -> Result<(Statement, String),
     Ok((statement, event.header.author.to_string()))
 }
 
+/// The root that a snapshot says.
+pub(super) fn claimed_root(machine: &Machine, snapshot: &SnapshotAt) -> Result<String, ApiError> {
+    match said(machine, snapshot)?.0 {
+        Statement::Snapshot { root, .. } => Ok(data_encoding::HEXLOWER.encode(&root)),
+        _ => Err(ApiError::not_found(format!("{} is no snapshot", snapshot.id))),
+    }
+}
+
 /// The name of a snapshot, if it has one.
 pub(super) fn name_of(
     machine: &Machine,
@@ -40,19 +47,7 @@ pub(super) fn name_of(
     }
 }
 
-/// Whether an event says that a snapshot may go, and if so which.
-fn drop_of(machine: &mut Machine, snapshot: &EventId) -> Result<bool, ApiError> {
-    let (_, value) = Statement::DropSnapshot(*snapshot).to_value();
-    let mut bytes = Vec::new();
-    quipu_core::value::encode(&value, &mut bytes);
-    let subject = quipu_core::subject::subject_of(quipu_core::kind::SNAPSHOT_DROP, &bytes);
-    match subject {
-        Some(subject) => Ok(state(machine)?.current().winner(&subject)?.is_some()),
-        None => Ok(false),
-    }
-}
-
-/// A snapshot as JSON. `events` is the size of its cut.
+/// A snapshot as JSON.
 pub(super) fn snapshot_json(
     machine: &mut Machine,
     snapshot: &SnapshotAt,
@@ -61,10 +56,8 @@ pub(super) fn snapshot_json(
     let Statement::Snapshot { root, entries, name } = statement else {
         return Err(ApiError::not_found(format!("{} is no snapshot", snapshot.id)));
     };
-    let dropped = drop_of(machine, &snapshot.id)?;
-    let held = machine.driver.held();
-    let store = held.store().ok_or_else(super::read::nothing_held)?;
-    let events = Cut::up_to(store, machine.driver.log(), &snapshot.id)?.len() - 1;
+    let dropped = state(machine)?.current().is_dropped(&snapshot.id)?;
+    let events = machine.driver.events_in(snapshot)?;
     let domain = machine.driver.node().domain();
     Ok(json!({
         "id": snapshot.id.to_string(),
@@ -105,9 +98,10 @@ impl Api {
                     let bug = || ApiError::new(ExitCode::Bug, "a snapshot gave no event");
                     let id = events.first().ok_or_else(bug)?.id;
                     let value = self.read(move |machine| {
-                        machine.driver.save_state()?;
                         let snapshot = find(machine, &id.to_string())?;
-                        snapshot_json(machine, &snapshot)
+                        let value = snapshot_json(machine, &snapshot)?;
+                        machine.driver.save_state()?;
+                        Ok(value)
                     })?;
                     return Ok(sink(value)?);
                 }
@@ -135,15 +129,16 @@ impl Api {
     }
 
     pub(super) fn snapshots(&self, at: Option<String>, sink: Sink<'_>) -> Result<(), ApiError> {
-        let rows = self.read(move |machine| {
+        let seen = self.read(move |machine| {
             let cut = super::at::cut_of(machine, at.as_deref())?;
-            let all = state(machine)?.snapshots().to_vec();
-            let seen =
-                |one: &&SnapshotAt| cut.as_ref().is_none_or(|(_, cut)| cut.contains(one.ordinal));
-            all.iter().filter(seen).map(|one| snapshot_json(machine, one)).collect()
+            let mut all = state(machine)?.snapshots().to_vec();
+            all.retain(|one| cut.as_ref().is_none_or(|(_, cut)| cut.contains(one.ordinal)));
+            Ok(all)
         })?;
-        let rows: Vec<Value> = rows;
-        rows.into_iter().try_for_each(sink)?;
+        // One by one: the first time, each costs a look through the log.
+        for snapshot in seen {
+            sink(self.read(move |machine| snapshot_json(machine, &snapshot))?)?;
+        }
         Ok(())
     }
 
@@ -156,14 +151,9 @@ impl Api {
             machine.driver.state_mut().forget(&snapshot.id);
             let view = machine.driver.state_at(&snapshot.id)?;
             let root = data_encoding::HEXLOWER.encode(&view.root());
-            let (mut edges, mut artifacts) = (0u64, 0u64);
-            view.visit(&mut |entry| {
-                edges += u64::from(kind_of(entry) == Some(quipu_core::kind::EDGE_ADD));
-            })?;
-            artifacts += view.artifacts()?.values().filter(|one| one.is_visible()).count() as u64;
             value["verified"] = (value["root"] == *root).into();
-            value["artifacts"] = artifacts.into();
-            value["edges"] = edges.into();
+            value["artifacts"] = view.visible()?.len().into();
+            value["edges"] = view.edge_count()?.into();
             Ok(value)
         })?;
         Ok(sink(value)?)
@@ -178,10 +168,7 @@ impl Api {
         let (before, after) = (before.to_owned(), after.to_owned());
         let rows = self.read(move |machine| {
             let (a, b) = (find(machine, &before)?.id, find(machine, &after)?.id);
-            for id in [&a, &b] {
-                machine.driver.state_at(id)?;
-            }
-            let changes = machine.driver.state().diff(&a, &b)?;
+            let changes = machine.driver.difference(&a, &b)?;
             let mut rows = Vec::with_capacity(changes.len());
             for change in &changes {
                 let mut row = json!({
@@ -211,16 +198,10 @@ impl Api {
                 let mut row = snapshot_json(machine, &snapshot)?;
                 let at = snapshot.id.to_string();
                 let (artifacts, edges) = with_view(machine, Some(&at), |view| {
-                    let mut edges = 0u64;
-                    view.visit(&mut |entry| {
-                        edges += u64::from(kind_of(entry) == Some(quipu_core::kind::EDGE_ADD));
-                    })?;
-                    let visible = view.artifacts()?;
-                    let visible = visible.values().filter(|one| one.is_visible());
-                    Ok((visible.map(|one| one.key.to_string()).collect::<Vec<_>>(), edges))
+                    Ok((view.visible()?, view.edge_count()?))
                 })?;
                 row["snapshot"] = row["id"].clone();
-                row["artifacts"] = artifacts.into();
+                row["artifacts"] = artifacts.iter().map(ArtifactId::to_string).collect();
                 row["edges"] = edges.into();
                 Ok(row)
             })?;

@@ -135,6 +135,7 @@ impl Machine {
             let published = self.focused(&domain, |machine| machine.driver.held_artifacts());
             held.extend(published.transpose().map_err(stopped)?.unwrap_or_default());
         }
+        held.extend(self.states_of_others()?);
         Ok(held)
     }
 

@@ -1,8 +1,10 @@
 //! Answering from a snapshot's state before the log is here (LOG-9).
 
+use std::collections::BTreeSet;
+
 use quipu_core::event::Log;
 use quipu_core::history::History;
-use quipu_core::id::EventId;
+use quipu_core::id::{ArtifactId, EventId};
 
 use super::{Machine, ServiceError};
 use crate::home::EarlyState;
@@ -38,6 +40,17 @@ impl Machine {
             Ok(early) => self.early = Some(early),
             Err(error) => tracing::warn!(%error, "the state of a snapshot is left out"),
         }
+    }
+
+    /// The artifacts with a snapshot's state that this machine answers from, or that it is to fetch
+    /// from a peer. No event tells of them.
+    pub(super) fn states_of_others(&mut self) -> Result<BTreeSet<ArtifactId>, ServiceError> {
+        let offered = self.offered_state.as_ref().map(|offer| offer.key);
+        let mut states: BTreeSet<ArtifactId> = offered.into_iter().collect();
+        if self.early()?.is_some() {
+            states.extend(self.home.early().and_then(|kept| kept.key.parse::<ArtifactId>().ok()));
+        }
+        Ok(states)
     }
 
     /// The state to answer from, as long as the log does not have its snapshot.

@@ -299,12 +299,18 @@ impl Machine {
                     continue;
                 }
             }
-            if let Some(replica) = self.published.get_mut(&domain)
-                && let Some(job) = replica.driver.seal_job()
-            {
+            let stays = self.peers == Peers::Stay;
+            let Some(replica) = self.published.get_mut(&domain) else { continue };
+            if let Some(job) = replica.driver.seal_job() {
                 let sender = sender.clone();
                 std::thread::spawn(move || {
                     drop(sender.send(Message::Sealed(Some(domain), job.run())));
+                });
+            }
+            if stays && let Some(job) = replica.driver.compact_job() {
+                let sender = sender.clone();
+                std::thread::spawn(move || {
+                    drop(sender.send(Message::Compacted(Some(domain), job.run())));
                 });
             }
         }

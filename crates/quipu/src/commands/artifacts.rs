@@ -16,7 +16,7 @@ use crate::client::Client;
 use crate::output::{self, plain};
 use crate::start;
 
-fn store(home: &Home) -> Result<ArtifactStore, ApiError> {
+pub(crate) fn store(home: &Home) -> Result<ArtifactStore, ApiError> {
     ArtifactStore::open(&home.artifacts_dir()).map_err(|error| artifact_error(&error))
 }
 

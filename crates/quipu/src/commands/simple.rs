@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use quipu_core::event::Log;
 use quipu_core::id::NodeKey;
-use quipu_node::api::{ApiError, ExitCode, NewEvent, Request};
+use quipu_node::api::{ApiError, ExitCode, NewEvent, Request, artifact_error};
 use quipu_state::State;
 use quipu_store::{Store, StoreOptions};
 use serde_json::value::RawValue;
@@ -349,7 +349,9 @@ pub(crate) fn verify(global: &Global, rebuild: bool) -> Result<ExitCode, ApiErro
             .iter()
             .map(|p| json!({ "what": p.what, "object": p.object, "detail": p.detail }))
             .collect();
-        json!({ "events": report.events, "artifacts": 0, "problems": problems, "rebuilt": true })
+        let count = super::artifacts::store(&home)?.count();
+        let artifacts = count.map_err(|error| artifact_error(&error))?;
+        json!({ "events": report.events, "artifacts": artifacts, "problems": problems, "rebuilt": true })
     } else {
         Client::open(&home)?.one(Request::Verify)?
     };

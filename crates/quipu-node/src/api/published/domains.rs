@@ -116,7 +116,7 @@ impl Api {
             row["origin_snapshot"] = snapshot.to_string().into();
             row["have"] = have.into();
             row["new"] = event.is_some().into();
-            if let Some(event) = event {
+            if let Some(event) = &event {
                 row["uuid"] = event.id.to_string().into();
             }
             Ok(row)

@@ -51,7 +51,7 @@ impl Api {
         }
         let domain = self.open_own_published()?;
         self.check_publisher(domain, Role::Writer)?;
-        let items = self.read(move |machine| compared(machine, domain, items))?;
+        let items = self.read(move |machine| compared(machine, domain, items.clone()))?;
         let wanted: Vec<ArtifactId> = items.iter().map(|item| item.claim.key).collect();
         let lineage = match with_lineage {
             true => self.read(move |machine| lineage_of(machine, domain, &wanted))?,
