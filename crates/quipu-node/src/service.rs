@@ -158,6 +158,8 @@ type Job = Box<dyn FnOnce(&mut Machine) + Send>;
 enum Message {
     Net(NetEvent),
     Call(Job),
+    /// What became of a part of an artifact.
+    Stored(Input),
     Sealed(Result<Sealed, StoreError>),
     Stop,
 }
@@ -244,6 +246,7 @@ impl std::fmt::Debug for Message {
         f.write_str(match self {
             Message::Net(_) => "Net",
             Message::Call(_) => "Call",
+            Message::Stored(_) => "Stored",
             Message::Sealed(_) => "Sealed",
             Message::Stop => "Stop",
         })
@@ -319,7 +322,7 @@ impl Service {
         for (peer, met) in machine.book.met() {
             machine.driver.node_mut().recall(peer, met);
         }
-        machine.connect_artifacts();
+        machine.connect_artifacts(mailbox.sender.clone());
         machine.open_early();
         if peers == Peers::Stay {
             machine.driver.node_mut().prepare();
@@ -338,6 +341,8 @@ impl Service {
                 machine.fail_all(&error.to_string());
             }
             drop(machine.save_book());
+            // Whoever still has something to tell, such as the keeper, must not wait for this thread.
+            drop(receiver);
             result
         });
         Self { handle, thread }
@@ -526,6 +531,7 @@ impl Machine {
                 job(self);
                 Ok(())
             }
+            Message::Stored(input) => self.driver.input(input),
             Message::Sealed(sealed) => {
                 self.driver.finish_seal(sealed?)?;
                 Ok(())

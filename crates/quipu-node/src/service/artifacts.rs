@@ -2,15 +2,17 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
 
 use quipu_artifact::{ArtifactStore, Error};
 use quipu_core::id::ArtifactId;
 use quipu_core::node::Input;
 
-use super::{Machine, ServiceError};
-use crate::artifacts::{ArtifactPolicy, StoredArtifacts};
+use super::{Machine, Message, ServiceError};
+use crate::artifacts::ArtifactPolicy;
 use crate::driver::DriverError;
 use crate::home::Home;
+use crate::keeper::Keeper;
 
 /// The files, or why there are none.
 pub(super) type Files = Result<Arc<ArtifactStore>, String>;
@@ -22,9 +24,11 @@ pub(super) fn open(home: &Home) -> Files {
 }
 
 impl Machine {
-    pub(super) fn connect_artifacts(&mut self) {
+    /// Gives the driver its artifacts. What becomes of parts is told to the loop.
+    pub(super) fn connect_artifacts(&mut self, sender: SyncSender<Message>) {
+        let tell = move |input| drop(sender.send(Message::Stored(input)));
         match &self.artifacts {
-            Ok(store) => self.driver.set_artifacts(Box::new(StoredArtifacts(store.clone()))),
+            Ok(store) => self.driver.set_artifacts(Box::new(Keeper::new(store.clone(), tell))),
             Err(error) => tracing::error!(error, "this machine has no artifacts"),
         }
     }
