@@ -233,7 +233,7 @@ fn a_process_killed_at_any_operation_loses_no_group_that_it_wrote() {
         assert!(known || written.is_empty(), "{written:?} of an unknown size after {operation}");
         assert!(again.is_empty(), "{again:?} to come again after operation {operation}");
         if ended {
-            assert!(operation > 60, "{operation}");
+            assert!(operation > 40, "{operation}");
             return;
         }
     }

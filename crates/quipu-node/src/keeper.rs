@@ -44,8 +44,9 @@ impl Keeper {
     fn start(&self) -> io::Result<Worker> {
         let (parts, receiver) = channel();
         let (stored, tell) = (StoredArtifacts(self.stored.0.clone()), self.tell.clone());
-        let thread =
-            Builder::new().name("keeper".to_owned()).spawn(move || keep(stored, &receiver, &tell))?;
+        let thread = Builder::new()
+            .name("keeper".to_owned())
+            .spawn(move || keep(stored, &receiver, &tell))?;
         Ok(Worker { parts, thread })
     }
 
