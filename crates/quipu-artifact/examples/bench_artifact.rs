@@ -89,15 +89,16 @@ fn parts(
     key: &quipu_core::id::ArtifactId,
     size: u64,
 ) -> Outcome<()> {
-    let (mut reading, mut writing, mut cpu) = (0.0, 0.0, 0);
+    let (mut reading, mut writing, mut cpu_reading, mut cpu) = (0.0, 0.0, 0, 0);
     let mut end = group_count(size);
     while end > 0 {
         let start = (end - 1) / PART_GROUPS_MAX * PART_GROUPS_MAX;
-        let before = Instant::now();
+        let (before, cpu_before) = (Instant::now(), cpu_ns());
         let part = from.read_part(key, start..end)?.ok_or("it is here")?;
         let (between, cpu_between) = (Instant::now(), cpu_ns());
         let written = to.write_part(key, part.size, part.groups, &part.bytes)?;
         reading += (between - before).as_secs_f64();
+        cpu_reading += cpu_between - cpu_before;
         // The last one syncs everything: that is the disk's time.
         if written.complete {
             println!(
@@ -112,6 +113,7 @@ fn parts(
         end = start;
     }
     println!("{:32} {:6.2} GB/s", "read_part", size as f64 / reading / 1e9);
+    println!("{:32} {:6.2} GB/s", "read_part, by CPU time", size as f64 / cpu_reading as f64);
     println!("{:32} {:6.2} GB/s", "write_part", size as f64 / writing / 1e9);
     println!("{:32} {:6.2} GB/s", "write_part, by CPU time", size as f64 / cpu as f64);
     Ok(())

@@ -45,6 +45,8 @@ pub trait Files: fmt::Debug + Send + Sync + 'static {
     fn process(&self) -> u32;
     /// Whether a process of that number may still run. When in doubt, it does.
     fn may_run(&self, process: u32) -> bool;
+    /// Does something beside everything else, or leaves it out: nothing may hang on it.
+    fn aside(&self, job: Box<dyn FnOnce() + Send>);
     /// A number that is hardly used twice. It names files; nothing secret hangs on it.
     fn nonce(&self) -> u64;
 }

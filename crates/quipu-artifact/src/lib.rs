@@ -9,6 +9,7 @@
 
 mod cache;
 mod check;
+mod early;
 mod error;
 mod files;
 mod groups;

@@ -3,10 +3,11 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use quipu_core::artifact::{ARTIFACT_BYTES_MAX, group_count};
+use quipu_core::artifact::{ARTIFACT_BYTES_MAX, GROUP_BYTES, group_count};
 use quipu_core::id::ArtifactId;
 
 use crate::check::valid_groups;
+use crate::early::Early;
 use crate::error::{Doing, Result};
 use crate::files::{FileAt, Files};
 use crate::groups::GroupSet;
@@ -45,6 +46,7 @@ pub(crate) enum Slot {
 pub(crate) struct Begun {
     size: u64,
     have: GroupSet,
+    early: Early,
 }
 
 /// The files of a partial artifact, open.
@@ -205,7 +207,11 @@ impl<F: Files> ArtifactStore<F> {
         let have = valid_groups(&open.data, open.outboard.as_ref(), key, size, &mut |_| {})
             .doing("reading", &paths.data)?;
         let groups = group_count(size);
-        Ok(have.touches(&(groups - 1..groups)).then_some(Begun { size, have }))
+        Ok(have.touches(&(groups - 1..groups)).then_some(Begun {
+            size,
+            have,
+            early: Early::default(),
+        }))
     }
 
     fn read_size(&self, paths: &Paths) -> Result<Option<u64>> {
@@ -216,10 +222,10 @@ impl<F: Files> ArtifactStore<F> {
         Ok((n == 8 && size <= ARTIFACT_BYTES_MAX).then_some(size))
     }
 
-    fn write_size(&self, size: u64, paths: &Paths) -> Result<()> {
+    fn write_size(&self, size: u64, paths: &Paths) -> Result<F::File> {
         let file = self.files.open_rw(&paths.size).doing("creating", &paths.size)?;
         file.write_all_at(&size.to_le_bytes(), 0).doing("writing", &paths.size)?;
-        file.sync().doing("syncing", &paths.size)
+        Ok(file)
     }
 
     fn open_partial(
@@ -264,6 +270,7 @@ impl<F: Files> ArtifactStore<F> {
         }
         let Slot::Begun(begun) = slot else { return Err(PartError::SizeNotProven) };
         let new_groups = begun.have.insert(part.groups.clone());
+        self.sync_early(key, begun, new_groups * GROUP_BYTES);
         let complete = begun.have.is_full(group_count(begun.size));
         if complete {
             self.finish(key, slot)?;
@@ -282,12 +289,10 @@ impl<F: Files> ArtifactStore<F> {
         if part.groups.end != groups {
             return Err(PartError::SizeNotProven);
         }
-        let begun = Begun { size: part.size, have: GroupSet::default() };
-        let result = self.write(key, &begun, part).and_then(|()| {
-            // What one part completes is put in its place at once.
-            if part.groups.start > 0 { self.keep_proof(key, part.size) } else { Ok(()) }
-        });
-        if let Err(error) = result {
+        let begun = Begun { size: part.size, have: GroupSet::default(), early: Early::default() };
+        // What one part completes is put in its place at once.
+        let first = if part.groups.start > 0 { Self::write_first } else { Self::write };
+        if let Err(error) = first(self, key, &begun, part) {
             // What cannot be removed now is removed when it is looked at again.
             let _ = self.drop_in(key, slot);
             return Err(error.into());
@@ -296,30 +301,43 @@ impl<F: Files> ArtifactStore<F> {
         Ok(())
     }
 
-    /// Makes the proof of the size durable, and then the size.
-    fn keep_proof(&self, key: &ArtifactId, size: u64) -> Result<()> {
+    /// Writes the part that proves the size, durably. The size is written first, so that after a kill
+    /// all that was written is known; it is believed only where the last group is.
+    fn write_first(&self, key: &ArtifactId, begun: &Begun, part: &Verified<'_>) -> Result<()> {
         let paths = Paths::of(key);
-        let open = self.open_partial(key, size, &paths)?;
+        let size = self.write_size(begun.size, &paths)?;
+        self.write(key, begun, part)?;
+        let open = self.open_partial(key, begun.size, &paths)?;
         sync(&open, &paths)?;
-        self.write_size(size, &paths)?;
+        size.sync().doing("syncing", &paths.size)?;
         self.files.sync_dir(PARTIAL).doing("syncing", PARTIAL)
     }
 
-    /// Writes what is new in a part.
+    /// Starts to sync what came so far, if it is much.
+    fn sync_early(&self, key: &ArtifactId, begun: &mut Begun, new_bytes: u64) {
+        let Some(open) = self.partials.get(key) else { return };
+        if let Some(job) = begun.early.wrote(new_bytes, &open, |open| open.data.sync()) {
+            self.files.aside(job);
+        }
+    }
+
+    /// Writes what is new in a part: first the hashes, so that each group counts as soon as it is
+    /// written, whenever the process is killed; and the last group first, for it proves the size.
     fn write(&self, key: &ArtifactId, begun: &Begun, part: &Verified<'_>) -> Result<()> {
         let paths = Paths::of(key);
         let open = self.open_partial(key, begun.size, &paths)?;
-        for (offset, bytes) in &part.leaves {
-            let group = offset / quipu_core::artifact::GROUP_BYTES;
+        if let Some(outboard) = &open.outboard {
+            // Where something is here already, so are the hashes above it.
+            let new = part.pairs.iter().filter(|pair| !begun.have.touches(&pair.groups));
+            for (offset, bytes) in joined(new.map(|pair| (pair.offset, pair.bytes)).collect()) {
+                outboard.write_all_at(&bytes, offset).doing("writing", &paths.outboard)?;
+            }
+        }
+        for (offset, bytes) in part.leaves.iter().rev() {
+            let group = offset / GROUP_BYTES;
             if !begun.have.touches(&(group..group + 1)) {
                 open.data.write_all_at(bytes, *offset).doing("writing", &paths.data)?;
             }
-        }
-        let Some(outboard) = &open.outboard else { return Ok(()) };
-        // Where something is here already, so are the hashes above it.
-        let new = part.pairs.iter().filter(|pair| !begun.have.touches(&pair.groups));
-        for (offset, bytes) in joined(new.map(|pair| (pair.offset, pair.bytes)).collect()) {
-            outboard.write_all_at(&bytes, offset).doing("writing", &paths.outboard)?;
         }
         Ok(())
     }
@@ -328,7 +346,8 @@ impl<F: Files> ArtifactStore<F> {
     fn finish(&self, key: &ArtifactId, slot: &mut Slot) -> Result<()> {
         let Slot::Begun(begun) = slot else { return Ok(()) };
         let size = begun.size;
-        self.settle(key, size).inspect_err(|_| {
+        let early = begun.early.end().doing("syncing", &Paths::of(key).data);
+        early.and_then(|()| self.settle(key, size)).inspect_err(|_| {
             // What is on the disk now is anybody's guess: it is read again.
             *slot = Slot::Unknown;
             self.partials.forget(key);

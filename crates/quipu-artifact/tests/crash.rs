@@ -5,7 +5,7 @@
 mod common;
 
 use common::{GROUP, Store, add, get, parts, reopen, sample, store};
-use quipu_artifact::{Faults, MemoryFiles, Part, PartError};
+use quipu_artifact::{Faults, FileAt, Files, MemoryFiles, Part, PartError};
 use quipu_core::artifact::group_count;
 use quipu_core::id::ArtifactId;
 
@@ -196,6 +196,47 @@ fn a_killed_process_loses_nothing() {
         files.kill();
     }
     assert!(get(&reopen(&files), &key) == bytes);
+}
+
+/// The groups of which all bytes lie in the file of a partial or complete artifact.
+fn written(files: &MemoryFiles, key: &ArtifactId, bytes: &[u8]) -> Vec<u64> {
+    let paths = [format!("partial/{key}.data"), common::path(key)];
+    let Some(file) = paths.iter().find_map(|path| files.open(path).ok()) else { return Vec::new() };
+    let mut found = vec![0; bytes.len()];
+    let n = file.read_full_at(&mut found, 0).expect("readable");
+    let whole = |range: &std::ops::Range<usize>| range.end <= n;
+    let groups = (0..group_count(bytes.len() as u64)).filter(|group| {
+        let start = (group * GROUP) as usize;
+        let range = start..bytes.len().min(start + GROUP as usize);
+        whole(&range) && found[range.clone()] == bytes[range]
+    });
+    groups.collect()
+}
+
+#[test]
+fn a_process_killed_at_any_operation_loses_no_group_that_it_wrote() {
+    let from = store();
+    let bytes = sample(21 * GROUP - 7, 5);
+    let key = add(&from, &bytes);
+    let all = parts(&from, &key, 4);
+    for operation in 0.. {
+        let files = MemoryFiles::new();
+        let store = reopen(&files);
+        files.set_faults(Faults { power_cut_at: Some(operation), ..Faults::default() });
+        let ended = all.iter().map(|part| give(&store, &key, part)).all(|result| result.is_ok());
+        files.kill();
+        let written = written(&files, &key, &bytes);
+        let missing = reopen(&files).missing(&key).expect("readable");
+        let missing: Vec<u64> = missing.groups.into_iter().flatten().collect();
+        let again: Vec<_> = written.iter().filter(|group| missing.contains(group)).collect();
+        let known = reopen(&files).missing(&key).expect("readable").size.is_some();
+        assert!(known || written.is_empty(), "{written:?} of an unknown size after {operation}");
+        assert!(again.is_empty(), "{again:?} to come again after operation {operation}");
+        if ended {
+            assert!(operation > 40, "{operation}");
+            return;
+        }
+    }
 }
 
 #[test]

@@ -4,10 +4,34 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use quipu_artifact::{ArtifactStore, Error, Files, PartError};
 use quipu_core::history::Missing;
 use quipu_core::id::ArtifactId;
-use quipu_core::node::PartOutcome;
+use quipu_core::node::{Input, LinkId, PartOutcome};
+
+/// A part of an artifact that came from a peer.
+#[derive(Debug, Clone)]
+pub struct IncomingPart {
+    /// Where it came from.
+    pub link: LinkId,
+    /// Of which artifact.
+    pub key: ArtifactId,
+    /// The size that the sender claims.
+    pub size: u64,
+    /// Which groups.
+    pub groups: Range<u64>,
+    /// The groups with what proves them.
+    pub bytes: Bytes,
+}
+
+impl IncomingPart {
+    /// The answer to the node.
+    pub fn stored(self, outcome: PartOutcome) -> Input {
+        let Self { link, key, groups, .. } = self;
+        Input::PartStored { link, key, groups, outcome }
+    }
+}
 
 /// The artifacts of a machine. What it answers is durable: peers and people are told of it at once.
 pub trait Artifacts: std::fmt::Debug + Send {
@@ -44,6 +68,12 @@ pub trait Artifacts: std::fmt::Debug + Send {
         groups: Range<u64>,
         bytes: &[u8],
     ) -> PartOutcome;
+
+    /// The same, perhaps later: without an outcome, whoever runs the driver hears of it and gives it
+    /// [`Input::PartStored`].
+    fn take_part(&mut self, part: &IncomingPart) -> Option<PartOutcome> {
+        Some(self.write_part(&part.key, part.size, part.groups.clone(), &part.bytes))
+    }
 }
 
 /// A machine that keeps no artifacts.

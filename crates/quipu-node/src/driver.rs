@@ -22,7 +22,7 @@ use quipu_state::{
 };
 use quipu_store::{Disk, Recovery, SealJob, Sealed, StoreError, StoreOptions};
 
-use crate::artifacts::{ArtifactPolicy, Artifacts};
+use crate::artifacts::{ArtifactPolicy, Artifacts, IncomingPart};
 use crate::held::Held;
 
 /// How long what new events speak of may go without a look while more events come, in milliseconds.
@@ -263,9 +263,10 @@ impl<D: Disk, C: Clock, L: Links> Driver<D, C, L> {
             Effect::TakeState { offer } => self.outcome.states.push(offer),
             Effect::Continue => self.answers.push_back(Input::Continue),
             Effect::StorePart { link, key, size, groups, bytes } => {
-                let artifacts = &mut self.held.artifacts;
-                let outcome = artifacts.write_part(&key, size, groups.clone(), &bytes);
-                self.answers.push_back(Input::PartStored { link, key, groups, outcome });
+                let part = IncomingPart { link, key, size, groups, bytes };
+                if let Some(outcome) = self.held.artifacts.take_part(&part) {
+                    self.answers.push_back(part.stored(outcome));
+                }
             }
             Effect::Erase { log, ordinal } => self.later.push(Later::Erase { log, ordinal }),
             Effect::Send { link, bytes } => self.later.push(Later::Send { link, bytes }),

@@ -11,11 +11,12 @@ pub mod driver;
 mod gc;
 mod held;
 pub mod home;
+mod keeper;
 pub mod newcomer;
 pub mod service;
 pub mod shelf;
 pub mod view;
 
-pub use artifacts::{ArtifactPolicy, Artifacts, NoArtifacts, StoredArtifacts};
+pub use artifacts::{ArtifactPolicy, Artifacts, IncomingPart, NoArtifacts, StoredArtifacts};
 pub use driver::{Clock, Driver, DriverError, Links, Outcome};
 pub use held::Held;

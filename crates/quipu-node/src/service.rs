@@ -166,6 +166,8 @@ type Job = Box<dyn FnOnce(&mut Machine) + Send>;
 enum Message {
     Net(NetEvent),
     Call(Job),
+    /// What became of a part of an artifact.
+    Stored(Option<DomainId>, Input),
     Sealed(Option<DomainId>, Result<Sealed, StoreError>),
     Compacted(Option<DomainId>, Result<Compacted, StateError>),
     Stop,
@@ -231,6 +233,8 @@ pub struct Machine {
     published: BTreeMap<DomainId, Replica>,
     /// Whether the driver is that of a published log, for the time of a question.
     focused: bool,
+    /// To the loop, for those who work beside it.
+    sender: SyncSender<Message>,
     peers: Peers,
     artifacts: artifacts::Files,
     /// Artifacts that are being put: counted, for two clients may put the same.
@@ -281,6 +285,7 @@ impl std::fmt::Debug for Message {
         f.write_str(match self {
             Message::Net(_) => "Net",
             Message::Call(_) => "Call",
+            Message::Stored(..) => "Stored",
             Message::Sealed(..) => "Sealed",
             Message::Compacted(..) => "Compacted",
             Message::Stop => "Stop",
@@ -330,6 +335,7 @@ impl Service {
             driver,
             published: BTreeMap::new(),
             focused: false,
+            sender: mailbox.sender.clone(),
             peers,
             artifacts,
             putting: BTreeMap::new(),
@@ -378,6 +384,8 @@ impl Service {
                 machine.fail_all(&error.to_string());
             }
             drop(machine.save_book());
+            // Whoever still has something to tell, such as the keeper, must not wait for this thread.
+            drop(receiver);
             result
         });
         Self { handle, thread }
@@ -597,6 +605,7 @@ impl Machine {
                 job(self);
                 Ok(())
             }
+            Message::Stored(of, input) => self.give(of, input),
             Message::Sealed(of, sealed) => self.on_sealed(of, sealed),
             Message::Compacted(of, done) => {
                 if let Some(driver) = self.driver_of(of) {

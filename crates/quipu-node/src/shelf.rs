@@ -286,6 +286,11 @@ impl Shelved {
         Self { shelf, owner, stored, again: BTreeMap::new() }
     }
 
+    /// The same artifacts, for another thread. One of the two takes parts.
+    pub(crate) fn another(&self) -> Self {
+        Self::new(self.shelf.clone(), self.owner)
+    }
+
     /// A part of an artifact whose bytes are here, but not for this log. It is checked against them. When
     /// all parts have come, it is this log's, too.
     fn compare_part(

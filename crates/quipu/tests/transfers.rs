@@ -5,14 +5,17 @@
 
 mod common;
 
-use std::os::unix::fs::MetadataExt;
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::ops::Range;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use common::data::noise;
 use common::{Machine, temp};
 use quipu_artifact::ArtifactStore;
-use quipu_core::artifact::{GROUP_BYTES, PART_GROUPS_MAX, group_bytes};
+use quipu_core::artifact::{GROUP_BYTES, PART_GROUPS_MAX, group_bytes, group_count};
 use quipu_core::id::ArtifactId;
 use quipu_core::limits::PARTS_ASKED_MAX;
 
@@ -20,6 +23,8 @@ use quipu_core::limits::PARTS_ASKED_MAX;
 const STALL_MAX: Duration = Duration::from_secs(60);
 /// Bytes of the parts that may be asked for, or be on their way, at one time.
 const WINDOW_BYTES: u64 = PARTS_ASKED_MAX as u64 * PART_GROUPS_MAX * GROUP_BYTES;
+/// Groups that were verified and stored before a kill, and come again after it.
+const AGAIN_MAX: usize = 1;
 
 fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
@@ -63,17 +68,39 @@ impl Transfer {
         }
     }
 
-    /// Bytes that a receiver which was just killed need not ask for again, by what it will find.
-    fn kept(&self, receiver: &Machine) -> u64 {
+    /// What a receiver that was just killed will ask for, by what it will find.
+    fn missing(&self, receiver: &Machine) -> Vec<Range<u64>> {
         let store = ArtifactStore::open(&receiver.dir.join(".quipu/artifacts")).unwrap();
         let key: ArtifactId = self.key.parse().unwrap();
         let missing = store.missing(&key).unwrap();
         if missing.size.is_none() {
-            return 0;
+            return vec![0..group_count(self.size)];
         }
         assert_eq!(missing.size, Some(self.size));
-        let lacking = missing.groups.iter().map(|run| group_bytes(run, self.size));
+        missing.groups
+    }
+
+    /// Bytes that it need not ask for.
+    fn kept(&self, missing: &[Range<u64>]) -> u64 {
+        let lacking = missing.iter().map(|run| group_bytes(run, self.size));
         self.size - lacking.map(|range| range.end - range.start).sum::<u64>()
+    }
+
+    /// Groups of which all bytes lie in the file of a receiver that was just killed, whether it will
+    /// know of them or not: only what was verified is ever written there.
+    fn written(&self, sender: &Machine) -> BTreeSet<u64> {
+        let path = if self.is_whole() { &self.whole } else { &self.partial };
+        let Ok(found) = File::open(path) else { return BTreeSet::new() };
+        let whole = File::open(sender.stored(&self.key)).unwrap();
+        let mut buffers = [vec![0; GROUP_BYTES as usize], vec![0; GROUP_BYTES as usize]];
+        let mut same = |group: &u64| {
+            let range = group_bytes(&(*group..group + 1), self.size);
+            let length = (range.end - range.start) as usize;
+            let [a, b] = buffers.each_mut().map(|buffer| &mut buffer[..length]);
+            whole.read_exact_at(a, range.start).unwrap();
+            found.read_exact_at(b, range.start).is_ok() && a == b
+        };
+        (0..group_count(self.size)).filter(|group| same(group)).collect()
     }
 
     /// Waits until more has come: how much, is drawn so that the kills are spread over the size.
@@ -176,13 +203,20 @@ fn kill_nine_of_the_receiver() {
     let mut transfer = Transfer::new(&a, &b);
     let start = Instant::now();
     let (mut before, mut killed, mut all) = (0, 0, Sent::default());
+    let (mut stored, mut repeated) = (0, 0);
     b.serve();
     while killed < transfer.kills && transfer.wait_for_more(before, transfer.kills - killed) {
         let (received, again) = received(&b);
         b.kill();
         killed += 1;
         all.count(sent(&a));
-        let (kept, on_disk) = (transfer.kept(&b), transfer.on_disk());
+        let written = transfer.written(&a);
+        let missing = transfer.missing(&b);
+        let lost = written.iter().filter(|group| missing.iter().any(|run| run.contains(group)));
+        let lost = lost.count();
+        assert!(lost <= AGAIN_MAX, "{lost} of {} stored groups are to come again", written.len());
+        (stored, repeated) = (written.len(), repeated + lost);
+        let (kept, on_disk) = (transfer.kept(&missing), transfer.on_disk());
         assert!(kept >= before, "what was kept is kept: {kept} after {before}");
         // What is on the disk is known again, but for the part that was just being written.
         let part = PART_GROUPS_MAX * GROUP_BYTES;
@@ -208,7 +242,8 @@ fn kill_nine_of_the_receiver() {
     assert!(b.has(&transfer.key));
     println!(
         "{} bytes, {killed} kills of the receiver, {:.1} s: {} bytes of parts were put on the wire \
-         in all ({:.4} of the size), {} for each kill beyond the size",
+         in all ({:.4} of the size), {} for each kill beyond the size; {repeated} of the groups that \
+         were stored before a kill came again, of {stored} at the last",
         transfer.size,
         start.elapsed().as_secs_f64(),
         all.all,

@@ -461,6 +461,10 @@ impl Files for MemoryFiles {
         process == self.state().generation
     }
 
+    fn aside(&self, _job: Box<dyn FnOnce() + Send>) {
+        // Left out: what is done to these files is done in the same order each time.
+    }
+
     fn nonce(&self) -> u64 {
         let mut state = self.state();
         state.nonces += 1;

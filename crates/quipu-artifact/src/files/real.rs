@@ -118,6 +118,10 @@ impl Files for RealFiles {
         !proc.join("self").exists() || proc.join(process.to_string()).exists()
     }
 
+    fn aside(&self, job: Box<dyn FnOnce() + Send>) {
+        drop(std::thread::Builder::new().name("aside".to_owned()).spawn(job));
+    }
+
     fn nonce(&self) -> u64 {
         std::hash::RandomState::new().build_hasher().finish()
     }

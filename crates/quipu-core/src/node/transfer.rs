@@ -374,8 +374,11 @@ impl Node {
                 self.refuse(link, Refusal::Misbehaved, text, out);
                 Ok(())
             }
+            // What became of an earlier fetch is nothing to one that was begun anew.
             PartOutcome::Failed(reason) => {
-                self.fail(key, FetchFailure::NotKept(reason), out);
+                if fetch.is_some() {
+                    self.fail(key, FetchFailure::NotKept(reason), out);
+                }
                 Ok(())
             }
         }

@@ -9,10 +9,11 @@ use quipu_core::history::History;
 use quipu_core::id::{ArtifactId, DomainId};
 use quipu_core::node::Input;
 
-use super::{Machine, ServiceError};
+use super::{Machine, Message, ServiceError};
 use crate::artifacts::ArtifactPolicy;
 use crate::driver::DriverError;
 use crate::home::Home;
+use crate::keeper::Keeper;
 use crate::shelf::{Owner, Shelf, Shelved};
 
 /// The files, or why there are none.
@@ -26,12 +27,23 @@ pub(super) fn open(home: &Home, domain: DomainId) -> Files {
 }
 
 impl Machine {
+    /// The artifacts of an owner. What becomes of parts is told to the loop.
+    pub(super) fn keeper(&self, shelf: &Arc<Shelf>, owner: Owner) -> Keeper {
+        let (sender, home) = (self.sender.clone(), self.driver.node().domain());
+        let of =
+            (owner != Owner { domain: home, visibility: Log::Internal }).then_some(owner.domain);
+        let tell = move |input| drop(sender.send(Message::Stored(of, input)));
+        Keeper::new(Shelved::new(shelf.clone(), owner), tell)
+    }
+
+    /// Gives the driver its artifacts.
     pub(super) fn connect_artifacts(&mut self) {
         match &self.artifacts {
             Ok(shelf) => {
                 let domain = self.driver.node().domain();
                 let owner = Owner { domain, visibility: Log::Internal };
-                self.driver.set_artifacts(Box::new(Shelved::new(shelf.clone(), owner)));
+                let keeper = self.keeper(shelf, owner);
+                self.driver.set_artifacts(Box::new(keeper));
             }
             Err(error) => tracing::error!(error, "this machine has no artifacts"),
         }

@@ -21,7 +21,7 @@ use crate::artifacts::ArtifactPolicy;
 use crate::driver::{Driver, DriverError, Outcome};
 use crate::home::{Book, Home};
 use crate::service::{Dial, SystemClock};
-use crate::shelf::{Owner, Shelved};
+use crate::shelf::Owner;
 
 /// A published log on this machine.
 pub(super) struct Replica {
@@ -72,7 +72,7 @@ impl Machine {
         .map_err(|error| stopped(&error))?;
         if let Ok(shelf) = &self.artifacts {
             let owner = Owner { domain, visibility: Log::Published };
-            driver.set_artifacts(Box::new(Shelved::new(shelf.clone(), owner)));
+            driver.set_artifacts(Box::new(self.keeper(shelf, owner)));
         }
         let book = self.home.published_book(&domain);
         for (peer, met) in book.met() {
