@@ -221,6 +221,12 @@ pub(crate) fn bundle(data: &[u8]) {
             assert_eq!(v1::event_id(&event.header, &domain), event.id);
         }
     }
+    while let Ok(Some(mut artifact)) = reader.artifact() {
+        let size = artifact.size;
+        if let Ok(read) = std::io::copy(&mut artifact, &mut std::io::sink()) {
+            assert_eq!(read, size);
+        }
+    }
     assert!(reader.bytes <= data.len() as u64);
 }
 

@@ -329,6 +329,24 @@ pub enum Request {
         /// Feed tips of the other machine; nothing for everything.
         #[serde(default)]
         tips: Vec<Tip>,
+        /// All artifacts that are visible, not just those that the events tell of.
+        #[serde(default)]
+        all_artifacts: bool,
+    },
+    /// Takes an artifact that came in a bundle and that the client has imported into the machine's
+    /// directory, if the log tells of it.
+    Adopt {
+        /// The name of the import.
+        import: String,
+        /// Its key.
+        key: String,
+        /// Its size in bytes.
+        size: u64,
+    },
+    /// Keeps the published log of a domain, of which a bundle came.
+    Keep {
+        /// The domain.
+        domain: String,
     },
     /// Packed events from a bundle; a piece of it.
     ImportPack {
@@ -466,7 +484,11 @@ impl Api {
             Request::Verify => self.verify(sink),
             Request::Doctor => self.doctor(sink),
             Request::Erase { id, reason } => self.erase(&id, reason, sink),
-            Request::BundleExport { tips } => self.bundle_export(&tips, sink),
+            Request::BundleExport { tips, all_artifacts } => {
+                self.bundle_export(&tips, all_artifacts, sink)
+            }
+            Request::Adopt { import, key, size } => self.adopt(&import, &key, size, sink),
+            Request::Keep { domain } => self.keep(&domain, sink),
             Request::ImportPack { packed } => self.import_pack(&packed, sink),
             Request::ImportEnd => self.import_end(sink),
             Request::Shutdown => Err(ApiError::misuse("no daemon runs here")),

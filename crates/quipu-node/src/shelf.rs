@@ -236,7 +236,7 @@ impl Shelf {
 
     /// Notes that somebody begins to fetch an artifact. Before its bytes come: else they would be this
     /// machine's own as soon as they are whole.
-    fn announce(&self, key: &ArtifactId, owner: Owner) -> io::Result<()> {
+    pub(crate) fn announce(&self, key: &ArtifactId, owner: Owner) -> io::Result<()> {
         let mut index = self.index();
         let known = index.entries.get(key);
         if owner == self.home && known.is_none()
@@ -248,7 +248,7 @@ impl Shelf {
     }
 
     /// The bytes of an artifact are whole: they are those logs' that fetched them.
-    fn arrived(&self, key: &ArtifactId) -> io::Result<()> {
+    pub(crate) fn arrived(&self, key: &ArtifactId) -> io::Result<()> {
         let mut index = self.index();
         let coming = index.entries.get(key).map(|entry| entry.coming.clone()).unwrap_or_default();
         coming.into_iter().try_for_each(|owner| index.say(*key, owner, Said::Held))

@@ -213,7 +213,7 @@ pub(crate) enum Command {
         /// A ticket, or the key of a known node.
         peer: Option<String>,
     },
-    /// Carry events by file, where there is no network.
+    /// Carry events and artifacts by file, where there is no network.
     #[command(subcommand)]
     Bundle(Bundle),
     /// Check every hash, signature and index entry.
@@ -522,13 +522,19 @@ pub(crate) enum TraceFormat {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Bundle {
-    /// Write a file with what another machine lacks.
+    /// Write a file with what another machine lacks: events, and the artifacts that they tell of.
     Export {
         /// The bundle.
         file: PathBuf,
         /// What `quipu frontier --json` printed on the other machine. Default: it has nothing.
         #[arg(long = "for", value_name = "TIPS.json")]
         tips: Option<PathBuf>,
+        /// Which of the artifacts that these events tell of: all, none, or below:SIZE such as below:10M.
+        #[arg(long, value_name = "WHICH", default_value = "all")]
+        artifacts: ArtifactPolicy,
+        /// Also artifacts that earlier events tell of.
+        #[arg(long)]
+        all_artifacts: bool,
     },
     /// Read a bundle in.
     Import {

@@ -41,6 +41,11 @@ impl Client {
         Self { of, ..self }
     }
 
+    /// Whether it asks about a published log.
+    pub(crate) fn is_about_published(&self) -> bool {
+        self.of.is_some()
+    }
+
     /// Opens a machine for commands that need no network.
     pub(crate) fn open(home: &Home) -> Result<Self, ApiError> {
         Self::open_with(home, false)

@@ -142,6 +142,7 @@ fn reads_any_log(command: &Command) -> bool {
         command,
         Command::Show { .. }
             | Command::Get { .. }
+            | Command::Bundle(crate::cli::Bundle::Export { .. })
             | Command::Published
             | Command::Snapshot(crate::cli::SnapshotCommand::Show { .. })
             | Command::Snapshot(crate::cli::SnapshotCommand::Diff { .. })

@@ -4,6 +4,7 @@ mod common;
 
 use std::path::Path;
 
+use common::data::{noise, refused, text};
 use common::{Machine, agree, files_under, temp, uuid};
 
 /// Two machines of a domain, the second behind; nobody serves.
@@ -150,4 +151,88 @@ fn erased_payloads_are_gone_everywhere() {
     assert_eq!(d.one(["show", &id])["payload"], serde_json::Value::Null);
     assert!(!is_anywhere(&d, secret.as_bytes()));
     d.verify_clean();
+}
+
+#[test]
+fn artifacts_travel_in_bundles() {
+    let temp = temp();
+    let (a, b) = pair(temp.path());
+    let (small, large) = (noise(1, 5), noise(2, (2 << 20) + 7));
+    let [first, second] = [&small, &large].map(|bytes| a.key_of(bytes));
+    let [all, part, none] = ["all", "part", "none"].map(|name| path(temp.path(), name));
+    assert_eq!(a.one(["bundle", "export", &all])["artifacts"], 2);
+    assert_eq!(a.one(["bundle", "export", &part, "--artifacts", "below:1k"])["artifacts"], 1);
+    assert_eq!(a.one(["bundle", "export", &none, "--artifacts", "none"])["artifacts"], 0);
+
+    // Events first: what is not told of is not taken, and an artifact may come later.
+    assert_eq!(b.one(["bundle", "import", &none])["artifacts"], 0);
+    assert!(!b.has(&first) && b.artifact(&first).is_some());
+    assert_eq!(b.one(["bundle", "import", &part])["artifacts"], 1);
+    assert!(b.get(&first) == small && !b.has(&second));
+    let imported = b.one(["bundle", "import", &all]);
+    assert_eq!((&imported["artifacts"], &imported["events"]), (&1.into(), &0.into()));
+    assert!(b.get(&second) == large);
+    b.verify_clean();
+
+    // Only what is new for the other side, unless more is asked for.
+    let tips = path(temp.path(), "tips.json");
+    std::fs::write(&tips, b.one(["frontier"]).to_string()).unwrap();
+    let third = a.key_of(b"third");
+    let new = path(temp.path(), "new");
+    assert_eq!(a.one(["bundle", "export", &new, "--for", &tips])["artifacts"], 1);
+    let more = a.one(["bundle", "export", &new, "--for", &tips, "--all-artifacts"]);
+    assert_eq!(more["artifacts"], 3);
+    b.one(["bundle", "import", &new]);
+    assert!(b.get(&third) == b"third");
+}
+
+#[test]
+fn bytes_in_a_bundle_that_are_something_else_are_refused() {
+    let temp = temp();
+    let (a, b) = pair(temp.path());
+    let bytes = noise(3, 100_000);
+    let key = a.key_of(&bytes);
+    let bundle = path(temp.path(), "bundle");
+    a.one(["bundle", "export", &bundle]);
+    let mut file = std::fs::read(&bundle).unwrap();
+    let at = file.windows(64).position(|window| *window == bytes[..64]).expect("as they are");
+    // Damage, and a cut in the middle of the artifact.
+    let whole = file.clone();
+    std::fs::write(&bundle, &whole[..at + 50_000]).unwrap();
+    refused(&b.try_run(["bundle", "import", &bundle]), 3, &["ends early", "export it again"]);
+    file[at + 5] ^= 1;
+    std::fs::write(&bundle, &file).unwrap();
+    refused(&b.try_run(["bundle", "import", &bundle]), 3, &["damaged"]);
+    // A liar fits the checksum, too: eight bytes of BLAKE3 after the record.
+    let check = quipu_core::id::ArtifactId::of(&file[at..at + bytes.len()]).0;
+    file[at + bytes.len()..at + bytes.len() + 8].copy_from_slice(&check[..8]);
+    std::fs::write(&bundle, &file).unwrap();
+    refused(&b.try_run(["bundle", "import", &bundle]), 3, &[&key, "of another one"]);
+    assert!(!b.has(&key));
+    b.verify_clean();
+    assert_eq!(b.status()["digest"], a.status()["digest"], "the events were good");
+}
+
+#[test]
+fn a_published_log_travels_by_file() {
+    let temp = temp();
+    let a = Machine::found("a", temp.path());
+    let b = Machine::found("b", temp.path());
+    let key = a.key_of(b"for others");
+    let secret = a.key_of(b"not for others");
+    a.run(["publish", &key]);
+    let at_a = text(&a.one(["id"]), "domain");
+    let bundle = path(temp.path(), "bundle");
+    let exported = a.one(["--of", &at_a, "bundle", "export", &bundle]);
+    assert_eq!(exported["artifacts"], 1);
+    let imported = b.one(["bundle", "import", &bundle]);
+    assert_eq!((&imported["artifacts"], &imported["events"]), (&1.into(), &exported["events"]));
+    let rows = b.run(["domains"]);
+    let row = rows.iter().find(|row| row["domain"] == at_a.as_str()).expect("it is kept");
+    assert_eq!(row["digest"], a.status()["published_digest"]);
+    assert_eq!(b.one(["import", &at_a, &key])["have"], true);
+    assert!(b.get(&key) == b"for others");
+    refused(&b.try_run(["import", &at_a, &secret]), 4, &["published no artifact"]);
+    let file = std::fs::read(&bundle).unwrap();
+    assert!(!file.windows(14).any(|window| window == b"not for others"));
 }

@@ -5,7 +5,8 @@ use std::fs;
 use std::path::Path;
 
 use data_encoding::HEXLOWER;
-use quipu_core::id::DomainId;
+use quipu_core::event::Log;
+use quipu_core::id::{ArtifactId, DomainId};
 use quipu_fuzz::join;
 use quipu_node::api::{Request, Tip};
 use quipu_node::bundle::BundleWriter;
@@ -89,10 +90,13 @@ fn main() {
         })
         .collect();
     let bundles = streams.iter().map(|stream| {
-        let mut writer = BundleWriter::begin(Vec::new(), &DomainId([7; 32])).expect("a vector");
+        let mut writer = BundleWriter::begin(Vec::new(), &DomainId([7; 32]), Log::Internal).expect("a vector");
         for batch in quipu_fuzz::pieces(stream) {
             writer.put(batch).expect("a vector");
         }
+        writer.end_events().expect("a vector");
+        let key = ArtifactId::of(b"hello");
+        writer.artifact(&key, 5, &mut &b"hello"[..]).expect("a vector");
         writer.end().expect("a vector").0
     });
     let bundles = bundles.collect();
@@ -101,7 +105,7 @@ fn main() {
         Request::Id,
         Request::Status { at: None },
         Request::ImportEnd,
-        Request::BundleExport { tips: vec![tip] },
+        Request::BundleExport { tips: vec![tip], all_artifacts: true },
         Request::ImportPack { packed: "AAEC".to_owned() },
         Request::Invite { role: "writer".to_owned(), expires_ms: 60_000, uses_max: 3 },
     ];

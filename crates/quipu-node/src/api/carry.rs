@@ -1,16 +1,20 @@
 //! Carrying events by file: packed batches out, packed batches in.
 
+use std::collections::BTreeSet;
+
 use data_encoding::BASE64;
 use quipu_core::codec::pack::{self, Context, Nothing};
 use quipu_core::event::{Event, VerifiedEvent};
 use quipu_core::history::{History, Ordinal};
-use quipu_core::id::{DomainId, EventId, NodeKey};
+use quipu_core::id::{ArtifactId, DomainId, EventId, NodeKey};
 use quipu_core::limits::FRAME_EVENTS_MAX;
 use quipu_core::node::{Command, Reply};
+use quipu_core::statement::Statement;
 use quipu_core::sync::plan::Cargo;
 use quipu_core::sync::unsigned::Unsigned;
 use serde_json::json;
 
+use super::at::state;
 use super::read::dag;
 use super::{Api, ApiError, ExitCode, Sink, Tip};
 use crate::service::Machine;
@@ -50,12 +54,19 @@ impl Importer {
 }
 
 impl Api {
-    pub(super) fn bundle_export(&self, tips: &[Tip], sink: Sink<'_>) -> Result<(), ApiError> {
+    pub(super) fn bundle_export(
+        &self,
+        tips: &[Tip],
+        all_artifacts: bool,
+        sink: Sink<'_>,
+    ) -> Result<(), ApiError> {
         let tips = tips.iter().map(parse_tip).collect::<Result<Vec<_>, _>>()?;
         let mut cargo = self.read(move |machine| cargo_for(machine, &tips))?;
         let mut context = Context::writer();
         let total = cargo.len();
-        sink(json!({ "total": total }))?;
+        let log = self.read(|machine| Ok(machine.driver.log()))?;
+        sink(json!({ "total": total, "log": log.name() }))?;
+        let mut told = BTreeSet::new();
         while let Some(stretch) = cargo.next(FRAME_EVENTS_MAX) {
             let mut next = stretch.start;
             while next < stretch.end {
@@ -63,12 +74,40 @@ impl Api {
                 let (events, read) =
                     self.read(move |machine| read_for_bundle(machine, range.clone()))?;
                 next += read;
+                told.extend(events.iter().filter_map(artifact_of));
                 let packed = pack::encode(&events, &mut context, &Nothing);
                 let object = json!({ "events": events.len(), "packed": BASE64.encode(&packed) });
                 sink(object)?;
             }
         }
+        let artifacts = self.read(move |machine| {
+            let wanted = (!all_artifacts).then_some(&told);
+            artifacts_for_bundle(machine, wanted)
+        })?;
+        for (key, size) in artifacts {
+            sink(json!({ "artifact": key.to_string(), "size": size }))?;
+        }
         Ok(())
+    }
+
+    /// Takes an artifact of a bundle, if the log tells of it and its bytes are not here.
+    pub(super) fn adopt(
+        &self,
+        import: &str,
+        key: &str,
+        size: u64,
+        sink: Sink<'_>,
+    ) -> Result<(), ApiError> {
+        let key: ArtifactId = key.parse().map_err(|error| ApiError::misuse(format!("{error}")))?;
+        let (import, of) = (import.to_owned(), self.focus);
+        let wanted = self.read(move |machine| {
+            let known = state(machine)?.current().artifact(&key)?;
+            Ok(known.is_some_and(|one| one.is_visible()) && !machine.has_artifact(&key)?)
+        })?;
+        if wanted {
+            self.handle.call(move |machine| machine.adopt_bundled(of, &import, &key, size))??;
+        }
+        Ok(sink(json!({ "key": key.to_string(), "new": wanted }))?)
     }
 
     pub(super) fn import_pack(&mut self, packed: &str, sink: Sink<'_>) -> Result<(), ApiError> {
@@ -78,7 +117,11 @@ impl Api {
         let domain = self.read(|machine| Ok(machine.driver.node().domain()))?;
         let events = self.importer.take(&bytes, &domain)?;
         let count = events.len();
-        match self.handle.command(Command::Import(events))? {
+        let imported = match self.focus {
+            Some(domain) => self.handle.command_published(domain, Command::Import(events)),
+            None => self.handle.command(Command::Import(events)),
+        };
+        match imported? {
             Reply::Imported { new } => {
                 self.importer.new += new;
                 Ok(sink(json!({ "events": count, "new": new }))?)
@@ -98,6 +141,28 @@ impl Api {
         }
         Ok(())
     }
+}
+
+/// The artifact that an event claims.
+fn artifact_of(event: &Event) -> Option<ArtifactId> {
+    match Statement::of_event(event)? {
+        Statement::Put(claim) | Statement::Import { claim, .. } => Some(claim.key),
+        _ => None,
+    }
+}
+
+/// The artifacts that go into a bundle: visible, here, and wanted; with their sizes, by key.
+fn artifacts_for_bundle(
+    machine: &mut Machine,
+    wanted: Option<&BTreeSet<ArtifactId>>,
+) -> Result<Vec<(ArtifactId, u64)>, ApiError> {
+    let mut keys = state(machine)?.current().visible()?;
+    keys.retain(|key| wanted.is_none_or(|wanted| wanted.contains(key)));
+    let mut artifacts = Vec::with_capacity(keys.len());
+    for key in keys {
+        artifacts.extend(machine.artifact_size(&key)?.map(|size| (key, size)));
+    }
+    Ok(artifacts)
 }
 
 fn parse_tip(tip: &Tip) -> Result<(NodeKey, u64, EventId), ApiError> {

@@ -83,7 +83,7 @@ fn federated(domain: DomainId, local: EventId) -> String {
 }
 
 impl Request {
-    /// Whether this only reads, so that it can be asked of a published log.
+    /// Whether it makes sense for any log: it reads, or brings in what others wrote.
     fn is_about_any_log(&self) -> bool {
         matches!(
             self,
@@ -93,6 +93,10 @@ impl Request {
                 | Request::Status { .. }
                 | Request::Frontier { .. }
                 | Request::Locate { .. }
+                | Request::BundleExport { .. }
+                | Request::ImportPack { .. }
+                | Request::ImportEnd
+                | Request::Adopt { .. }
                 | Request::Fetch { .. }
                 | Request::Published
                 | Request::Artifacts { .. }

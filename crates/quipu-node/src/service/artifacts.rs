@@ -121,6 +121,34 @@ impl Machine {
         Ok(())
     }
 
+    /// Moves an artifact that came in a bundle to its place, for a log that tells of it.
+    ///
+    /// # Errors
+    /// If there is no such import, or the disk is at fault.
+    pub fn adopt_bundled(
+        &mut self,
+        of: Option<DomainId>,
+        import: &str,
+        key: &ArtifactId,
+        size: u64,
+    ) -> Result<(), ServiceError> {
+        let Some(domain) = of else {
+            self.adopt_artifact(import, key, size)?;
+            self.let_go_of_artifact(key);
+            return Ok(());
+        };
+        let owner = Owner { domain, visibility: Log::Published };
+        // Before the bytes: else they would be this domain's own.
+        self.shelf()?.announce(key, owner).map_err(shelf_error)?;
+        self.artifact_store()?.adopt_named(import, key, size)?;
+        self.shelf()?.arrived(key).map_err(shelf_error)?;
+        self.unfinished = true;
+        if let Err(error) = self.give(Some(domain), Input::ArtifactHeld { key: *key, size }) {
+            self.fail_all(&error.to_string());
+        }
+        Ok(())
+    }
+
     /// Makes an artifact whose bytes are here one of this domain's.
     ///
     /// # Errors

@@ -60,6 +60,21 @@ impl Api {
         Ok(sink(row)?)
     }
 
+    /// Keeps the published log of a domain, of which a bundle came.
+    pub(in crate::api) fn keep(&self, domain: &str, sink: Sink<'_>) -> Result<(), ApiError> {
+        let domain: DomainId =
+            domain.parse().map_err(|error| ApiError::misuse(format!("{error}")))?;
+        let followed = self.read(move |machine| {
+            let followed = state(machine)?.current().follows()?.contains(&domain);
+            machine.keep_published(domain)?;
+            Ok(followed)
+        })?;
+        if !followed {
+            self.say(Statement::Follow(domain))?;
+        }
+        Ok(sink(json!({ "domain": domain.to_string(), "new": !followed }))?)
+    }
+
     /// The domains whose published logs are kept here.
     pub(in crate::api) fn domains(&self, sink: Sink<'_>) -> Result<(), ApiError> {
         let rows = self.read(|machine| {
