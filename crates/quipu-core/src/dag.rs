@@ -234,7 +234,8 @@ impl Dag {
             forked && self.equivocations[&(head.author, head.seq)].len() > FORK_SIBLINGS_MAX;
         let tainted = !self.quarantined.is_empty()
             && head.links().any(|link| self.quarantined.contains(link));
-        let reconsider = crowded || tainted || learned == Learned::Reconsider;
+        let awaited = self.authority.awaits(&event.id);
+        let reconsider = crowded || tainted || awaited || learned == Learned::Reconsider;
         self.take(event);
         if erasable {
             self.settle_erasure(&event.id, head, history)?;

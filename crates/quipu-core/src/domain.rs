@@ -141,6 +141,20 @@ pub enum Decision {
         /// Who is no longer a member.
         node: NodeKey,
     },
+    /// `member.replace`
+    Replace {
+        /// The key that takes the place of the author's.
+        node: NodeKey,
+        /// What it may do: no more than the author.
+        role: Role,
+    },
+    /// `member.readmit`
+    Readmit {
+        /// Whose events.
+        node: NodeKey,
+        /// The last of them that counts again.
+        upto: EventId,
+    },
     /// `invite.create`
     Invite(Invitation),
     /// `payload.erase`
@@ -244,6 +258,14 @@ impl Decision {
                 let kind = if internal { kind::MEMBER_REMOVE } else { kind::PUBLISHER_REMOVE };
                 (kind, Value::map([("node", key_value(node))]))
             }
+            Decision::Replace { node, role } => (
+                if internal { kind::MEMBER_REPLACE } else { kind::PUBLISHER_REPLACE },
+                Value::map([("node", key_value(node)), ("role", Value::from(role.name()))]),
+            ),
+            Decision::Readmit { node, upto } => (
+                if internal { kind::MEMBER_READMIT } else { kind::PUBLISHER_READMIT },
+                Value::map([("node", key_value(node)), ("upto", Value::from(*upto))]),
+            ),
             Decision::Invite(invitation) => (
                 kind::INVITE_CREATE,
                 Value::map([
@@ -268,7 +290,7 @@ impl Decision {
     pub fn is_of(&self, log: Log) -> bool {
         match self {
             Decision::Add { invite, .. } => log == Log::Internal || invite.is_none(),
-            Decision::Remove { .. } => true,
+            Decision::Remove { .. } | Decision::Replace { .. } | Decision::Readmit { .. } => true,
             Decision::Invite(_) | Decision::Erase { .. } => log == Log::Internal,
             Decision::Access(_) => log == Log::Published,
         }
@@ -303,6 +325,13 @@ impl Decision {
                 Some(Decision::Add { node: key("node")?, role: role()?, invite })
             }
             kind::MEMBER_REMOVE => Some(Decision::Remove { node: key("node")? }),
+            kind::MEMBER_REPLACE | kind::PUBLISHER_REPLACE => {
+                Some(Decision::Replace { node: key("node")?, role: role()? })
+            }
+            kind::MEMBER_READMIT | kind::PUBLISHER_READMIT => {
+                let upto = value.get("upto")?.as_link()?.digest(EventId::PREFIX)?;
+                Some(Decision::Readmit { node: key("node")?, upto: EventId(upto) })
+            }
             kind::INVITE_CREATE => Some(Decision::Invite(Invitation {
                 key: key("key")?,
                 role: role()?,
