@@ -54,6 +54,18 @@ pub enum Request {
         /// Its key, or the start of it.
         node: String,
     },
+    /// Hands this machine's membership over to another key.
+    MemberReplace {
+        /// That key.
+        node: String,
+    },
+    /// Lets events of a removed member count again.
+    MemberReadmit {
+        /// The member's key, or the start of it.
+        node: String,
+        /// The last of its events that counts again, or the start of its id.
+        upto: String,
+    },
     /// The members.
     Members {
         /// As of this snapshot or event.
@@ -434,6 +446,8 @@ impl Api {
             }
             Request::MemberAdd { node, role } => self.member_add(&node, &role, sink),
             Request::MemberRemove { node } => self.member_remove(&node, sink),
+            Request::MemberReplace { node } => self.member_replace(&node, sink),
+            Request::MemberReadmit { node, upto } => self.member_readmit(&node, &upto, sink),
             Request::Members { at } => self.members(at, sink),
             Request::Emit { events } => self.emit(events, sink),
             Request::Show { id } => self.show(&id, sink),

@@ -428,6 +428,17 @@ pub(crate) enum Member {
         /// Its key, or the first 8 digits or more.
         key: String,
     },
+    /// Replace this machine's own key by a new one. What it wrote stays; the old key writes nothing any
+    /// more. Not while the daemon runs; not for the founder, whose key is in the root event.
+    Rotate,
+    /// Let events of a removed member count again, up to one of them. It is no member for that.
+    Readmit {
+        /// Its key, or the first 8 digits or more.
+        key: String,
+        /// The last event that counts again: its id, or the first 8 characters or more.
+        #[arg(long, value_name = "EVENT")]
+        up_to: String,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -148,7 +148,7 @@ impl Api {
     }
 
     /// Appends to this domain's published log.
-    fn write_published(
+    pub(super) fn write_published(
         &self,
         domain: DomainId,
         command: Command,

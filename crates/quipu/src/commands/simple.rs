@@ -71,6 +71,8 @@ pub(crate) fn member(global: &Global, member: Member) -> Result<ExitCode, ApiErr
                 Request::MemberAdd { node: key, role: role.name().to_owned() }
             }
             Member::Remove { key } => Request::MemberRemove { node: key },
+            Member::Readmit { key, up_to } => Request::MemberReadmit { node: key, upto: up_to },
+            Member::Rotate => return super::found::rotate(global),
         },
     )
 }

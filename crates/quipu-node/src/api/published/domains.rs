@@ -156,6 +156,42 @@ impl Api {
         Ok(here)
     }
 
+    /// Exchanges the published logs that are kept here with a machine of this domain, as far as it has them.
+    pub(in crate::api) fn sync_published_with(&self, peer: NodeKey, addrs: Vec<SocketAddr>) {
+        let kept = self.handle.call(|machine| machine.published_domains());
+        for domain in kept.unwrap_or_default() {
+            let synced = self.handle.sync_log(Some(domain), peer, addrs.clone(), None);
+            if let Err(error) = synced {
+                tracing::debug!(%domain, %peer, %error, "no published log from there");
+            }
+        }
+    }
+
+    /// Gets what is new in the logs of the domains that this machine follows, from whoever it first
+    /// reaches of those who had them before. Answers rows of what moved, and whether anybody was reached.
+    pub(in crate::api) fn sync_followed(&self, sink: Sink<'_>) -> Result<bool, ApiError> {
+        let kept = self.handle.call(|machine| {
+            let own = machine.driver.node().domain();
+            let mut kept = machine.published_domains();
+            kept.retain(|domain| *domain != own);
+            kept.into_iter().map(|domain| (domain, machine.publishers(&domain))).collect::<Vec<_>>()
+        })?;
+        let mut reached = false;
+        for (domain, publishers) in kept {
+            for (peer, addrs) in publishers {
+                let synced = self.handle.sync_log(Some(domain), peer, addrs, None);
+                if let Ok(Reply::Synced { traffic, equal }) = synced {
+                    let mut row = super::super::write::synced_json(&peer, &traffic, equal);
+                    row["of"] = domain.to_string().into();
+                    sink(row)?;
+                    reached = true;
+                    break;
+                }
+            }
+        }
+        Ok(reached)
+    }
+
     fn published_bytes(&self, domain: DomainId, key: ArtifactId) -> Result<bool, ApiError> {
         self.handle.call(move |machine| {
             in_published(machine, &domain, |machine| Ok(machine.has_artifact(&key)?))
