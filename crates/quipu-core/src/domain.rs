@@ -174,35 +174,54 @@ pub enum Decision {
 pub enum Access {
     /// Everybody who knows the domain's id and reaches a machine that holds the log.
     Open,
-    /// The machines with these keys, sorted, each once.
-    Nodes(Vec<NodeKey>),
+    /// Only some.
+    Only {
+        /// These machines, sorted, each once.
+        nodes: Vec<NodeKey>,
+        /// These domains, sorted, each once: the machines that their own published logs name, which pass
+        /// it on to the others of their domain. Whoever holds the log must keep theirs to know them.
+        domains: Vec<DomainId>,
+    },
 }
 
-/// The most machines in one [`Access::Nodes`]: the payload stays below 64 KiB.
-pub const ACCESS_NODES_MAX: usize = 1_500;
+/// The most machines and domains in one [`Access::Only`]: the payload stays below 64 KiB.
+pub const ACCESS_ENTRIES_MAX: usize = 1_200;
+
+fn sorted<T: Ord>(mut list: Vec<T>) -> Vec<T> {
+    list.sort_unstable();
+    list.dedup();
+    list
+}
 
 impl Access {
-    /// Access for some machines.
-    pub fn nodes(mut nodes: Vec<NodeKey>) -> Self {
-        nodes.sort_unstable();
-        nodes.dedup();
-        Access::Nodes(nodes)
+    /// Access for some machines and domains.
+    pub fn only(nodes: Vec<NodeKey>, domains: Vec<DomainId>) -> Self {
+        Access::Only { nodes: sorted(nodes), domains: sorted(domains) }
     }
 
-    /// Whether a machine may read.
+    /// Whether a machine may read, by its own key.
     pub fn allows(&self, node: &NodeKey) -> bool {
         match self {
             Access::Open => true,
-            Access::Nodes(nodes) => nodes.binary_search(node).is_ok(),
+            Access::Only { nodes, .. } => nodes.binary_search(node).is_ok(),
+        }
+    }
+
+    /// The domains that may read.
+    pub fn domains(&self) -> &[DomainId] {
+        match self {
+            Access::Open => &[],
+            Access::Only { domains, .. } => domains,
         }
     }
 
     fn to_value(&self) -> Value {
         match self {
             Access::Open => Value::map([("open", Value::from(true))]),
-            Access::Nodes(nodes) => {
+            Access::Only { nodes, domains } => {
                 let nodes = Value::list(nodes.iter().map(|node| &node.0[..]));
-                Value::map([("nodes", nodes), ("open", Value::from(false))])
+                let domains = Value::list(domains.iter().copied().map(EventId::from));
+                Value::map([("nodes", nodes), ("domains", domains), ("open", Value::from(false))])
             }
         }
     }
@@ -211,11 +230,15 @@ impl Access {
         if value.get("open")?.as_bool()? {
             return Some(Access::Open);
         }
-        let list = value.get("nodes")?.as_list()?;
         let node = |item: &Value| NodeKey::from_slice(item.as_bytes()?);
-        let nodes = list.iter().map(node).collect::<Option<Vec<_>>>()?;
-        let sorted = nodes.windows(2).all(|pair| pair[0] < pair[1]);
-        (sorted && nodes.len() <= ACCESS_NODES_MAX).then_some(Access::Nodes(nodes))
+        let domain = |item: &Value| Some(DomainId(item.as_link()?.digest(EventId::PREFIX)?));
+        let nodes = value.get("nodes")?.as_list()?.iter().map(node).collect::<Option<Vec<_>>>()?;
+        let domains = value.get("domains")?.as_list()?;
+        let domains = domains.iter().map(domain).collect::<Option<Vec<_>>>()?;
+        let rising = nodes.windows(2).all(|pair| pair[0] < pair[1])
+            && domains.windows(2).all(|pair| pair[0] < pair[1]);
+        let fits = nodes.len() + domains.len() <= ACCESS_ENTRIES_MAX;
+        (rising && fits).then_some(Access::Only { nodes, domains })
     }
 }
 

@@ -289,9 +289,15 @@ pub enum Request {
     },
     /// Says who may read the published log.
     PublisherAccess {
-        /// These machines only; nothing is everybody.
+        /// Everybody.
         #[serde(default)]
-        nodes: Option<Vec<String>>,
+        open: bool,
+        /// If not: these machines.
+        #[serde(default)]
+        nodes: Vec<String>,
+        /// And these domains: ids, or names of domains that are followed.
+        #[serde(default)]
+        domains: Vec<String>,
     },
     /// Keeps the published log of another domain.
     Follow {
@@ -489,7 +495,9 @@ impl Api {
             Request::Published => self.published(sink),
             Request::PublisherAdd { node, role } => self.publisher_add(&node, &role, sink),
             Request::PublisherRemove { node } => self.publisher_remove(&node, sink),
-            Request::PublisherAccess { nodes } => self.publisher_access(nodes, sink),
+            Request::PublisherAccess { open, nodes, domains } => {
+                self.publisher_access(open, nodes, domains, sink)
+            }
             Request::Follow { domain, node, addrs } => self.follow(&domain, &node, addrs, sink),
             Request::Domains => self.domains(sink),
             Request::Import { domain, key } => self.import(&domain, &key, sink),

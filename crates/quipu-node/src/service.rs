@@ -810,6 +810,9 @@ impl Machine {
             self.book.note_met(&peer, &met);
             self.book_changed = true;
         }
+        if outcome.decided {
+            self.refresh_circles();
+        }
         for domain in outcome.follows {
             self.follow_soon(domain);
         }

@@ -626,14 +626,19 @@ pub(crate) enum PublisherCommand {
         /// Its key, or the first 8 digits or more.
         key: String,
     },
-    /// Say who may read: everybody, or only some machines besides this domain's own.
+    /// Say who may read: everybody, or only some machines and domains besides this domain's own.
+    #[command(group = clap::ArgGroup::new("who").required(true).multiple(true))]
     Access {
         /// Everybody who knows the domain.
-        #[arg(long, conflicts_with = "nodes", required_unless_present = "nodes")]
+        #[arg(long, group = "who", conflicts_with_all = ["nodes", "domains"])]
         open: bool,
-        /// Only these machines.
-        #[arg(long, value_name = "KEY", num_args = 1..)]
+        /// These machines.
+        #[arg(long, group = "who", value_name = "KEY", num_args = 1..)]
         nodes: Vec<String>,
+        /// These domains: the machines that publish for them, which pass it on to their own. This machine
+        /// must follow them to know which those are.
+        #[arg(long, group = "who", value_name = "DOMAIN", num_args = 1..)]
+        domains: Vec<String>,
     },
 }
 

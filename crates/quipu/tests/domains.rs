@@ -241,6 +241,7 @@ fn access_for_some_only() {
     let (a, ticket) = domain("a", temp.path());
     let (b, _) = domain("b", temp.path());
     let (c, _) = domain("c", temp.path());
+    let (d, _) = domain("d", temp.path());
     let at_a = id_of(&a);
     a.run(["publish", &a.key_of(b"for B alone")]);
     a.one(["publisher", "access", "--nodes", &b.node()]);
@@ -260,8 +261,16 @@ fn access_for_some_only() {
     );
     // B, which may read it, does not pass it on to C.
     refused(&c.try_run(["follow", &ticket_for(&b, &at_a)]), 5, &["nothing of the published log"]);
+    // C's domain is let in by its own name, once A knows who speaks for it.
+    let at_c = id_of(&c);
+    a.one(["publisher", "access", "--domains", &at_c]);
+    refused(&c.try_run(["follow", &ticket]), 5, &["nothing of the published log"]);
+    c.run(["publish", &c.key_of(b"by C")]);
+    a.one(["follow", &follow_ticket(&c)]);
+    c.one(["follow", &ticket]);
+    refused(&d.try_run(["follow", &ticket]), 5, &["nothing of the published log"]);
     a.one(["publisher", "access", "--open"]);
-    until("everybody may read", || c.try_run(["follow", &ticket]).code == 0);
+    until("everybody may read", || d.try_run(["follow", &ticket]).code == 0);
 }
 
 #[test]

@@ -78,9 +78,9 @@ impl Machine {
         for (peer, met) in book.met() {
             driver.node_mut().recall(peer, met);
         }
-        driver.node_mut().set_circle(self.members());
         let replica = Replica { driver, book, book_changed: false, redial: Redial::default() };
         self.published.insert(domain, replica);
+        self.refresh_circle(domain);
         if self.peers != Peers::None {
             self.fetch_published(domain);
         }
@@ -112,6 +112,30 @@ impl Machine {
                 replica.redial.want(peer, now);
             }
         }
+    }
+
+    /// Names those who may read a published log besides whom its events name by key: the members of this
+    /// domain, and those who may write to the published logs of the domains that it lets in.
+    fn refresh_circle(&mut self, domain: DomainId) {
+        let mut circle = self.members();
+        let writers = |driver: &MachineDriver| -> Vec<NodeKey> {
+            let members = driver.node().dag().map(|dag| dag.authority().members());
+            members.into_iter().flatten().map(|member| member.node).collect()
+        };
+        let access = self.published.get(&domain).and_then(|replica| replica.driver.node().dag());
+        let let_in = access.map(|dag| dag.authority().access().domains().to_vec());
+        for other in let_in.into_iter().flatten() {
+            let replica = self.published.get(&other);
+            circle.extend(replica.into_iter().flat_map(|replica| writers(&replica.driver)));
+        }
+        // A failing disk is noticed at the end of the turn.
+        let _told = self.give(Some(domain), Input::Circle { nodes: circle });
+    }
+
+    /// The same for all, after decisions about who is a member of what.
+    pub(super) fn refresh_circles(&mut self) {
+        self.unfinished |= !self.published.is_empty();
+        self.published_domains().into_iter().for_each(|domain| self.refresh_circle(domain));
     }
 
     fn members(&self) -> BTreeSet<NodeKey> {
@@ -237,10 +261,7 @@ impl Machine {
         linked.of = Some(domain);
         let reason = "it is about a published log".to_owned();
         self.driver.input(Input::LinkDown { link, reason })?;
-        let members = self.members();
-        if let Some(replica) = self.published.get_mut(&domain) {
-            replica.driver.node_mut().set_circle(members);
-        }
+        self.refresh_circle(domain);
         let role = quipu_core::node::LinkRole::Responder;
         self.give(Some(domain), Input::LinkUp { link, peer, role })?;
         Ok(Some(domain))
@@ -349,6 +370,9 @@ impl Machine {
             if !unseen {
                 self.remember(notice);
             }
+        }
+        if outcome.decided {
+            self.refresh_circles();
         }
         let Some(replica) = self.published.get_mut(&domain) else { return };
         for (peer, met) in outcome.met {
