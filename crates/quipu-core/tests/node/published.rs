@@ -371,3 +371,111 @@ fn what_the_published_log_does_not_hold_is_as_if_it_were_nowhere() {
     // Groups that an artifact does not have are answered as if there were none.
     assert_eq!(told(Message::Get { key: shown, groups: 1..2 })[0].len(), 33);
 }
+
+fn access_at(w: &World, n: usize) -> &Access {
+    w.machines[n].node.dag().unwrap().authority().access()
+}
+
+/// A second admin, and a follower.
+fn two_admins() -> (World, usize) {
+    let mut w = World::published();
+    w.add_members(1, Role::Admin);
+    let follower = w.add_stranger();
+    level(&mut w, follower, 0);
+    (w, follower)
+}
+
+#[test]
+fn the_last_word_about_access_counts_whatever_came_first() {
+    let (x, y) = (NodeKey([5; 32]), NodeKey([6; 32]));
+    for (first, second) in [(0, 1), (1, 0)] {
+        for late in [first, second] {
+            let (mut w, follower) = two_admins();
+            w.decide(first, only(&[x])).unwrap();
+            w.now += 10;
+            // The other has not heard of it.
+            w.decide(second, only(&[y])).unwrap();
+            let own = w.id(follower);
+            let circle = BTreeSet::from([own]);
+            (0..2).for_each(|n| w.machines[n].node.set_circle(circle.clone()));
+            let early = if late == first { second } else { first };
+            level(&mut w, follower, early);
+            let said = if early == first { x } else { y };
+            assert_eq!(access_at(&w, follower), &Access::nodes(vec![said]));
+            meet(&mut w, &[follower, late, early]);
+            w.assert_agree(&[0, 1, follower]);
+            for n in [0, 1, follower] {
+                assert_eq!(access_at(&w, n), &Access::nodes(vec![y]), "machine {n}");
+                w.crash(n);
+                assert_eq!(access_at(&w, n), &Access::nodes(vec![y]), "machine {n} again");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_removed_admins_word_about_access_falls_with_it() {
+    let (mut w, follower) = two_admins();
+    let seen = NodeKey([5; 32]);
+    w.decide(1, only(&[seen])).unwrap();
+    level(&mut w, 0, 1);
+    let node = w.id(1);
+    w.decide(0, Decision::Remove { node }).unwrap();
+    // Later in replay order than all else, and nobody who removed it has seen it.
+    w.now += 1_000;
+    w.decide(1, Decision::Access(Access::Open)).unwrap();
+    level(&mut w, follower, 1);
+    assert_eq!(access_at(&w, follower), &Access::Open);
+    let own = w.id(follower);
+    w.machines[0].node.set_circle(BTreeSet::from([own]));
+    level(&mut w, follower, 0);
+    w.assert_agree(&[0, follower]);
+    for n in [0, follower] {
+        for _ in 0..2 {
+            assert_eq!(access_at(&w, n), &Access::nodes(vec![seen]), "what the remover saw stays");
+            w.crash(n);
+        }
+    }
+    // The founder has the last word again.
+    w.decide(0, Decision::Access(Access::Open)).unwrap();
+    assert_eq!(access_at(&w, 0), &Access::Open);
+}
+
+#[test]
+fn what_is_not_well_formed_says_nothing_about_access() {
+    let mut w = World::published();
+    let allowed = NodeKey([5; 32]);
+    w.decide(0, only(&[allowed])).unwrap();
+    let bytes = |nodes: &[[u8; 32]]| Value::list(nodes.iter().map(|node| &node[..]));
+    let closed = |nodes: Value| Value::map([("open", Value::from(false)), ("nodes", nodes)]);
+    let too_many: Vec<[u8; 32]> = (0..=1_500u32)
+        .map(|n| {
+            let mut node = [0; 32];
+            node[..4].copy_from_slice(&n.to_be_bytes());
+            node
+        })
+        .collect();
+    for value in [
+        Value::map([]),
+        Value::map([("open", "yes".into())]),
+        Value::map([("open", Value::from(false))]),
+        Value::map([("nodes", bytes(&[[7; 32]]))]),
+        closed(bytes(&[[7; 32], [6; 32]])),
+        closed(bytes(&[[7; 32], [7; 32]])),
+        closed(Value::list([&[7u8; 31][..]].into_iter())),
+        closed(bytes(&too_many)),
+    ] {
+        let forged = forge(&w, 0, "publisher.access", &value);
+        take(&mut w, 0, forged);
+        assert_eq!(access_at(&w, 0), &Access::nodes(vec![allowed]), "{value:?}");
+    }
+    // As many as there may be, and nobody.
+    let value = closed(bytes(&too_many[1..]));
+    let forged = forge(&w, 0, "publisher.access", &value);
+    take(&mut w, 0, forged);
+    assert!(access_at(&w, 0).allows(&NodeKey(too_many[1])));
+    assert!(!access_at(&w, 0).allows(&NodeKey(too_many[0])) && !access_at(&w, 0).allows(&allowed));
+    let forged = forge(&w, 0, "publisher.access", &closed(bytes(&[])));
+    take(&mut w, 0, forged);
+    assert_eq!(access_at(&w, 0), &Access::Nodes(vec![]));
+}
