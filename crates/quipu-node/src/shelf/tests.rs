@@ -292,6 +292,48 @@ fn a_part_for_one_log_gives_it_nothing_of_what_comes_for_another() {
     }
 }
 
+/// What is here or begun without a record stays the own domain's when another log begins to fetch it.
+#[test]
+fn what_has_no_record_is_not_lost_to_another_log() {
+    let source = Source::new(1, SIZE);
+    let parts = source.parts();
+    let dir = temp();
+    let shelf = open(&dir);
+    let mut home = Shelved::new(shelf.clone(), INTERNAL);
+    let mut foreign = Shelved::new(shelf.clone(), FOREIGN);
+    for part in &parts[..3] {
+        assert_eq!(source.send(&mut home, part), PartOutcome::Good);
+    }
+    assert_eq!(source.send(&mut foreign, &parts[0]), PartOutcome::Good);
+    // Not what came for the own domain.
+    assert_eq!(foreign.missing(&source.key).unwrap().unwrap().groups.len(), 48);
+    assert_eq!(home.missing(&source.key).unwrap().unwrap().groups.len(), 1);
+    assert_eq!(source.send(&mut foreign, &parts[3]), PartOutcome::Good);
+    assert_eq!(shown_by(&shelf, &source), [INTERNAL]);
+    // Whole, and without a record: a bundle brings it for another log.
+    let dir = temp();
+    let shelf = open(&dir);
+    Shelved::new(shelf.clone(), INTERNAL).keep(&mut &noise(1, SIZE)[..]).unwrap();
+    shelf.announce(&source.key, FOREIGN).unwrap();
+    assert_eq!(shown_by(&shelf, &source), [INTERNAL]);
+    shelf.give(&source.key, FOREIGN).unwrap();
+    shelf.arrived(&source.key).unwrap();
+    assert_eq!(shown_by(&open(&dir), &source), [INTERNAL, FOREIGN]);
+}
+
+/// Parts are taken on one thread, and what is missing is asked on another.
+#[test]
+fn another_thread_knows_what_came() {
+    let source = Source::new(1, SIZE);
+    let dir = temp();
+    let shelf = open(&dir);
+    Shelved::new(shelf.clone(), INTERNAL).keep(&mut &noise(1, SIZE)[..]).unwrap();
+    let asked = Shelved::new(shelf.clone(), FOREIGN);
+    let mut taking = asked.another();
+    assert_eq!(source.send(&mut taking, &source.parts()[0]), PartOutcome::Good);
+    assert_eq!(asked.missing(&source.key).unwrap().unwrap().groups.len(), 48);
+}
+
 #[test]
 fn two_logs_fetch_the_same_side_by_side() {
     let dir = temp();
