@@ -135,6 +135,26 @@ fn who_may_not_read_any_more_is_turned_away_at_once() {
     assert_eq!(w.links_up(), 1);
 }
 
+#[test]
+fn who_leaves_the_circle_is_turned_away_at_once() {
+    let mut w = World::published();
+    w.decide(0, only(&[])).unwrap();
+    let (kept, gone) = (w.add_stranger(), w.add_stranger());
+    let (kept_id, gone_id) = (w.id(kept), w.id(gone));
+    w.machines[0].node.set_circle(BTreeSet::from([kept_id, gone_id]));
+    w.link(kept, 0);
+    w.link(gone, 0);
+    w.settle();
+    w.assert_agree(&[0, kept, gone]);
+    let held = w.machines[gone].held();
+    w.machines[0].node.set_circle(BTreeSet::from([kept_id]));
+    w.turn(0, vec![]);
+    w.emit(0, 3);
+    w.settle();
+    w.assert_agree(&[0, kept]);
+    assert_eq!((w.machines[gone].held(), w.links_up()), (held, 1));
+}
+
 /// What a machine sends and does to a peer that says hello for a published log.
 fn answer(machine: &mut Machine, peer: NodeKey, domain: DomainId) -> Vec<Out> {
     let role = LinkRole::Responder;
