@@ -62,6 +62,8 @@ struct Entry {
 struct Index {
     entries: BTreeMap<ArtifactId, Entry>,
     file: File,
+    /// Bytes of whole records.
+    len: u64,
 }
 
 fn record(key: &ArtifactId, owner: &Owner, said: Said) -> [u8; RECORD_BYTES] {
@@ -87,6 +89,13 @@ fn read_record(bytes: &[u8]) -> Option<(ArtifactId, Owner, Said)> {
     Some((ArtifactId(bytes[..32].try_into().ok()?), owner, said))
 }
 
+impl Entry {
+    /// Whether all that came of the bytes came for this owner.
+    fn is_alone(&self, owner: &Owner) -> bool {
+        self.held.is_empty() && self.coming.len() == 1 && self.coming.contains(owner)
+    }
+}
+
 impl Index {
     fn open(path: &Path) -> io::Result<Self> {
         let bytes = match fs::read(path) {
@@ -97,8 +106,8 @@ impl Index {
         let mut entries = BTreeMap::new();
         let mut whole = 0;
         for record in bytes.chunks_exact(RECORD_BYTES) {
-            // A torn end, or damage: what follows cannot be trusted, and costs a fetch at worst.
-            let Some((key, owner, said)) = read_record(record) else { break };
+            // A torn end, or damage. Records have one length and a checksum each, so the others count.
+            let Some((key, owner, said)) = read_record(record) else { continue };
             apply(&mut entries, key, owner, said);
             whole += RECORD_BYTES;
         }
@@ -107,13 +116,30 @@ impl Index {
             rewrite(path, &entries)?;
         }
         let file = OpenOptions::new().create(true).append(true).open(path)?;
-        Ok(Self { entries, file })
+        let len = file.metadata()?.len();
+        Ok(Self { entries, file, len })
+    }
+
+    /// The bytes of an artifact are whole: gives them to those for whom they came.
+    ///
+    /// This machine's own domain may have whatever it asked for. Any other log may only if nothing of the
+    /// bytes came for somebody else: its peers would learn from it that another log has them.
+    fn settle(&mut self, key: ArtifactId, home: Owner) -> io::Result<()> {
+        let Some(entry) = self.entries.get(&key) else { return Ok(()) };
+        let owners: Vec<Owner> =
+            entry.coming.iter().filter(|o| **o == home || entry.is_alone(o)).copied().collect();
+        owners.into_iter().try_for_each(|owner| self.say(key, owner, Said::Held))
     }
 
     /// Durable when this returns.
     fn say(&mut self, key: ArtifactId, owner: Owner, said: Said) -> io::Result<()> {
-        self.file.write_all(&record(&key, &owner, said))?;
-        self.file.sync_data()?;
+        let written = self.file.write_all(&record(&key, &owner, said));
+        if let Err(error) = written.and_then(|()| self.file.sync_data()) {
+            // Half a record would move all that follow out of their places.
+            drop(self.file.set_len(self.len));
+            return Err(error);
+        }
+        self.len += RECORD_BYTES as u64;
         apply(&mut self.entries, key, owner, said);
         Ok(())
     }
@@ -132,7 +158,10 @@ fn apply(entries: &mut BTreeMap<ArtifactId, Entry>, key: ArtifactId, owner: Owne
             entry.held.remove(&owner);
         }
     }
-    // An entry without owners stays: without one it would be this machine's own domain's.
+    // Nobody is left only when the bytes are gone. What is put here again begins anew.
+    if entry.held.is_empty() && entry.coming.is_empty() {
+        entries.remove(&key);
+    }
 }
 
 fn rewrite(path: &Path, entries: &BTreeMap<ArtifactId, Entry>) -> io::Result<()> {
@@ -168,21 +197,15 @@ impl Shelf {
     /// If the disk refuses.
     pub fn open(store: Arc<ArtifactStore>, index: PathBuf, home: DomainId) -> io::Result<Self> {
         let mut index = Index::open(&index)?;
+        let home = Owner { domain: home, visibility: Log::Internal };
         // Stopped between the last byte and the record of it: what is whole was verified.
-        let coming: Vec<(ArtifactId, Vec<Owner>)> = index
-            .entries
-            .iter()
-            .filter(|(_, entry)| !entry.coming.is_empty())
-            .map(|(key, entry)| (*key, entry.coming.iter().copied().collect()))
-            .collect();
-        for (key, owners) in coming {
+        let coming = index.entries.iter().filter(|(_, entry)| !entry.coming.is_empty());
+        let coming: Vec<ArtifactId> = coming.map(|(key, _)| *key).collect();
+        for key in coming {
             if store.size(&key).map_err(io::Error::other)?.is_some() {
-                for owner in owners {
-                    index.say(key, owner, Said::Held)?;
-                }
+                index.settle(key, home)?;
             }
         }
-        let home = Owner { domain: home, visibility: Log::Internal };
         Ok(Self { store, home, index: Mutex::new(index) })
     }
 
@@ -238,20 +261,25 @@ impl Shelf {
     /// machine's own as soon as they are whole.
     pub(crate) fn announce(&self, key: &ArtifactId, owner: Owner) -> io::Result<()> {
         let mut index = self.index();
-        let known = index.entries.get(key);
-        if owner == self.home && known.is_none()
-            || known.is_some_and(|entry| entry.coming.contains(&owner))
-        {
-            return Ok(());
+        match index.entries.get(key) {
+            Some(entry) if entry.coming.contains(&owner) => return Ok(()),
+            Some(_) => {}
+            None if owner == self.home => return Ok(()),
+            // What is here or begun, and has no entry, is this machine's own.
+            None if self.store.size(key).map_err(io::Error::other)?.is_some() => {
+                index.say(*key, self.home, Said::Held)?;
+            }
+            None if self.store.missing(key).map_err(io::Error::other)?.size.is_some() => {
+                index.say(*key, self.home, Said::Coming)?;
+            }
+            None => {}
         }
         index.say(*key, owner, Said::Coming)
     }
 
-    /// The bytes of an artifact are whole: they are those logs' that fetched them.
+    /// The bytes of an artifact are whole.
     pub(crate) fn arrived(&self, key: &ArtifactId) -> io::Result<()> {
-        let mut index = self.index();
-        let coming = index.entries.get(key).map(|entry| entry.coming.clone()).unwrap_or_default();
-        coming.into_iter().try_for_each(|owner| index.say(*key, owner, Said::Held))
+        self.index().settle(*key, self.home)
     }
 
     /// Forgets whose an artifact was whose bytes are removed.
@@ -264,8 +292,46 @@ impl Shelf {
         for owner in entry.held.iter().chain(&entry.coming) {
             index.say(*key, *owner, Said::Gone)?;
         }
-        index.entries.remove(key);
         Ok(())
+    }
+}
+
+/// The groups of an artifact that came from a log's own peers.
+#[derive(Debug)]
+struct Came {
+    size: u64,
+    groups: Vec<u64>,
+}
+
+impl Came {
+    fn new(size: u64) -> Self {
+        let words = usize::try_from(group_count(size).div_ceil(64)).unwrap_or(usize::MAX);
+        Self { size, groups: vec![0; words] }
+    }
+
+    fn note(&mut self, groups: Range<u64>) {
+        for group in groups {
+            if let Some(word) = self.groups.get_mut((group / 64) as usize) {
+                *word |= 1 << (group % 64);
+            }
+        }
+    }
+
+    fn has(&self, group: u64) -> bool {
+        self.groups.get((group / 64) as usize).is_some_and(|word| word >> (group % 64) & 1 == 1)
+    }
+
+    fn is_all(&self) -> bool {
+        let came: u64 = self.groups.iter().map(|word| u64::from(word.count_ones())).sum();
+        came == group_count(self.size)
+    }
+
+    /// What did not come, if the part that proves the size did.
+    fn missing(&self) -> Option<Missing> {
+        let count = group_count(self.size);
+        let lacking = (0..count).filter(|group| !self.has(*group));
+        let groups = lacking.map(|group| group..group + 1).collect();
+        self.has(count - 1).then_some(Missing { size: self.size, groups })
     }
 }
 
@@ -275,54 +341,28 @@ pub struct Shelved {
     shelf: Arc<Shelf>,
     owner: Owner,
     stored: StoredArtifacts<quipu_artifact::RealFiles>,
-    /// What comes from peers although its bytes are here for another log: which groups have come.
-    again: BTreeMap<ArtifactId, Vec<u64>>,
+    /// Of artifacts that are being fetched: what has come since the start.
+    came: Arc<Mutex<BTreeMap<ArtifactId, Came>>>,
 }
 
 impl Shelved {
     /// The artifacts of an owner.
     pub fn new(shelf: Arc<Shelf>, owner: Owner) -> Self {
         let stored = StoredArtifacts(shelf.store.clone());
-        Self { shelf, owner, stored, again: BTreeMap::new() }
+        Self { shelf, owner, stored, came: Arc::default() }
     }
 
     /// The same artifacts, for another thread. One of the two takes parts.
     pub(crate) fn another(&self) -> Self {
-        Self::new(self.shelf.clone(), self.owner)
+        Self { came: self.came.clone(), ..Self::new(self.shelf.clone(), self.owner) }
     }
 
-    /// A part of an artifact whose bytes are here, but not for this log. It is checked against them. When
-    /// all parts have come, it is this log's, too.
-    fn compare_part(
-        &mut self,
-        key: &ArtifactId,
-        (held, size): (u64, u64),
-        groups: Range<u64>,
-        bytes: &[u8],
-    ) -> io::Result<PartOutcome> {
-        if held != size {
-            return Ok(PartOutcome::Bad("its size is another one".to_owned()));
-        }
-        let own = self.stored.read_part(key, groups.clone())?;
-        if own.is_none_or(|(_, own)| own != bytes) {
-            return Ok(PartOutcome::Bad("the bytes are not of the artifact".to_owned()));
-        }
-        let count = group_count(size);
-        let words = usize::try_from(count.div_ceil(64)).unwrap_or(usize::MAX);
-        let seen = self.again.entry(*key).or_insert_with(|| vec![0; words]);
-        for group in groups {
-            if let Some(word) = seen.get_mut((group / 64) as usize) {
-                *word |= 1 << (group % 64);
-            }
-        }
-        if seen.iter().map(|word| u64::from(word.count_ones())).sum::<u64>() < count {
-            return Ok(PartOutcome::Good);
-        }
-        self.again.remove(key);
-        self.shelf.give(key, self.owner)?;
-        Ok(PartOutcome::Complete)
+    fn came(&self) -> MutexGuard<'_, BTreeMap<ArtifactId, Came>> {
+        self.came.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Takes a part. If the bytes are here already, or come for several logs, an owner has them once all
+    /// parts came from its own peers: they get the answers that they would get if nobody else had them.
     fn take_part(
         &mut self,
         key: &ArtifactId,
@@ -330,18 +370,38 @@ impl Shelved {
         groups: Range<u64>,
         bytes: &[u8],
     ) -> io::Result<PartOutcome> {
-        let held = self.stored.size(key)?;
-        match held {
-            Some(_) if self.shelf.owns(&self.owner, key) => return Ok(PartOutcome::Complete),
-            Some(held) => return self.compare_part(key, (held, size), groups, bytes),
-            None => {}
+        let here = self.stored.size(key)?.is_some();
+        if here && self.shelf.owns(&self.owner, key) {
+            return Ok(PartOutcome::Complete);
         }
-        self.shelf.announce(key, self.owner)?;
-        let outcome = self.stored.write_part(key, size, groups, bytes);
-        if matches!(outcome, PartOutcome::Complete) {
+        if !here {
+            self.shelf.announce(key, self.owner)?;
+        }
+        // Verifies in any case.
+        let outcome = self.stored.write_part(key, size, groups.clone(), bytes);
+        if !matches!(outcome, PartOutcome::Good | PartOutcome::Complete) {
+            return Ok(outcome);
+        }
+        let all = {
+            let mut came = self.came();
+            let came = came.entry(*key).or_insert_with(|| Came::new(size));
+            came.note(groups);
+            came.is_all()
+        };
+        if outcome != PartOutcome::Complete {
+            return Ok(outcome);
+        }
+        if all {
+            self.shelf.give(key, self.owner)?;
+        }
+        if !here {
             self.shelf.arrived(key)?;
         }
-        Ok(outcome)
+        if !self.shelf.owns(&self.owner, key) {
+            return Ok(PartOutcome::Good);
+        }
+        drop(self.came().remove(key));
+        Ok(PartOutcome::Complete)
     }
 }
 
@@ -363,13 +423,17 @@ impl Artifacts for Shelved {
 
     fn missing(&self, key: &ArtifactId) -> io::Result<Option<Missing>> {
         let index = self.shelf.index();
-        let begun = match index.entries.get(key) {
-            // Begun for another log: that is nobody's business here.
-            Some(entry) => entry.coming.contains(&self.owner),
+        let own = match index.entries.get(key) {
+            Some(entry) if self.owner == self.shelf.home => entry.coming.contains(&self.owner),
+            // What came for another log is nobody's business here.
+            Some(entry) => entry.is_alone(&self.owner),
             None => self.owner == self.shelf.home,
         };
         drop(index);
-        if begun { self.stored.missing(key) } else { Ok(None) }
+        match own {
+            true => self.stored.missing(key),
+            false => Ok(self.came().get(key).and_then(Came::missing)),
+        }
     }
 
     fn keep(&mut self, from: &mut dyn io::Read) -> io::Result<(ArtifactId, u64)> {
@@ -389,3 +453,6 @@ impl Artifacts for Shelved {
             .unwrap_or_else(|error| PartOutcome::Failed(error.to_string()))
     }
 }
+
+#[cfg(test)]
+mod tests;

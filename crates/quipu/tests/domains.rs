@@ -3,9 +3,17 @@
 mod common;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use common::data::{noise, refused, text, texts};
 use common::{Machine, agree, files_under, temp, until};
+use quipu_core::event::Log;
+use quipu_core::node::{Command, Input, LinkId};
+use quipu_core::statement::{Claim, Statement};
+use quipu_node::home::Home;
+use quipu_node::service::SystemClock;
+use quipu_node::{Driver, Links};
+use quipu_store::{RealDisk, StoreOptions};
 use serde_json::{Value, json};
 
 /// A machine with a domain of its own that serves. Answers the ticket for other domains.
@@ -271,6 +279,73 @@ fn access_for_some_only() {
     refused(&d.try_run(["follow", &ticket]), 5, &["nothing of the published log"]);
     a.one(["publisher", "access", "--open"]);
     until("everybody may read", || d.try_run(["follow", &ticket]).code == 0);
+}
+
+/// Who is removed from a domain that was let in to a published log reads on neither here nor there.
+#[test]
+fn a_removed_member_is_not_let_in_any_more() {
+    let temp = temp();
+    let (a, ticket) = domain("a", temp.path());
+    let mut b = Machine::found("b", temp.path());
+    let invitation = b.serve();
+    let mut d = Machine::joined("d", temp.path(), &invitation);
+    d.serve();
+    let at_a = id_of(&a);
+    a.run(["publish", &a.key_of(b"first")]);
+    a.one(["publisher", "access", "--nodes", &b.node()]);
+    b.one(["follow", &ticket]);
+    until("the member has it", || kept(&d, &at_a)["artifacts"] == 1);
+    until("it stays linked", || kept(&d, &at_a)["digest"] == kept(&b, &at_a)["digest"]);
+    b.one(["member", "remove", &d.node()]);
+    a.run(["publish", &a.key_of(b"second")]);
+    until("those who may read have it", || kept(&b, &at_a)["artifacts"] == 2);
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    assert_eq!(kept(&d, &at_a)["artifacts"], 1, "what it has stays, and that is all");
+}
+
+/// Nobody is linked.
+struct NoLinks;
+
+impl Links for NoLinks {
+    fn send(&mut self, _link: LinkId, _bytes: Vec<u8>) {}
+    fn close(&mut self, _link: LinkId, _reason: &str) {}
+}
+
+/// Appends what no command would say to the published log of a machine that is stopped.
+fn say_in_published(machine: &Machine, statements: Vec<Statement>) {
+    let home = Home::open(&machine.dir).unwrap();
+    let domain = home.domain().unwrap();
+    let disk = Arc::new(RealDisk::new(&home.published_dir(&domain)).unwrap());
+    let (of, key) = ((domain, Log::Published), home.key().unwrap());
+    let options = StoreOptions::default();
+    let (mut driver, _) =
+        Driver::open(disk, of, key, [7; 32], SystemClock, NoLinks, options).unwrap();
+    driver.input(Input::Local { request: 1, command: Command::Say(statements) }).unwrap();
+    let outcome = driver.finish_turn().unwrap();
+    assert!(matches!(&outcome.replies[..], [(1, Ok(_))]), "{:?}", outcome.replies);
+}
+
+#[test]
+fn a_false_state_root_is_found_by_followers() {
+    let temp = temp();
+    let (mut a, _) = domain("a", temp.path());
+    let (b, _) = domain("b", temp.path());
+    let at_a = id_of(&a);
+    let honest = a.key_of(b"honest");
+    a.run(["publish", &honest]);
+    let key = a.key_of(b"under a false root");
+    a.stop();
+    let claim = Claim { key: key.parse().unwrap(), size: 18, type_tag: None };
+    let root = Statement::Snapshot { root: [9; 32], entries: 2, name: None };
+    say_in_published(&a, vec![Statement::Put(claim), root]);
+    a.serve();
+    let ticket = follow_ticket(&a);
+    refused(&b.try_run(["follow", &ticket]), 3, &["state root", &a.node()]);
+    refused(&b.try_run(["import", &at_a, &key]), 3, &["state root", &a.node()]);
+    assert!(!b.run(["artifacts"]).iter().any(|row| row["key"] == key.as_str()));
+    // What stands in a snapshot before it can still be had.
+    assert_eq!(b.one(["import", &at_a, &honest])["have"], true);
+    assert!(b.get(&honest) == b"honest");
 }
 
 #[test]

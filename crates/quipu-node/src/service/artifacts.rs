@@ -141,6 +141,8 @@ impl Machine {
         // Before the bytes: else they would be this domain's own.
         self.shelf()?.announce(key, owner).map_err(shelf_error)?;
         self.artifact_store()?.adopt_named(import, key, size)?;
+        // All of them came for this log.
+        self.shelf()?.give(key, owner).map_err(shelf_error)?;
         self.shelf()?.arrived(key).map_err(shelf_error)?;
         self.unfinished = true;
         if let Err(error) = self.give(Some(domain), Input::ArtifactHeld { key: *key, size }) {
