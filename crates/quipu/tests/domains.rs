@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -87,6 +88,10 @@ fn from_a_through_b_to_c() {
     assert!(rows.iter().all(|row| row["snapshot"] == rows[0]["snapshot"]), "{rows:?}");
     let states = texts(&a.run(["artifacts"]), "state");
     assert_eq!(states.iter().filter(|state| *state == "published").count(), 2);
+
+    let kinds: BTreeSet<String> = texts(&of(&a, &at_a, "log"), "kind").into_iter().collect();
+    let expected = ["domain.create", "artifact.put", "edge.add", "snapshot.create"];
+    assert_eq!(kinds, expected.map(str::to_owned).into());
 
     let followed = b.one(["follow", &ticket]);
     assert_eq!((&followed["domain"], &followed["artifacts"]), (&at_a.as_str().into(), &2.into()));

@@ -122,7 +122,7 @@ impl Api {
         for chunk in ordinals.chunks(CHUNK_EVENTS) {
             let chunk = chunk.to_vec();
             let objects;
-            (objects, proofs) = self.handle.call(move |machine| -> Result<_, ApiError> {
+            (objects, proofs) = self.read_once(move |machine| {
                 let held = machine.driver.held();
                 let domain = machine.driver.node().domain();
                 let mut objects = Vec::with_capacity(chunk.len());
@@ -130,7 +130,7 @@ impl Api {
                     objects.push(view::event(held, &domain, &event, proofs.as_mut())?);
                 }
                 Ok((objects, proofs))
-            })??;
+            })?;
             for object in objects {
                 sink(object)?;
             }
@@ -187,6 +187,15 @@ impl Api {
             Err(_) if machine.driver.clear_if_damaged()? => question(machine),
             answer => answer,
         };
+        self.read_once(question)
+    }
+
+    /// Asks a question on the machine's loop, once: of the log in focus. Whoever reads goes through here,
+    /// so that nothing internal is shown for something published.
+    pub(super) fn read_once<R: Send + 'static>(
+        &self,
+        question: impl FnOnce(&mut Machine) -> Result<R, ApiError> + Send + 'static,
+    ) -> Result<R, ApiError> {
         let Some(domain) = self.focus else { return self.handle.call(question)? };
         let gone = || ApiError::not_found(format!("the published log of {domain} is gone"));
         self.handle.call(move |machine| machine.focused(&domain, question))?.ok_or_else(gone)?
