@@ -126,7 +126,8 @@ impl Api {
         };
         let row = self.read(move |machine| {
             let artifact = state(machine)?.current().artifact(&key)?;
-            let mut row = artifact.as_ref().map_or_else(|| json!({}), artifact_json);
+            let row = artifact.as_ref().map(|one| artifact_json(Log::Internal, one));
+            let mut row = row.unwrap_or_else(|| json!({}));
             row["domain"] = domain.to_string().into();
             row["origin_snapshot"] = snapshot.to_string().into();
             row["have"] = have.into();
