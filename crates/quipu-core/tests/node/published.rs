@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use quipu_core::domain::{Access, Decision, Invitation, Parameters, Role};
+use quipu_core::domain::{ACCESS_ENTRIES_MAX, Access, Decision, Invitation, Parameters, Role};
 use quipu_core::event::{Draft, Event, Log, sign_id};
 use quipu_core::id::{ArtifactId, DomainId, EventId, NodeKey};
 use quipu_core::node::{Command, CommandError, Input, LinkId, LinkRole, Reply};
@@ -36,7 +36,13 @@ fn refusal(reply: Result<Reply, CommandError>) -> Refusal {
 }
 
 fn only(nodes: &[NodeKey]) -> Decision {
-    Decision::Access(Access::nodes(nodes.to_vec()))
+    Decision::Access(Access::only(nodes.to_vec(), Vec::new()))
+}
+
+/// Names those who may read at a machine whatever the log says.
+fn circle(w: &mut World, n: usize, nodes: &[NodeKey]) {
+    let nodes: BTreeSet<NodeKey> = nodes.iter().copied().collect();
+    w.turn(n, vec![Input::Circle { nodes }]);
 }
 
 fn member_value(node: &NodeKey) -> Value {
@@ -94,22 +100,22 @@ fn an_open_log_reaches_strangers_also_through_strangers() {
 fn a_log_for_some_is_shown_to_them_to_publishers_and_to_the_circle() {
     let mut w = World::published();
     w.add_members(1, Role::Writer);
-    let (allowed, circle, stranger) = (w.add_stranger(), w.add_stranger(), w.add_stranger());
+    let (allowed, near, stranger) = (w.add_stranger(), w.add_stranger(), w.add_stranger());
     w.emit(0, 20);
     level(&mut w, stranger, 0);
     let held = w.machines[stranger].held();
     let allowed_id = w.id(allowed);
     w.decide(0, only(&[allowed_id])).unwrap();
-    let circle_id = w.id(circle);
-    w.machines[0].node.set_circle(BTreeSet::from([circle_id]));
-    for n in [1, allowed, circle] {
+    let near_id = w.id(near);
+    circle(&mut w, 0, &[near_id]);
+    for n in [1, allowed, near] {
         level(&mut w, n, 0);
     }
-    w.assert_agree(&[0, 1, allowed, circle]);
+    w.assert_agree(&[0, 1, allowed, near]);
     assert_eq!(refusal(w.sync(stranger, 0)), Refusal::NotShown);
     // Who may read does not pass it on to others.
     assert_eq!(refusal(w.sync(stranger, allowed)), Refusal::NotShown);
-    assert_eq!(refusal(w.sync(stranger, circle)), Refusal::NotShown);
+    assert_eq!(refusal(w.sync(stranger, near)), Refusal::NotShown);
     assert_eq!(w.machines[stranger].held(), held, "what it saw before stays, and that is all");
     w.decide(0, Decision::Access(Access::Open)).unwrap();
     level(&mut w, stranger, 0);
@@ -141,14 +147,13 @@ fn who_leaves_the_circle_is_turned_away_at_once() {
     w.decide(0, only(&[])).unwrap();
     let (kept, gone) = (w.add_stranger(), w.add_stranger());
     let (kept_id, gone_id) = (w.id(kept), w.id(gone));
-    w.machines[0].node.set_circle(BTreeSet::from([kept_id, gone_id]));
+    circle(&mut w, 0, &[kept_id, gone_id]);
     w.link(kept, 0);
     w.link(gone, 0);
     w.settle();
     w.assert_agree(&[0, kept, gone]);
     let held = w.machines[gone].held();
-    w.machines[0].node.set_circle(BTreeSet::from([kept_id]));
-    w.turn(0, vec![]);
+    circle(&mut w, 0, &[kept_id]);
     w.emit(0, 3);
     w.settle();
     w.assert_agree(&[0, kept]);
@@ -416,18 +421,21 @@ fn the_last_word_about_access_counts_whatever_came_first() {
             // The other has not heard of it.
             w.decide(second, only(&[y])).unwrap();
             let own = w.id(follower);
-            let circle = BTreeSet::from([own]);
-            (0..2).for_each(|n| w.machines[n].node.set_circle(circle.clone()));
+            (0..2).for_each(|n| circle(&mut w, n, &[own]));
             let early = if late == first { second } else { first };
             level(&mut w, follower, early);
             let said = if early == first { x } else { y };
-            assert_eq!(access_at(&w, follower), &Access::nodes(vec![said]));
+            assert_eq!(access_at(&w, follower), &Access::only(vec![said], Vec::new()));
             meet(&mut w, &[follower, late, early]);
             w.assert_agree(&[0, 1, follower]);
             for n in [0, 1, follower] {
-                assert_eq!(access_at(&w, n), &Access::nodes(vec![y]), "machine {n}");
+                assert_eq!(access_at(&w, n), &Access::only(vec![y], Vec::new()), "machine {n}");
                 w.crash(n);
-                assert_eq!(access_at(&w, n), &Access::nodes(vec![y]), "machine {n} again");
+                assert_eq!(
+                    access_at(&w, n),
+                    &Access::only(vec![y], Vec::new()),
+                    "machine {n} again"
+                );
             }
         }
     }
@@ -447,12 +455,16 @@ fn a_removed_admins_word_about_access_falls_with_it() {
     level(&mut w, follower, 1);
     assert_eq!(access_at(&w, follower), &Access::Open);
     let own = w.id(follower);
-    w.machines[0].node.set_circle(BTreeSet::from([own]));
+    circle(&mut w, 0, &[own]);
     level(&mut w, follower, 0);
     w.assert_agree(&[0, follower]);
     for n in [0, follower] {
         for _ in 0..2 {
-            assert_eq!(access_at(&w, n), &Access::nodes(vec![seen]), "what the remover saw stays");
+            assert_eq!(
+                access_at(&w, n),
+                &Access::only(vec![seen], Vec::new()),
+                "what the remover saw stays"
+            );
             w.crash(n);
         }
     }
@@ -467,35 +479,51 @@ fn what_is_not_well_formed_says_nothing_about_access() {
     let allowed = NodeKey([5; 32]);
     w.decide(0, only(&[allowed])).unwrap();
     let bytes = |nodes: &[[u8; 32]]| Value::list(nodes.iter().map(|node| &node[..]));
-    let closed = |nodes: Value| Value::map([("open", Value::from(false)), ("nodes", nodes)]);
-    let too_many: Vec<[u8; 32]> = (0..=1_500u32)
-        .map(|n| {
-            let mut node = [0; 32];
-            node[..4].copy_from_slice(&n.to_be_bytes());
-            node
-        })
-        .collect();
+    let domains = |domains: &[[u8; 32]]| {
+        Value::list(domains.iter().map(|domain| Value::from(EventId(*domain))))
+    };
+    let closed = |nodes: Value, domains: Value| {
+        Value::map([("open", Value::from(false)), ("nodes", nodes), ("domains", domains)])
+    };
+    let many = |count: usize| -> Vec<[u8; 32]> {
+        let key = |n: u64| {
+            let mut key = [0; 32];
+            key[..8].copy_from_slice(&n.to_be_bytes());
+            key
+        };
+        (0..count as u64).map(key).collect()
+    };
+    let most = ACCESS_ENTRIES_MAX;
+    let none = || bytes(&[]);
     for value in [
         Value::map([]),
         Value::map([("open", "yes".into())]),
         Value::map([("open", Value::from(false))]),
-        Value::map([("nodes", bytes(&[[7; 32]]))]),
-        closed(bytes(&[[7; 32], [6; 32]])),
-        closed(bytes(&[[7; 32], [7; 32]])),
-        closed(Value::list([&[7u8; 31][..]].into_iter())),
-        closed(bytes(&too_many)),
+        Value::map([("nodes", bytes(&[[7; 32]])), ("domains", none())]),
+        Value::map([("open", Value::from(false)), ("nodes", none())]),
+        Value::map([("open", Value::from(false)), ("domains", none())]),
+        closed(bytes(&[[7; 32], [6; 32]]), none()),
+        closed(bytes(&[[7; 32], [7; 32]]), none()),
+        closed(Value::list([&[7u8; 31][..]].into_iter()), none()),
+        closed(none(), domains(&[[7; 32], [6; 32]])),
+        closed(none(), domains(&[[7; 32], [7; 32]])),
+        closed(none(), bytes(&[[7; 32]])),
+        closed(bytes(&many(most + 1)), none()),
+        closed(bytes(&many(most)), domains(&[[7; 32]])),
     ] {
         let forged = forge(&w, 0, "publisher.access", &value);
         take(&mut w, 0, forged);
-        assert_eq!(access_at(&w, 0), &Access::nodes(vec![allowed]), "{value:?}");
+        assert_eq!(access_at(&w, 0), &Access::only(vec![allowed], Vec::new()), "{value:?}");
     }
     // As many as there may be, and nobody.
-    let value = closed(bytes(&too_many[1..]));
+    let value = closed(bytes(&many(most - 1)), domains(&[[7; 32]]));
     let forged = forge(&w, 0, "publisher.access", &value);
     take(&mut w, 0, forged);
-    assert!(access_at(&w, 0).allows(&NodeKey(too_many[1])));
-    assert!(!access_at(&w, 0).allows(&NodeKey(too_many[0])) && !access_at(&w, 0).allows(&allowed));
-    let forged = forge(&w, 0, "publisher.access", &closed(bytes(&[])));
+    assert!(access_at(&w, 0).allows(&NodeKey(many(most)[most - 2])));
+    assert!(!access_at(&w, 0).allows(&NodeKey(many(most)[most - 1])));
+    assert!(!access_at(&w, 0).allows(&allowed));
+    assert_eq!(access_at(&w, 0).domains(), [DomainId([7; 32])]);
+    let forged = forge(&w, 0, "publisher.access", &closed(none(), none()));
     take(&mut w, 0, forged);
-    assert_eq!(access_at(&w, 0), &Access::Nodes(vec![]));
+    assert_eq!(access_at(&w, 0), &Access::only(Vec::new(), Vec::new()));
 }
