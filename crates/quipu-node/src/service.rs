@@ -231,6 +231,8 @@ pub struct Machine {
     pub driver: MachineDriver,
     /// Published logs, by domain.
     published: BTreeMap<DomainId, Replica>,
+    /// Published logs that cannot be used, and why.
+    broken: BTreeMap<DomainId, String>,
     /// Whether the driver is that of a published log, for the time of a question.
     focused: bool,
     /// To the loop, for those who work beside it.
@@ -334,6 +336,7 @@ impl Service {
         let mut machine = Machine {
             driver,
             published: BTreeMap::new(),
+            broken: BTreeMap::new(),
             focused: false,
             sender: mailbox.sender.clone(),
             peers,

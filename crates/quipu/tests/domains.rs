@@ -404,3 +404,34 @@ fn wrong_inputs() {
     refused(&b.try_run(["follow", &ticket]), 5, &[]);
     assert_eq!(b.run(["domains"]).len(), 1);
 }
+
+#[test]
+fn a_damaged_published_log_is_noticed_and_comes_again() {
+    let temp = temp();
+    let (a, ticket) = domain("a", temp.path());
+    let b = Machine::found("b", temp.path());
+    let at_a = id_of(&a);
+    for n in 0..5 {
+        a.run(["publish", &a.key_of(format!("number {n}").as_bytes())]);
+    }
+    b.one(["follow", &ticket]);
+    b.emit("B's own");
+    let report = b.one(["verify"]);
+    assert_eq!(report["published_events"], kept(&b, &at_a)["events"]);
+    let files = files_under(&b.dir.join(".quipu/domains").join(&at_a).join("published"));
+    let active = files.iter().max_by_key(|file| std::fs::metadata(file).unwrap().len()).unwrap();
+    let mut bytes = std::fs::read(active).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(active, bytes).unwrap();
+    // The rest of the machine works, and says what does not.
+    assert_eq!(b.run(["log", "--kind", "app.note"]).len(), 1);
+    let ran = b.try_run(["verify"]);
+    assert!(ran.code == 1 && ran.stdout.contains(&at_a), "{} {}", ran.stdout, ran.stderr);
+    let rebuilt = b.try_run(["verify", "--rebuild"]);
+    assert!([0, 1].contains(&rebuilt.code), "{}", rebuilt.stderr);
+    b.verify_clean();
+    b.one(["follow", &ticket]);
+    assert_eq!(kept(&b, &at_a)["digest"], a.status()["published_digest"]);
+    b.verify_clean();
+}

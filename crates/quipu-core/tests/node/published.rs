@@ -39,12 +39,6 @@ fn only(nodes: &[NodeKey]) -> Decision {
     Decision::Access(Access::only(nodes.to_vec(), Vec::new()))
 }
 
-/// Names those who may read at a machine whatever the log says.
-fn circle(w: &mut World, n: usize, nodes: &[NodeKey]) {
-    let nodes: BTreeSet<NodeKey> = nodes.iter().copied().collect();
-    w.turn(n, vec![Input::Circle { nodes }]);
-}
-
 fn member_value(node: &NodeKey) -> Value {
     let node = node.to_string();
     Value::map([("node", Value::from(node.as_str())), ("role", "admin".into())])
@@ -100,22 +94,22 @@ fn an_open_log_reaches_strangers_also_through_strangers() {
 fn a_log_for_some_is_shown_to_them_to_publishers_and_to_the_circle() {
     let mut w = World::published();
     w.add_members(1, Role::Writer);
-    let (allowed, near, stranger) = (w.add_stranger(), w.add_stranger(), w.add_stranger());
+    let (allowed, circle, stranger) = (w.add_stranger(), w.add_stranger(), w.add_stranger());
     w.emit(0, 20);
     level(&mut w, stranger, 0);
     let held = w.machines[stranger].held();
     let allowed_id = w.id(allowed);
     w.decide(0, only(&[allowed_id])).unwrap();
-    let near_id = w.id(near);
-    circle(&mut w, 0, &[near_id]);
-    for n in [1, allowed, near] {
+    let circle_id = w.id(circle);
+    w.turn(0, vec![Input::Circle { nodes: BTreeSet::from([circle_id]) }]);
+    for n in [1, allowed, circle] {
         level(&mut w, n, 0);
     }
-    w.assert_agree(&[0, 1, allowed, near]);
+    w.assert_agree(&[0, 1, allowed, circle]);
     assert_eq!(refusal(w.sync(stranger, 0)), Refusal::NotShown);
     // Who may read does not pass it on to others.
     assert_eq!(refusal(w.sync(stranger, allowed)), Refusal::NotShown);
-    assert_eq!(refusal(w.sync(stranger, near)), Refusal::NotShown);
+    assert_eq!(refusal(w.sync(stranger, circle)), Refusal::NotShown);
     assert_eq!(w.machines[stranger].held(), held, "what it saw before stays, and that is all");
     w.decide(0, Decision::Access(Access::Open)).unwrap();
     level(&mut w, stranger, 0);
@@ -147,13 +141,14 @@ fn who_leaves_the_circle_is_turned_away_at_once() {
     w.decide(0, only(&[])).unwrap();
     let (kept, gone) = (w.add_stranger(), w.add_stranger());
     let (kept_id, gone_id) = (w.id(kept), w.id(gone));
-    circle(&mut w, 0, &[kept_id, gone_id]);
+    w.turn(0, vec![Input::Circle { nodes: BTreeSet::from([kept_id, gone_id]) }]);
     w.link(kept, 0);
     w.link(gone, 0);
     w.settle();
     w.assert_agree(&[0, kept, gone]);
     let held = w.machines[gone].held();
-    circle(&mut w, 0, &[kept_id]);
+    w.turn(0, vec![Input::Circle { nodes: BTreeSet::from([kept_id]) }]);
+    w.turn(0, vec![]);
     w.emit(0, 3);
     w.settle();
     w.assert_agree(&[0, kept]);
@@ -421,7 +416,8 @@ fn the_last_word_about_access_counts_whatever_came_first() {
             // The other has not heard of it.
             w.decide(second, only(&[y])).unwrap();
             let own = w.id(follower);
-            (0..2).for_each(|n| circle(&mut w, n, &[own]));
+            let circle = BTreeSet::from([own]);
+            (0..2).for_each(|n| w.turn(n, vec![Input::Circle { nodes: circle.clone() }]));
             let early = if late == first { second } else { first };
             level(&mut w, follower, early);
             let said = if early == first { x } else { y };
@@ -455,7 +451,7 @@ fn a_removed_admins_word_about_access_falls_with_it() {
     level(&mut w, follower, 1);
     assert_eq!(access_at(&w, follower), &Access::Open);
     let own = w.id(follower);
-    circle(&mut w, 0, &[own]);
+    w.turn(0, vec![Input::Circle { nodes: BTreeSet::from([own]) }]);
     level(&mut w, follower, 0);
     w.assert_agree(&[0, follower]);
     for n in [0, follower] {
@@ -479,51 +475,49 @@ fn what_is_not_well_formed_says_nothing_about_access() {
     let allowed = NodeKey([5; 32]);
     w.decide(0, only(&[allowed])).unwrap();
     let bytes = |nodes: &[[u8; 32]]| Value::list(nodes.iter().map(|node| &node[..]));
-    let domains = |domains: &[[u8; 32]]| {
-        Value::list(domains.iter().map(|domain| Value::from(EventId(*domain))))
-    };
-    let closed = |nodes: Value, domains: Value| {
+    let none = || Value::list(Vec::<Value>::new());
+    let closed_to = |nodes: Value, domains: Value| {
         Value::map([("open", Value::from(false)), ("nodes", nodes), ("domains", domains)])
     };
-    let many = |count: usize| -> Vec<[u8; 32]> {
-        let key = |n: u64| {
-            let mut key = [0; 32];
-            key[..8].copy_from_slice(&n.to_be_bytes());
-            key
-        };
-        (0..count as u64).map(key).collect()
-    };
-    let most = ACCESS_ENTRIES_MAX;
-    let none = || bytes(&[]);
+    let closed = |nodes: Value| closed_to(nodes, none());
+    let domain = |n: u8| Value::from(EventId([n; 32]));
+    let too_many: Vec<[u8; 32]> = (0..=ACCESS_ENTRIES_MAX as u32)
+        .map(|n| {
+            let mut node = [0; 32];
+            node[..4].copy_from_slice(&n.to_be_bytes());
+            node
+        })
+        .collect();
     for value in [
         Value::map([]),
         Value::map([("open", "yes".into())]),
         Value::map([("open", Value::from(false))]),
-        Value::map([("nodes", bytes(&[[7; 32]])), ("domains", none())]),
+        Value::map([("nodes", bytes(&[[7; 32]]))]),
+        closed(bytes(&[[7; 32], [6; 32]])),
+        closed(bytes(&[[7; 32], [7; 32]])),
+        closed(Value::list([&[7u8; 31][..]])),
+        closed(bytes(&too_many)),
         Value::map([("open", Value::from(false)), ("nodes", none())]),
-        Value::map([("open", Value::from(false)), ("domains", none())]),
-        closed(bytes(&[[7; 32], [6; 32]]), none()),
-        closed(bytes(&[[7; 32], [7; 32]]), none()),
-        closed(Value::list([&[7u8; 31][..]].into_iter()), none()),
-        closed(none(), domains(&[[7; 32], [6; 32]])),
-        closed(none(), domains(&[[7; 32], [7; 32]])),
-        closed(none(), bytes(&[[7; 32]])),
-        closed(bytes(&many(most + 1)), none()),
-        closed(bytes(&many(most)), domains(&[[7; 32]])),
+        closed_to(none(), Value::list([domain(7), domain(6)])),
+        closed_to(none(), Value::list([Value::from("a domain")])),
+        closed_to(bytes(&too_many[1..]), Value::list([domain(1)])),
     ] {
         let forged = forge(&w, 0, "publisher.access", &value);
         take(&mut w, 0, forged);
         assert_eq!(access_at(&w, 0), &Access::only(vec![allowed], Vec::new()), "{value:?}");
     }
     // As many as there may be, and nobody.
-    let value = closed(bytes(&many(most - 1)), domains(&[[7; 32]]));
+    let value = closed(bytes(&too_many[1..]));
     let forged = forge(&w, 0, "publisher.access", &value);
     take(&mut w, 0, forged);
-    assert!(access_at(&w, 0).allows(&NodeKey(many(most)[most - 2])));
-    assert!(!access_at(&w, 0).allows(&NodeKey(many(most)[most - 1])));
-    assert!(!access_at(&w, 0).allows(&allowed));
-    assert_eq!(access_at(&w, 0).domains(), [DomainId([7; 32])]);
-    let forged = forge(&w, 0, "publisher.access", &closed(none(), none()));
+    assert!(access_at(&w, 0).allows(&NodeKey(too_many[1])));
+    assert!(!access_at(&w, 0).allows(&NodeKey(too_many[0])) && !access_at(&w, 0).allows(&allowed));
+    let forged = forge(&w, 0, "publisher.access", &closed(bytes(&[])));
     take(&mut w, 0, forged);
-    assert_eq!(access_at(&w, 0), &Access::only(Vec::new(), Vec::new()));
+    assert_eq!(access_at(&w, 0), &Access::only(vec![], vec![]));
+    let forged =
+        forge(&w, 0, "publisher.access", &closed_to(none(), Value::list([domain(6), domain(7)])));
+    take(&mut w, 0, forged);
+    let domains = [6, 7].map(|n| DomainId([n; 32]));
+    assert_eq!(access_at(&w, 0).domains(), domains);
 }

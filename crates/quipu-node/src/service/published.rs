@@ -2,7 +2,7 @@
 //! a store, a driver, links and an address book of its own; they share the network, the clock and the
 //! files of artifacts.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
@@ -48,6 +48,7 @@ impl Machine {
         for domain in self.home.published_domains() {
             if let Err(error) = self.open_replica(domain) {
                 tracing::error!(%domain, %error, "a published log cannot be opened");
+                self.broken.insert(domain, error.to_string());
             }
         }
     }
@@ -148,6 +149,11 @@ impl Machine {
         self.published.keys().copied().collect()
     }
 
+    /// Published logs that are on the disk and cannot be used, and why.
+    pub fn broken_published(&self) -> &BTreeMap<DomainId, String> {
+        &self.broken
+    }
+
     /// Whether a domain's published log is kept here.
     pub fn keeps_published(&self, domain: &DomainId) -> bool {
         self.published.contains_key(domain)
@@ -161,6 +167,9 @@ impl Machine {
     pub fn keep_published(&mut self, domain: DomainId) -> Result<(), ServiceError> {
         if self.published.contains_key(&domain) {
             return Ok(());
+        }
+        if let Some(error) = self.broken.get(&domain) {
+            return Err(ServiceError::Stopped(error.clone()));
         }
         let stopped = |error: &dyn std::fmt::Display| ServiceError::Stopped(error.to_string());
         self.home.make_published_dir(&domain).map_err(|error| stopped(&error))?;
@@ -280,6 +289,7 @@ impl Machine {
 
     fn drop_replica(&mut self, domain: DomainId, error: &DriverError) {
         tracing::error!(%domain, %error, "a published log is given up until the next start");
+        self.broken.insert(domain, error.to_string());
         self.published.remove(&domain);
         let links: Vec<LinkId> = self.links_of(Some(domain)).map(|(link, _)| link).collect();
         for link in links {

@@ -339,7 +339,7 @@ fn domain_row(machine: &mut Machine, domain: &DomainId) -> Result<Value, ApiErro
     let own = *domain == machine.driver.node().domain();
     in_published(machine, domain, |machine| {
         let digest = machine.driver.node_mut().digest();
-        let waiting = machine.driver.node().dag().is_none();
+        let waiting = machine.driver.held().store().is_none();
         if waiting {
             return Ok(json!({
                 "domain": domain.to_string(), "name": null, "own": own, "events": 0,
