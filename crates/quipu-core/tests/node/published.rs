@@ -495,7 +495,7 @@ fn what_is_not_well_formed_says_nothing_about_access() {
         Value::map([("nodes", bytes(&[[7; 32]]))]),
         closed(bytes(&[[7; 32], [6; 32]])),
         closed(bytes(&[[7; 32], [7; 32]])),
-        closed(Value::list([&[7u8; 31][..]].into_iter())),
+        closed(Value::list([&[7u8; 31][..]])),
         closed(bytes(&too_many)),
         Value::map([("open", Value::from(false)), ("nodes", none())]),
         closed_to(none(), Value::list([domain(7), domain(6)])),
