@@ -320,7 +320,7 @@ impl Links for NoLinks {
 fn say_in_published(machine: &Machine, statements: Vec<Statement>) {
     let home = Home::open(&machine.dir).unwrap();
     let domain = home.domain().unwrap();
-    let disk = Arc::new(RealDisk::new(&home.published_dir(&domain)).unwrap());
+    let disk = Arc::new(RealDisk::new(home.published_dir(&domain)).unwrap());
     let (of, key) = ((domain, Log::Published), home.key().unwrap());
     let options = StoreOptions::default();
     let (mut driver, _) =
