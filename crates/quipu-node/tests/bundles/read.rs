@@ -70,8 +70,8 @@ pub(crate) fn read_plainly(mut file: &[u8]) -> Option<Plain> {
             batch => plain.batches.push(batch.to_vec()),
         }
     }
-    while version > 1 {
-        let head = record(&mut file)?;
+    while let Some(head) = (version > 1).then(|| record(&mut file)) {
+        let head = head?;
         if head.is_empty() {
             break;
         }
