@@ -46,6 +46,18 @@ fn close_payload(file: &mut [u8]) {
     file[end..end + 16].copy_from_slice(&sum);
 }
 
+/// A frame that is right in itself, but was written after another one.
+fn another_chain(at: usize) -> Change {
+    edit(move |file| {
+        file[at + 8] ^= 1;
+        let length = u32::from_le_bytes(file[at + 4..at + 8].try_into().unwrap()) as usize;
+        let body = &file[at + 24..at + 24 + length];
+        let whole = [&(at as u64).to_le_bytes(), &file[at..at + 16], body].concat();
+        let sum = sum16(&whole);
+        file[at + 16..at + 24].copy_from_slice(&sum[..8]);
+    })
+}
+
 type Edit = Box<dyn Fn(&mut Vec<u8>)>;
 
 /// What is done to a file.
@@ -193,6 +205,7 @@ fn active_files(stores: &[Made]) -> (Vec<Case>, Vec<Case>) {
         case("active-cut-in-the-header", cut(100), OPEN),
         case("frame-flipped", flip(frames[2].at + 60), OPEN),
         case("frame-of-another-chain", flip(frames[2].at + 8), OPEN),
+        case("frame-of-another-chain-with-its-checksum", another_chain(frames[2].at), OPEN),
         case("frames-cut-that-were-made-at-once", cut(frames[1].at - 1), OPEN),
         Case {
             name: "frame-flipped-that-was-made-at-once",
