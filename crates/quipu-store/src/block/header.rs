@@ -55,10 +55,17 @@ impl Header {
         if !(1..=BLOCK_VERSION).contains(&found) {
             return Err(StoreError::Version { path: path.to_owned(), found, known: BLOCK_VERSION });
         }
-        let published = u32_at(bytes, 12).ok_or_else(short)? != 0;
+        let log = match u32_at(bytes, 12).ok_or_else(short)? {
+            0 => Log::Internal,
+            1 => Log::Published,
+            _ => return Err(StoreError::corrupt(path, 12, "no log has this number")),
+        };
+        if u64_at(bytes, 80).ok_or_else(short)? != 0 {
+            return Err(StoreError::corrupt(path, 80, "eight bytes that must be zero are not"));
+        }
         let header = Self {
             version: found,
-            log: if published { Log::Published } else { Log::Internal },
+            log,
             number: u64_at(bytes, 16).ok_or_else(short)?,
             first: u64_at(bytes, 24).ok_or_else(short)?,
             domain: DomainId(array_at(bytes, 32).ok_or_else(short)?),
