@@ -32,9 +32,10 @@ pub(crate) fn start(
         vec![SocketAddr::from(([127, 0, 0, 1], 0))],
         true,
         &mailbox,
+        None,
     )?;
     let disk = Arc::new(RealDisk::new(home.dir())?);
-    let network = quipu_link::network(&transport);
+    let network = quipu_link::network(&transport, None);
     let options = StoreOptions::default();
     let (driver, _) = Driver::open(
         disk,

@@ -3,6 +3,7 @@
 mod common;
 
 use std::collections::BTreeSet;
+use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -17,9 +18,19 @@ use quipu_node::{Driver, Links};
 use quipu_store::{RealDisk, StoreOptions};
 use serde_json::{Value, json};
 
+/// What a note of A says that is for nobody else.
+const SECRET: &str = "the well behind the old mill is dry";
+
+/// What of A's secrets its files have as they are: the note, the hashes and the bytes of eight artifacts.
+/// Ids of events are computed anew.
+const SECRETS_ON_DISK: usize = 1 + 8 + 8;
+/// What a packed part of a frame begins with.
+const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+
 /// A machine with a domain of its own that serves. Answers the ticket for other domains.
 fn domain(name: &'static str, root: &Path) -> (Machine, String) {
     let mut machine = Machine::found(name, root);
+    machine.record_frames();
     machine.serve();
     let ticket = follow_ticket(&machine);
     (machine, ticket)
@@ -56,12 +67,60 @@ fn of(machine: &Machine, domain: &str, command: &str) -> Vec<Value> {
     machine.run(["--of", domain, command])
 }
 
-/// Whether a directory has these bytes in any file.
-fn contains(dir: &Path, needle: &[u8]) -> bool {
-    files_under(dir).iter().any(|file| {
-        let bytes = std::fs::read(file).unwrap_or_default();
-        bytes.windows(needle.len()).any(|window| window == needle)
-    })
+fn within(bytes: &[u8], needle: &[u8]) -> bool {
+    bytes.windows(needle.len()).any(|window| window == needle)
+}
+
+/// The hash in an id: how frames and files have it.
+fn digest_of(id: &str) -> Vec<u8> {
+    let bytes = data_encoding::BASE32_NOPAD.decode(id[1..].to_ascii_uppercase().as_bytes());
+    bytes.unwrap()[4..].to_vec()
+}
+
+/// Some bytes out of the middle of an artifact of the chain.
+fn middle_of(n: u64) -> Vec<u8> {
+    noise(1_000 + n, 20_000 + n as usize)[10_100..10_200].to_vec()
+}
+
+/// All that one machine sent to others or had from them, as it was sent and with packed parts unpacked.
+fn said(machine: &Machine, mut with: impl FnMut(&str) -> bool) -> Vec<u8> {
+    let mut all = Vec::new();
+    for (key, frame) in machine.frames() {
+        if with(&key) {
+            let packed = (0..frame.len()).filter(|at| frame[*at..].starts_with(&ZSTD_MAGIC));
+            for at in packed {
+                let mut decoder = zstd::stream::Decoder::new(&frame[at..]).unwrap().single_frame();
+                drop(decoder.read_to_end(&mut all));
+            }
+            all.extend(frame);
+        }
+    }
+    all
+}
+
+/// These things are on the owner's disk, and neither on the others' disks nor in any frame.
+fn nothing_of(needles: &[Vec<u8>], owner: &Machine, others: &[&Machine]) {
+    let on = |machine: &Machine| -> Vec<Vec<u8>> {
+        let files = files_under(&machine.dir);
+        files.iter().map(|file| std::fs::read(file).unwrap_or_default()).collect()
+    };
+    let files = on(owner);
+    let found = |needle: &&Vec<u8>| files.iter().any(|file| within(file, needle));
+    let count = needles.iter().filter(found).count();
+    assert!(count >= SECRETS_ON_DISK, "the search finds what is there: {count}");
+    for machine in others {
+        let bytes = on(machine).concat();
+        for needle in needles {
+            assert!(!within(&bytes, needle), "{}'s disk has {needle:02x?}", machine.name);
+        }
+    }
+    for machine in [&[owner], others].concat() {
+        let bytes = said(machine, |_| true);
+        assert!(!bytes.is_empty());
+        for needle in needles {
+            assert!(!within(&bytes, needle), "{}'s frames have {needle:02x?}", machine.name);
+        }
+    }
 }
 
 /// Ten artifacts, each derived from the one before.
@@ -83,6 +142,7 @@ fn from_a_through_b_to_c() {
     let (c, _) = domain("c", temp.path());
     let [at_a, at_b] = [&a, &b].map(id_of);
     let keys = chain(&a);
+    a.emit(SECRET);
     let rows = a.run(["publish", &keys[3], &keys[7], "--with-lineage"]);
     assert_eq!(rows.len(), 2);
     assert!(rows.iter().all(|row| row["snapshot"] == rows[0]["snapshot"]), "{rows:?}");
@@ -132,23 +192,21 @@ fn from_a_through_b_to_c() {
         refused(&machine.try_run(["--of", &at_a, "get", other, "-o", "out"]), 4, &[other]);
     }
     let internal = [&[&keys[..3], &keys[4..7], &keys[8..]].concat()[..], &a.log_ids()[..]].concat();
-    for id in &internal {
-        let digest = data_encoding::BASE32_NOPAD
-            .decode(id[1..].to_ascii_uppercase().as_bytes())
-            .unwrap()[4..]
-            .to_vec();
-        if *id == at_a {
-            continue;
-        }
-        for machine in [&b, &c] {
-            assert!(!contains(&machine.dir, &digest), "{} has {id}", machine.name);
-            assert!(!contains(&machine.dir, id.as_bytes()), "{} has {id}", machine.name);
-        }
+    let mut needles: Vec<Vec<u8>> = vec![SECRET.into()];
+    for id in internal.iter().filter(|id| **id != at_a) {
+        needles.extend([digest_of(id), id.as_bytes().to_vec()]);
     }
-    for n in [0, 2, 9] {
-        let bytes = noise(1_000 + n, 20_000 + n as usize);
-        assert!(contains(&a.dir, &bytes[100..200]), "the search finds what is there");
-        assert!(!contains(&b.dir, &bytes[100..200]) && !contains(&c.dir, &bytes[100..200]));
+    let unpublished = |n: &u64| ![3, 7].contains(n);
+    needles.extend((0..10).filter(unpublished).map(middle_of));
+    nothing_of(&needles, &a, &[&b, &c]);
+    let shown = [digest_of(&keys[3]), middle_of(7), b"t7".to_vec()];
+    for (machine, peer) in [(&a, &b), (&b, &c)] {
+        let node = peer.node();
+        let frames = said(machine, |key| key == node);
+        assert!(
+            shown.iter().all(|needle| within(&frames, needle)),
+            "the search finds what is there"
+        );
     }
     for machine in [&a, &b, &c] {
         machine.verify_clean();

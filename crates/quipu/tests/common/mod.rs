@@ -48,6 +48,8 @@ pub(crate) struct Machine {
     pub(crate) dir: PathBuf,
     pub(crate) daemon: Option<Child>,
     pub(crate) ready: Value,
+    /// Gets every frame that this machine sends or receives.
+    pub(crate) record: Option<PathBuf>,
 }
 
 impl Drop for Machine {
@@ -96,7 +98,8 @@ impl Machine {
     /// A machine that is not there yet.
     pub(crate) fn new(name: &'static str, root: &Path) -> Self {
         let dir = root.join(name);
-        Self { name, root: root.to_owned(), dir, daemon: None, ready: Value::Null }
+        let root = root.to_owned();
+        Self { name, root, dir, daemon: None, ready: Value::Null, record: None }
     }
 
     /// The founder of a domain.
@@ -116,7 +119,26 @@ impl Machine {
     pub(crate) fn command(&self) -> Command {
         let mut command = program(&self.root);
         command.arg("--dir").arg(&self.dir);
+        command.envs(self.record.iter().map(|path| ("QUIPU_FRAME_RECORD", path)));
         command
+    }
+
+    /// From now on all frames are written down.
+    pub(crate) fn record_frames(&mut self) {
+        self.record = Some(self.root.join(format!("{}.frames", self.name)));
+    }
+
+    /// The frames that were written down: the other machine's key, and the bytes.
+    pub(crate) fn frames(&self) -> Vec<(String, Vec<u8>)> {
+        let record = self.record.as_ref().expect("frames are written down");
+        let text = std::fs::read_to_string(record).unwrap();
+        let frame = |line: &str| {
+            let line: Value = serde_json::from_str(line).unwrap();
+            let bytes = line["bytes"].as_str().unwrap().as_bytes();
+            let bytes = data_encoding::BASE64.decode(bytes).unwrap();
+            (line["peer"].as_str().unwrap().to_owned(), bytes)
+        };
+        text.lines().map(frame).collect()
     }
 
     /// Runs a command with `--json`, whatever comes of it.
