@@ -131,7 +131,12 @@ const classes = {
   'conflict.resolve': ['resolution', ['key', link]],
   'snapshot.drop': ['snapshot-drop', ['snapshot', link]],
   'publication.record': ['publication', ['snapshot', link], ['part', number]],
-  'domain.follow': ['follow', ['domain', link]]
+  'domain.follow': ['follow', ['domain', link]],
+  'receipt.announce': ['receipt', ['run', name], ['receipt', link], ['node', name]],
+  'receipt.roster': ['roster'],
+  'run.request': ['run', ['run', name], ['node', name]],
+  'run.claim': ['claim', ['step', name], ['node', name]],
+  'run.offer': ['offer', ['node', name]]
 }
 /** The fold key, or null. */
 function foldKey (kind, bytes) {

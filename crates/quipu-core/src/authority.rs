@@ -105,6 +105,10 @@ pub struct Authority {
     accesses: Vec<(Target, Head, Access)>,
     /// What of that counts.
     access: Access,
+    /// Whose receipts count, by all that was said about it.
+    rosters: Vec<(Target, Head, Vec<NodeKey>)>,
+    /// What of that counts.
+    roster: Vec<NodeKey>,
     /// Events that are known to have grants by the founder in their past.
     memory: Memory,
 }
@@ -138,6 +142,8 @@ impl Authority {
             standings,
             accesses: Vec::new(),
             access: Access::Open,
+            rosters: Vec::new(),
+            roster: Vec::new(),
             memory: Memory::new(founder),
         }
     }
@@ -198,6 +204,11 @@ impl Authority {
                 // Who is linked now may not be allowed any more.
                 Ok(Learned::Reconsider)
             }
+            Some(Decision::Roster(nodes)) => {
+                self.rosters.push((at, head, nodes));
+                self.settle_access(history)?;
+                Ok(Learned::Nothing)
+            }
             Some(Decision::Erase { .. }) | None => Ok(Learned::Nothing),
         }
     }
@@ -234,17 +245,32 @@ impl Authority {
         self.awaited.contains(id)
     }
 
-    /// The last word about who may read, in replay order, by somebody who was entitled to it.
+    /// The last words about who may read, and about whose receipts count.
     fn settle_access<H: History>(&mut self, history: &H) -> Result<(), H::Error> {
         self.accesses.sort_unstable_by_key(|(at, ..)| (at.logseq, at.id));
-        self.access = Access::Open;
-        for (at, head, access) in self.accesses.iter().rev() {
+        self.access = self.last_word(history, &self.accesses)?.cloned().unwrap_or(Access::Open);
+        self.rosters.sort_unstable_by_key(|(at, ..)| (at.logseq, at.id));
+        self.roster = self.last_word(history, &self.rosters)?.cloned().unwrap_or_default();
+        Ok(())
+    }
+
+    /// Of what was said, sorted by replay order, the last by somebody who was entitled to it.
+    fn last_word<'a, H: History, T>(
+        &self,
+        history: &H,
+        said: &'a [(Target, Head, T)],
+    ) -> Result<Option<&'a T>, H::Error> {
+        for (at, head, what) in said.iter().rev() {
             if self.role_at(history, at, head)? == Some(Role::Admin) {
-                self.access = access.clone();
-                break;
+                return Ok(Some(what));
             }
         }
-        Ok(())
+        Ok(None)
+    }
+
+    /// The machines whose receipts count when several are asked for (PEL-9), sorted.
+    pub fn roster(&self) -> &[NodeKey] {
+        &self.roster
     }
 
     /// Who may read, as far as the log says.

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use crate::codec::v1;
 use crate::event::{Draft, Event, Log, LogSeq, Parents, Position};
+use crate::execution::ROSTER_MAX;
 use crate::id::{DomainId, EventId, NodeKey};
 use crate::kind;
 use crate::limits::{PARENTS_MAX, SALT_BYTES_MAX};
@@ -166,6 +167,8 @@ pub enum Decision {
     },
     /// `publisher.access`
     Access(Access),
+    /// `receipt.roster`: machines whose receipts count when several are asked for, sorted, each once.
+    Roster(Vec<NodeKey>),
 }
 
 /// Who may read a published log, besides those who may write to it and the members of the domain of
@@ -230,13 +233,11 @@ impl Access {
         if value.get("open")?.as_bool()? {
             return Some(Access::Open);
         }
-        let node = |item: &Value| NodeKey::from_slice(item.as_bytes()?);
         let domain = |item: &Value| Some(DomainId(item.as_link()?.digest(EventId::PREFIX)?));
-        let nodes = value.get("nodes")?.as_list()?.iter().map(node).collect::<Option<Vec<_>>>()?;
+        let nodes = rising_nodes(value.get("nodes")?)?;
         let domains = value.get("domains")?.as_list()?;
         let domains = domains.iter().map(domain).collect::<Option<Vec<_>>>()?;
-        let rising = nodes.windows(2).all(|pair| pair[0] < pair[1])
-            && domains.windows(2).all(|pair| pair[0] < pair[1]);
+        let rising = domains.windows(2).all(|pair| pair[0] < pair[1]);
         let fits = nodes.len() + domains.len() <= ACCESS_ENTRIES_MAX;
         (rising && fits).then_some(Access::Only { nodes, domains })
     }
@@ -253,6 +254,18 @@ pub struct Invitation {
     pub expires_ms: u64,
     /// How many machines may be admitted with it.
     pub uses_max: u64,
+}
+
+fn roster_of(value: &Value) -> Option<Vec<NodeKey>> {
+    let nodes = rising_nodes(value.get("nodes")?)?;
+    (nodes.len() <= ROSTER_MAX).then_some(nodes)
+}
+
+/// A list of keys, if each is greater than the one before.
+fn rising_nodes(list: &Value) -> Option<Vec<NodeKey>> {
+    let node = |item: &Value| NodeKey::from_slice(item.as_bytes()?);
+    let nodes = list.as_list()?.iter().map(node).collect::<Option<Vec<_>>>()?;
+    nodes.windows(2).all(|pair| pair[0] < pair[1]).then_some(nodes)
 }
 
 fn key_value(key: &NodeKey) -> Value {
@@ -306,6 +319,10 @@ impl Decision {
                 ]),
             ),
             Decision::Access(access) => (kind::PUBLISHER_ACCESS, access.to_value()),
+            Decision::Roster(nodes) => {
+                let nodes = Value::list(nodes.iter().map(|node| &node.0[..]));
+                (kind::RECEIPT_ROSTER, Value::map([("nodes", nodes)]))
+            }
         }
     }
 
@@ -314,7 +331,9 @@ impl Decision {
         match self {
             Decision::Add { invite, .. } => log == Log::Internal || invite.is_none(),
             Decision::Remove { .. } | Decision::Replace { .. } | Decision::Readmit { .. } => true,
-            Decision::Invite(_) | Decision::Erase { .. } => log == Log::Internal,
+            Decision::Invite(_) | Decision::Erase { .. } | Decision::Roster(_) => {
+                log == Log::Internal
+            }
             Decision::Access(_) => log == Log::Published,
         }
     }
@@ -340,6 +359,7 @@ impl Decision {
             }
             kind::PUBLISHER_REMOVE => Some(Decision::Remove { node: key("node")? }),
             kind::PUBLISHER_ACCESS => Access::of_value(&value).map(Decision::Access),
+            kind::RECEIPT_ROSTER => roster_of(&value).map(Decision::Roster),
             kind::MEMBER_ADD => {
                 let invite = match value.get("invite") {
                     None => None,

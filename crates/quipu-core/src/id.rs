@@ -138,6 +138,10 @@ digest_type!(
     LogDigest
 );
 digest_type!(
+    /// A run of a program, or of a step of one: the hash of all that its result depends on.
+    RunKey
+);
+digest_type!(
     /// A machine: its Ed25519 public key. Text form is 64 hexadecimal digits.
     NodeKey
 );
@@ -181,6 +185,7 @@ macro_rules! hex_text {
 hex_text!(NodeKey, "a node key");
 hex_text!(Subject, "a subject");
 hex_text!(LogDigest, "a digest");
+hex_text!(RunKey, "a run key");
 
 /// Hash maps keyed by ids. Ids are hashes already; hostile ones cannot be aimed, because their
 /// preimages are checked before they are inserted. Never iterated where order could be seen.

@@ -54,6 +54,17 @@ pub const PUBLICATION_RECORD: &str = "publication.record";
 /// Remembers, in the internal log, that another domain's published log is kept here.
 pub const DOMAIN_FOLLOW: &str = "domain.follow";
 
+/// Says that a receipt was made of a run.
+pub const RECEIPT_ANNOUNCE: &str = "receipt.announce";
+/// Says, in the internal log, whose receipts count when several are asked for.
+pub const RECEIPT_ROSTER: &str = "receipt.roster";
+/// Asks, in the internal log, for a program to be run.
+pub const RUN_REQUEST: &str = "run.request";
+/// Says, in the internal log, that a machine works on a step.
+pub const RUN_CLAIM: &str = "run.claim";
+/// Says, in the internal log, what a machine offers to runs.
+pub const RUN_OFFER: &str = "run.offer";
+
 /// First words of dotted names that are reserved for quipu.
 const RESERVED: &[&str] = &[
     "domain",
@@ -67,6 +78,8 @@ const RESERVED: &[&str] = &[
     "artifact",
     "edge",
     "conflict",
+    "receipt",
+    "run",
     "quipu",
 ];
 
@@ -89,6 +102,10 @@ pub fn is_erasable(kind: &str) -> bool {
                 | SNAPSHOT_DROP
                 | PUBLICATION_RECORD
                 | DOMAIN_FOLLOW
+                | RECEIPT_ANNOUNCE
+                | RUN_REQUEST
+                | RUN_CLAIM
+                | RUN_OFFER
         )
 }
 
@@ -109,6 +126,7 @@ pub fn is_structural(kind: &str) -> bool {
             | PUBLISHER_REPLACE
             | PUBLISHER_READMIT
             | PUBLISHER_ACCESS
+            | RECEIPT_ROSTER
     )
 }
 

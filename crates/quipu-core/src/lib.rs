@@ -7,6 +7,7 @@ pub mod codec;
 pub mod dag;
 pub mod domain;
 pub mod event;
+pub mod execution;
 pub mod fold;
 pub mod history;
 pub mod id;

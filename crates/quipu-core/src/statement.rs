@@ -10,6 +10,7 @@ use minicbor::Decoder;
 
 use crate::blind::{Commitment, Opening};
 use crate::event::Event;
+use crate::execution::Execution;
 use crate::id::{ArtifactId, DomainId, EventId, IdError, NodeKey, Subject};
 use crate::kind;
 use crate::value::{self, Value};
@@ -239,6 +240,8 @@ pub enum Statement {
     },
     /// `domain.follow`
     Follow(DomainId),
+    /// `receipt.announce`, `run.request`, `run.claim`, `run.offer`
+    Execution(Execution),
 }
 
 /// An item of a payload value that is known to be canonical: read without building a tree of it.
@@ -268,7 +271,7 @@ impl<'a> Raw<'a> {
     }
 
     /// The items, if this is a list.
-    fn items(self) -> Option<impl Iterator<Item = Option<Self>>> {
+    pub(crate) fn items(self) -> Option<impl Iterator<Item = Option<Self>>> {
         let mut d = Decoder::new(self.0);
         let count = d.array().ok()??;
         Some((0..count).map(move |_| {
@@ -278,7 +281,7 @@ impl<'a> Raw<'a> {
         }))
     }
 
-    fn text(self) -> Option<&'a str> {
+    pub(crate) fn text(self) -> Option<&'a str> {
         Decoder::new(self.0).str().ok()
     }
 
@@ -286,7 +289,7 @@ impl<'a> Raw<'a> {
         Decoder::new(self.0).bytes().ok()
     }
 
-    fn number(self) -> Option<u64> {
+    pub(crate) fn number(self) -> Option<u64> {
         Decoder::new(self.0).u64().ok()
     }
 
@@ -294,16 +297,17 @@ impl<'a> Raw<'a> {
         self.0.strip_prefix(&LINK_HEAD)?.strip_prefix(&prefix)?.try_into().ok()
     }
 
-    fn event(self) -> Option<EventId> {
+    pub(crate) fn event(self) -> Option<EventId> {
         self.digest(EventId::PREFIX).map(EventId)
     }
 
-    fn artifact(self) -> Option<ArtifactId> {
+    pub(crate) fn artifact(self) -> Option<ArtifactId> {
         self.digest(ArtifactId::PREFIX).map(ArtifactId)
     }
 }
 
-fn with(mut value: Value, name: &'static str, more: Option<Value>) -> Value {
+/// The map with a field more, if there is one.
+pub(crate) fn with(mut value: Value, name: &'static str, more: Option<Value>) -> Value {
     if let (Value::Map(map), Some(more)) = (&mut value, more) {
         drop(map.insert(name, more));
     }
@@ -358,6 +362,7 @@ impl Statement {
                 let domain = Value::from(EventId::from(*domain));
                 (kind::DOMAIN_FOLLOW, Value::map([("domain", domain)]))
             }
+            Statement::Execution(execution) => execution.to_value(),
         }
     }
 
@@ -370,7 +375,14 @@ impl Statement {
     pub fn of(kind: &str, bytes: &[u8]) -> Option<Self> {
         if !matches!(
             kind.split_once('.')?.0,
-            "artifact" | "edge" | "conflict" | "snapshot" | "publication" | "domain"
+            "artifact"
+                | "edge"
+                | "conflict"
+                | "snapshot"
+                | "publication"
+                | "domain"
+                | "receipt"
+                | "run"
         ) {
             return None;
         }
@@ -423,7 +435,7 @@ impl Statement {
                 Statement::Snapshot { root, entries: value.get("entries")?.number()?, name }
             }
             kind::SNAPSHOT_DROP => Statement::DropSnapshot(value.get("snapshot")?.event()?),
-            _ => return None,
+            _ => Statement::Execution(Execution::of(kind, value)?),
         })
     }
 }
@@ -444,6 +456,8 @@ fn edge_value(edge: &EdgeKey) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::execution::{Announcement, Offer, RunRequest};
+    use crate::id::RunKey;
     use crate::subject::subject_of;
 
     fn all() -> Vec<Statement> {
@@ -476,6 +490,38 @@ mod tests {
             },
             Statement::Publish { key, snapshot: EventId([5; 32]) },
             Statement::Follow(DomainId([4; 32])),
+            Statement::Execution(Execution::Announce(Announcement {
+                run: RunKey([1; 32]),
+                receipt: key,
+                size: 200,
+                node: NodeKey([2; 32]),
+                snapshot: None,
+            })),
+            Statement::Execution(Execution::Announce(Announcement {
+                run: RunKey([1; 32]),
+                receipt: key,
+                size: 200,
+                node: NodeKey([2; 32]),
+                snapshot: Some(EventId([3; 32])),
+            })),
+            Statement::Execution(Execution::Request(RunRequest {
+                run: RunKey([1; 32]),
+                program: key,
+                inputs: [("a", key), ("b", ArtifactId([1; 32]))]
+                    .map(|(name, key)| (name.to_owned(), key))
+                    .into(),
+                node: NodeKey([2; 32]),
+                snapshot: Some(EventId([3; 32])),
+            })),
+            Statement::Execution(Execution::Claim {
+                step: RunKey([1; 32]),
+                node: NodeKey([2; 32]),
+            }),
+            Statement::Execution(Execution::Offer(Offer {
+                node: NodeKey([2; 32]),
+                memory: 1 << 30,
+                labels: vec!["big".into(), "gpu".into()],
+            })),
             Statement::Edge(EdgeKey::new(blinded, ends(1), "derived").unwrap(), EdgeRole::Both),
         ]
     }

@@ -64,6 +64,15 @@ const FOLD_KEYS: &[(&str, &str, &[Part])] = &[
     (kind::PUBLISHER_ACCESS, "access", &[]),
     (kind::PUBLICATION_RECORD, "publication", &[Part::Link("snapshot"), Part::Number("part")]),
     (kind::DOMAIN_FOLLOW, "follow", &[Part::Link("domain")]),
+    (
+        kind::RECEIPT_ANNOUNCE,
+        "receipt",
+        &[Part::Name("run"), Part::Link("receipt"), Part::Name("node")],
+    ),
+    (kind::RECEIPT_ROSTER, "roster", &[]),
+    (kind::RUN_REQUEST, "run", &[Part::Name("run"), Part::Name("node")]),
+    (kind::RUN_CLAIM, "claim", &[Part::Name("step"), Part::Name("node")]),
+    (kind::RUN_OFFER, "offer", &[Part::Name("node")]),
 ];
 
 impl Part {

@@ -194,12 +194,13 @@ impl Folded {
             Statement::Edge(key, role) => self.edge(key, order, Some(*role)),
             Statement::TombstoneEdge(key) => self.edge(key, order, None),
             Statement::DropSnapshot(id) => _ = self.drops.insert(*id),
-            // The simulated people do not publish.
+            // The simulated people neither publish nor run programs.
             Statement::Snapshot { .. }
             | Statement::Import { .. }
             | Statement::Publish { .. }
             | Statement::Publication { .. }
-            | Statement::Follow(_) => {}
+            | Statement::Follow(_)
+            | Statement::Execution(_) => {}
         }
     }
 

@@ -27,4 +27,4 @@ pub use refs::Side;
 pub use roots::SnapshotAt;
 pub use state::{Mark, State};
 pub use tree::{Difference, Entry};
-pub use view::{Artifact, Candidate, Conflict, Edge, Origin, View};
+pub use view::{Artifact, Candidate, Conflict, Edge, Origin, Said, View};

@@ -12,7 +12,7 @@ use crate::pages::Pages;
 use crate::tree::Entry;
 
 /// Kinds whose payload is kept in a record. A class is a place in this list, plus one.
-const CLASSES: [&str; 12] = [
+const CLASSES: [&str; 16] = [
     kind::ARTIFACT_PUT,
     kind::ARTIFACT_TOMBSTONE,
     kind::ARTIFACT_PIN,
@@ -25,6 +25,10 @@ const CLASSES: [&str; 12] = [
     kind::ARTIFACT_PUBLISH,
     kind::PUBLICATION_RECORD,
     kind::DOMAIN_FOLLOW,
+    kind::RECEIPT_ANNOUNCE,
+    kind::RUN_REQUEST,
+    kind::RUN_CLAIM,
+    kind::RUN_OFFER,
 ];
 
 /// Length of the value, class, clock, key, id.

@@ -7,7 +7,8 @@
 use std::sync::LazyLock;
 
 use quipu_core::event::LogSeq;
-use quipu_core::id::{ArtifactId, EventId, Subject};
+use quipu_core::execution::Execution;
+use quipu_core::id::{ArtifactId, EventId, RunKey, Subject};
 use quipu_core::statement::{End, Statement};
 
 use crate::error::StateError;
@@ -65,6 +66,36 @@ pub(crate) fn follows() -> Subject {
     key(4, &[0; 32])
 }
 
+/// The list of announcements and claims about a run or a step.
+pub(crate) fn work_on(run: &RunKey) -> Subject {
+    key(5, &run.0)
+}
+
+/// The list of all announcements.
+pub(crate) fn announcements() -> Subject {
+    key(6, &[0; 32])
+}
+
+/// The list of what is wanted to be run.
+pub(crate) fn requests() -> Subject {
+    key(7, &[0; 32])
+}
+
+/// The list of what machines offer.
+pub(crate) fn offers() -> Subject {
+    key(8, &[0; 32])
+}
+
+/// The lists that know of something said about programs.
+fn lists_of(execution: &Execution) -> Vec<Subject> {
+    match execution {
+        Execution::Announce(one) => vec![work_on(&one.run), announcements()],
+        Execution::Request(_) => vec![requests()],
+        Execution::Claim { step, .. } => vec![work_on(step)],
+        Execution::Offer(_) => vec![offers()],
+    }
+}
+
 impl Side {
     fn code(self) -> u8 {
         match self {
@@ -100,6 +131,10 @@ pub(crate) fn put(statement: &Statement, content: u64, out: &mut Vec<Ref>) {
         | Statement::DropSnapshot(_)
         | Statement::Publication { .. } => {}
         Statement::Follow(_) => out.push(Ref { about: follows(), content, side: 0 }),
+        Statement::Execution(execution) => {
+            let lists = lists_of(execution).into_iter();
+            out.extend(lists.map(|about| Ref { about, content, side: 0 }));
+        }
     }
 }
 

@@ -254,6 +254,7 @@ impl State {
         if class != 0
             && let (Some(value), Some(statement)) =
                 (event.payload_value(), Statement::of_event(event))
+            && is_said_by(&statement, event)
         {
             entry.content = record::write(&mut self.pages, &entry, class, value);
             refs::put(&statement, entry.content, about);
@@ -452,6 +453,14 @@ impl State {
     pub fn check(&self) -> Result<(), StateError> {
         tree::check(&self.pages, &self.roots.winners)?;
         self.roots.kept.values().try_for_each(|node| tree::check(&self.pages, node))
+    }
+}
+
+/// Whether a statement that names who says it is by that one: else it is a copy, and nobody's.
+fn is_said_by(statement: &Statement, event: &Event) -> bool {
+    match statement {
+        Statement::Execution(execution) => execution.node() == event.header.head.author,
+        _ => true,
     }
 }
 

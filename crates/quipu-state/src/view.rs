@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use quipu_core::event::LogSeq;
-use quipu_core::id::{ArtifactId, DomainId, EventId, Subject};
+use quipu_core::execution::{Announcement, Execution, Offer, RunRequest};
+use quipu_core::id::{ArtifactId, DomainId, EventId, RunKey, Subject};
 use quipu_core::kind;
 use quipu_core::state::StateHash;
 use quipu_core::statement::{Claim, EdgeKey, EdgeRole, End, Statement};
@@ -94,6 +95,17 @@ pub struct Edge {
     pub id: EventId,
     /// Its clock.
     pub logseq: LogSeq,
+}
+
+/// Something that is said of programs, and the event that says it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Said {
+    /// The event.
+    pub id: EventId,
+    /// Its clock.
+    pub logseq: LogSeq,
+    /// What it says.
+    pub what: Execution,
 }
 
 impl Artifact {
@@ -370,6 +382,68 @@ impl<'a> View<'a> {
         Ok(said
             .filter_map(|(record, _)| match record.statement {
                 Statement::Follow(domain) => Some(domain),
+                _ => None,
+            })
+            .collect())
+    }
+
+    /// What is said of a run or a step, in replay order: announcements of receipts, and claims.
+    ///
+    /// # Errors
+    /// If the pages are damaged.
+    pub fn work_on(&self, run: &RunKey) -> Result<Vec<Said>, StateError> {
+        self.executions(&refs::work_on(run))
+    }
+
+    /// All announcements of receipts, in replay order.
+    ///
+    /// # Errors
+    /// If the pages are damaged.
+    pub fn announcements(&self) -> Result<Vec<(Said, Announcement)>, StateError> {
+        let said = self.executions(&refs::announcements())?.into_iter();
+        Ok(said
+            .filter_map(|said| match said.what.clone() {
+                Execution::Announce(one) => Some((said, one)),
+                _ => None,
+            })
+            .collect())
+    }
+
+    /// What is wanted to be run, in replay order.
+    ///
+    /// # Errors
+    /// If the pages are damaged.
+    pub fn requests(&self) -> Result<Vec<RunRequest>, StateError> {
+        let said = self.executions(&refs::requests())?.into_iter();
+        Ok(said
+            .filter_map(|said| match said.what {
+                Execution::Request(one) => Some(one),
+                _ => None,
+            })
+            .collect())
+    }
+
+    /// What machines offer, in replay order.
+    ///
+    /// # Errors
+    /// If the pages are damaged.
+    pub fn offers(&self) -> Result<Vec<Offer>, StateError> {
+        let said = self.executions(&refs::offers())?.into_iter();
+        Ok(said
+            .filter_map(|said| match said.what {
+                Execution::Offer(one) => Some(one),
+                _ => None,
+            })
+            .collect())
+    }
+
+    fn executions(&self, about: &Subject) -> Result<Vec<Said>, StateError> {
+        let said = self.current(about, None)?.into_iter();
+        Ok(said
+            .filter_map(|(record, _)| match record.statement {
+                Statement::Execution(what) => {
+                    Some(Said { id: record.id, logseq: record.logseq, what })
+                }
                 _ => None,
             })
             .collect())

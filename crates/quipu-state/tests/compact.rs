@@ -9,7 +9,7 @@ use std::sync::Arc;
 use common::{LOG, Random, artifact, end, history, store};
 use proptest::prelude::*;
 use quipu_core::event::VerifiedEvent;
-use quipu_core::id::EventId;
+use quipu_core::id::{EventId, RunKey};
 use quipu_state::cut::{self, Cut};
 use quipu_state::{State, StateError, View};
 use quipu_store::{Faults, FaultyDisk, Store};
@@ -22,7 +22,10 @@ fn told(view: &View<'_>, random: &Random) -> String {
     let mut random = random.clone();
     let alone: Vec<_> = (0..6).map(|n| view.artifact(&artifact(n)).unwrap()).collect();
     let edges: Vec<_> = (0..12).map(|_| view.edges_at(&end(&mut random)).unwrap()).collect();
-    format!("{:?} {:?}", (view.root(), entries, artifacts), (alone, edges))
+    let work: Vec<_> = (0..3).map(|n| view.work_on(&RunKey([n; 32])).unwrap()).collect();
+    let runs = (work, view.announcements().unwrap(), view.requests().unwrap());
+    let about = (runs, view.offers().unwrap());
+    format!("{:?} {:?} {about:?}", (view.root(), entries, artifacts), (alone, edges))
 }
 
 fn catch_up(state: &mut State, store: &Store<FaultyDisk>) {

@@ -2,7 +2,8 @@
 
 use quipu_core::artifact::ARTIFACT_BYTES_MAX;
 use quipu_core::blind::Opening;
-use quipu_core::id::{ArtifactId, EventId, NodeKey, Subject};
+use quipu_core::execution::{Announcement, Execution, Offer, RunRequest};
+use quipu_core::id::{ArtifactId, EventId, NodeKey, RunKey, Subject};
 use quipu_core::kind;
 use quipu_core::statement::{Claim, EdgeKey, EdgeRole, End, Statement, TAG_BYTES_MAX};
 use quipu_core::subject::{SUBJECT_CONTEXT, subject_of};
@@ -88,6 +89,30 @@ fn good() -> Vec<(&'static str, Statement)> {
             },
         ),
         ("follow", Statement::Follow(domain())),
+        ("receipt", announced(None)),
+        ("receipt-at-a-snapshot", announced(Some(root().id))),
+        (
+            "run-request",
+            Statement::Execution(Execution::Request(RunRequest {
+                run: RunKey([5; 32]),
+                program: hello(),
+                inputs: [("left".to_owned(), hello()), ("right".to_owned(), hello())].into(),
+                node: node(1),
+                snapshot: None,
+            })),
+        ),
+        (
+            "run-claim",
+            Statement::Execution(Execution::Claim { step: RunKey([6; 32]), node: node(1) }),
+        ),
+        (
+            "run-offer",
+            Statement::Execution(Execution::Offer(Offer {
+                node: node(1),
+                memory: 1 << 30,
+                labels: vec!["big".into(), "near".into()],
+            })),
+        ),
         (
             "edge-from-a-commitment",
             Statement::Edge(
@@ -99,6 +124,16 @@ fn good() -> Vec<(&'static str, Statement)> {
             ),
         ),
     ]
+}
+
+fn announced(snapshot: Option<EventId>) -> Statement {
+    Statement::Execution(Execution::Announce(Announcement {
+        run: RunKey([5; 32]),
+        receipt: hello(),
+        size: 5,
+        node: node(1),
+        snapshot,
+    }))
 }
 
 /// The opening of a commitment.
@@ -132,6 +167,20 @@ fn fold_key(statement: &Statement) -> Option<Value> {
             list(vec!["publication".into(), (*snapshot).into(), (*part).into()])
         }
         Statement::Follow(domain) => list(vec!["follow".into(), EventId::from(*domain).into()]),
+        Statement::Execution(said) => list(execution_key(said)),
+    }
+}
+
+fn execution_key(said: &Execution) -> Vec<Value> {
+    let bytes = |bytes: &[u8; 32]| Value::from(&bytes[..]);
+    let node = bytes(&said.node().0);
+    match said {
+        Execution::Announce(one) => {
+            vec!["receipt".into(), bytes(&one.run.0), one.receipt.into(), node]
+        }
+        Execution::Request(one) => vec!["run".into(), bytes(&one.run.0), node],
+        Execution::Claim { step, .. } => vec!["claim".into(), bytes(&step.0), node],
+        Execution::Offer(_) => vec!["offer".into(), node],
     }
 }
 
@@ -279,6 +328,32 @@ fn silent_snapshots() -> Vec<Silent> {
     ]
 }
 
+fn silent_executions() -> Vec<Silent> {
+    let announce = |name, value, key| (name, kind::RECEIPT_ANNOUNCE, value, key);
+    let input = |name: &str| Value::map([("name", name.into()), ("key", hello().into())]);
+    let inputs = |names: &[&str]| {
+        set("run-request", "inputs", Value::list(names.iter().map(|name| input(name))))
+    };
+    let labels = |list: &[&str]| set("run-offer", "labels", Value::list(list.iter().copied()));
+    let request = |name, value| (name, kind::RUN_REQUEST, value, Key::Of("run-request"));
+    let offer = |name, value| (name, kind::RUN_OFFER, value, Key::Of("run-offer"));
+    vec![
+        announce("receipt-without-run", without("receipt", "run"), Key::None),
+        announce("receipt-without-node", without("receipt", "node"), Key::None),
+        announce("receipt-without-size", without("receipt", "size"), Key::Of("receipt")),
+        announce("receipt-an-event", set("receipt", "receipt", root().id), Key::Own),
+        announce("receipt-run-of-31-bytes", set("receipt", "run", &[5u8; 31][..]), Key::Own),
+        announce("receipt-at-an-artifact", set("receipt", "snapshot", hello()), Key::Of("receipt")),
+        request("request-names-not-rising", inputs(&["right", "left"])),
+        request("request-name-twice", inputs(&["left", "left"])),
+        request("request-without-program", without("run-request", "program")),
+        ("claim-without-step", kind::RUN_CLAIM, without("run-claim", "step"), Key::None),
+        offer("offer-labels-not-rising", labels(&["near", "big"])),
+        offer("offer-label-empty", labels(&[""])),
+        offer("offer-without-memory", without("run-offer", "memory")),
+    ]
+}
+
 fn silent_json(good: &[Json], (name, kind, value, key): Silent) -> Json {
     let cbor = cbor_of(&value);
     assert_eq!(Statement::of(kind, &cbor), None, "{name}");
@@ -297,7 +372,11 @@ fn silent_json(good: &[Json], (name, kind, value, key): Silent) -> Json {
 
 pub(crate) fn statements() -> Json {
     let good: Vec<Json> = good().iter().map(good_json).collect();
-    let silent = silent_claims().into_iter().chain(silent_edges()).chain(silent_snapshots());
+    let silent = silent_claims()
+        .into_iter()
+        .chain(silent_edges())
+        .chain(silent_snapshots())
+        .chain(silent_executions());
     let silent: Vec<Json> = silent.map(|one| silent_json(&good, one)).collect();
     let more = Value::map([("key", hello().into()), ("size", 5u64.into()), ("more", "x".into())]);
     let said = Statement::of(kind::ARTIFACT_PUT, &cbor_of(&more)).unwrap();

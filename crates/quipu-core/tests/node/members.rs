@@ -7,6 +7,7 @@ use quipu_core::id::EventId;
 use quipu_core::node::{Notice, Reply};
 
 use crate::common::{Dice, Machine, World, field, key};
+use crate::published::{forge as forge_saying, take};
 
 /// Two machines exchange everything; the reply does not matter.
 fn sync(w: &mut World, a: usize, b: usize) {
@@ -445,5 +446,47 @@ fn a_removed_feed_is_readmitted_up_to_an_event() {
             w.crash(n);
             assert_eq!(w.machines[n].node.digest(), before);
         }
+    }
+}
+
+/// The last word of an admin counts, by the replay order; nobody else's.
+#[test]
+fn admins_fix_the_roster() {
+    let mut w = World::new();
+    w.add_members(1, Role::Admin);
+    w.add_members(1, Role::Writer);
+    let (admin, writer) = (1, 2);
+    let mut nodes = [w.id(0), w.id(1)];
+    nodes.sort_unstable();
+    w.decide(0, Decision::Roster(nodes.to_vec())).unwrap();
+    mesh(&mut w, &[0, admin, writer]);
+    let roster =
+        |w: &World, n: usize| w.machines[n].node.dag().unwrap().authority().roster().to_vec();
+    let denied = w.decide(writer, Decision::Roster(vec![w.id(writer)]));
+    assert!(denied.is_err(), "{denied:?}");
+    let (kind, value) = Decision::Roster(vec![w.id(writer)]).to_value(Log::Internal);
+    let forged = forge_saying(&w, writer, kind, &value);
+    take(&mut w, writer, forged);
+    mesh(&mut w, &[0, admin, writer]);
+    w.assert_agree(&[0, admin, writer]);
+    for n in [0, admin, writer] {
+        assert_eq!(roster(&w, n), nodes, "machine {n}");
+    }
+    let alone = vec![w.id(admin)];
+    w.decide(admin, Decision::Roster(alone.clone())).unwrap();
+    mesh(&mut w, &[0, admin, writer]);
+    for n in [0, admin, writer] {
+        assert_eq!(roster(&w, n), alone);
+        w.crash(n);
+        assert_eq!(roster(&w, n), alone, "after a restart");
+    }
+    // With the admin its word goes, if it was not seen by the one who removes it.
+    let node = w.id(admin);
+    w.decide(admin, Decision::Roster(vec![w.id(writer)])).unwrap();
+    w.decide(0, Decision::Remove { node }).unwrap();
+    sync(&mut w, writer, admin);
+    mesh(&mut w, &[writer, 0]);
+    for n in [0, writer] {
+        assert_eq!(roster(&w, n), alone, "machine {n}");
     }
 }

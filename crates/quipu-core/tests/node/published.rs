@@ -45,7 +45,7 @@ fn member_value(node: &NodeKey) -> Value {
 }
 
 /// An event that its author's own machine would not have written.
-fn forge(w: &World, by: usize, kind: &str, value: &Value) -> Event {
+pub(crate) fn forge(w: &World, by: usize, kind: &str, value: &Value) -> Event {
     let payload = quipu_core::domain::block_of(value, &[1; 8]);
     let draft = Draft { log: w.log, kind: kind.into(), payload };
     let machine = &w.machines[by];
@@ -56,7 +56,7 @@ fn forge(w: &World, by: usize, kind: &str, value: &Value) -> Event {
 }
 
 /// Gives an event to a machine. It is valid, whatever it says.
-fn take(w: &mut World, n: usize, event: Event) -> EventId {
+pub(crate) fn take(w: &mut World, n: usize, event: Event) -> EventId {
     let id = event.id;
     let out = w.machines[n].import(w.now, vec![event]);
     w.dispatch(n, out);

@@ -5,6 +5,7 @@ use data_encoding::HEXLOWER;
 use quipu_core::blind::Opening;
 use quipu_core::codec::pack::{Resolve, Shared};
 use quipu_core::event::{Event, EventSignature, Head, Header, Log, LogSeq, PayloadRef};
+use quipu_core::execution::Execution;
 use quipu_core::id::{ArtifactId, DomainId, EventId, LogDigest, NodeKey, Subject};
 use quipu_core::sketch::{Item, Symbol};
 use quipu_core::statement::{Claim, EdgeKey, Statement};
@@ -280,6 +281,32 @@ pub(crate) fn statement_json(statement: &Statement) -> Json {
             json!({ "snapshot": snapshot.to_string(), "part": part, "openings": openings })
         }
         Statement::Follow(domain) => json!({ "follow": domain.to_string() }),
+        Statement::Execution(said) => execution_json(said),
+    }
+}
+
+fn execution_json(said: &Execution) -> Json {
+    let snapshot = |one: &Option<EventId>| one.map(|snapshot| snapshot.to_string());
+    match said {
+        Execution::Announce(one) => json!({
+            "receipt": one.receipt.to_string(), "run": one.run.to_string(), "size": one.size,
+            "node": one.node.to_string(), "snapshot": snapshot(&one.snapshot),
+        }),
+        Execution::Request(one) => {
+            let inputs: Vec<Json> =
+                one.inputs.iter().map(|(name, key)| json!([name, key.to_string()])).collect();
+            json!({
+                "request": one.run.to_string(), "program": one.program.to_string(),
+                "inputs": inputs, "node": one.node.to_string(),
+                "snapshot": snapshot(&one.snapshot),
+            })
+        }
+        Execution::Claim { step, node } => {
+            json!({ "claim": step.to_string(), "node": node.to_string() })
+        }
+        Execution::Offer(one) => json!({
+            "offer": one.node.to_string(), "memory": one.memory, "labels": one.labels,
+        }),
     }
 }
 

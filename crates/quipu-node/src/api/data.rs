@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use quipu_core::event::Log;
+use quipu_core::execution::Execution;
 use quipu_core::id::{ArtifactId, DomainId, EventId, NodeKey};
 use quipu_core::kind;
 use quipu_core::node::{Command, Emitted, Reply};
@@ -70,6 +71,39 @@ pub(super) fn statement_json(statement: &Statement) -> Value {
             json!({ "published": snapshot.to_string(), "commitments": openings.len() })
         }
         Statement::Follow(domain) => json!({ "domain": domain.to_string() }),
+        Statement::Execution(execution) => execution_json(execution),
+    }
+}
+
+fn execution_json(execution: &Execution) -> Value {
+    match execution {
+        Execution::Announce(one) => json!({
+            "receipt": one.receipt.to_string(),
+            "run": one.run.to_string(),
+            "node": one.node.to_string(),
+            "snapshot": one.snapshot.map(|snapshot| snapshot.to_string()),
+        }),
+        Execution::Request(one) => {
+            let inputs: serde_json::Map<String, Value> = one
+                .inputs
+                .iter()
+                .map(|(name, key)| (name.clone(), key.to_string().into()))
+                .collect();
+            json!({
+                "run": one.run.to_string(),
+                "program": one.program.to_string(),
+                "inputs": inputs,
+                "node": one.node.to_string(),
+            })
+        }
+        Execution::Claim { step, node } => {
+            json!({ "step": step.to_string(), "node": node.to_string() })
+        }
+        Execution::Offer(one) => json!({
+            "node": one.node.to_string(),
+            "memory": one.memory,
+            "labels": one.labels,
+        }),
     }
 }
 

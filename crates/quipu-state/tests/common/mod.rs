@@ -7,7 +7,8 @@ use std::sync::Arc;
 use ed25519_dalek::SigningKey;
 use quipu_core::codec::v1::payload_block;
 use quipu_core::event::{Draft, Event, Log, LogSeq, Position, VerifiedEvent};
-use quipu_core::id::{ArtifactId, DomainId, EventId, NodeKey, Subject};
+use quipu_core::execution::{Announcement, Execution, Offer, RunRequest};
+use quipu_core::id::{ArtifactId, DomainId, EventId, NodeKey, RunKey, Subject};
 use quipu_core::statement::{Claim, EdgeKey, EdgeRole, End, Statement};
 use quipu_core::subject::subject_of;
 use quipu_core::value::{self, Value};
@@ -69,9 +70,35 @@ fn subject_of_claim(claim: &Claim) -> Subject {
     subject_of(kind, &bytes(&value)).unwrap()
 }
 
+/// A key that signs histories.
+pub fn author(n: u8) -> NodeKey {
+    NodeKey(SigningKey::from_bytes(&[n; 32]).verifying_key().to_bytes())
+}
+
+/// Something about programs, often in the name of somebody else.
+pub fn execution(random: &mut Random) -> Execution {
+    let run = RunKey([random.below(3) as u8; 32]);
+    let node = author(1 + random.below(4) as u8);
+    match random.below(6) {
+        0..3 => Execution::Announce(Announcement {
+            run,
+            receipt: artifact(random.below(3)),
+            size: random.below(1_000),
+            node,
+            snapshot: None,
+        }),
+        3 => {
+            let (program, inputs) = (artifact(9), [("a".to_owned(), artifact(1))].into());
+            Execution::Request(RunRequest { run, program, inputs, node, snapshot: None })
+        }
+        4 => Execution::Claim { step: run, node },
+        _ => Execution::Offer(Offer { node, memory: random.below(10), labels: Vec::new() }),
+    }
+}
+
 /// Something to say: kind and value.
 pub fn saying(random: &mut Random, earlier: &[EventId]) -> (&'static str, Vec<u8>) {
-    let statement = match random.below(20) {
+    let statement = match random.below(22) {
         0..5 => Statement::Put(claim(random)),
         5..7 => Statement::TombstoneArtifact(claim(random).key),
         7 => Statement::Pin { key: claim(random).key, held: random.below(2) == 0 },
@@ -89,6 +116,7 @@ pub fn saying(random: &mut Random, earlier: &[EventId]) -> (&'static str, Vec<u8
             let size = Value::from(u64::MAX >> random.below(2));
             return ("artifact.put", bytes(&Value::map([("key", key), ("size", size)])));
         }
+        18 | 19 => Statement::Execution(execution(random)),
         _ => {
             let cell = Value::map([
                 ("record_id", Value::from(["R1", "R2"][random.below(2) as usize])),
@@ -105,9 +133,7 @@ pub fn saying(random: &mut Random, earlier: &[EventId]) -> (&'static str, Vec<u8
 /// A random history of several authors who often do not know of each other's last events.
 pub fn history(seed: u64, count: usize) -> Vec<VerifiedEvent> {
     let mut random = Random(seed);
-    let authors: Vec<NodeKey> = (1..5)
-        .map(|n| NodeKey(SigningKey::from_bytes(&[n; 32]).verifying_key().to_bytes()))
-        .collect();
+    let authors: Vec<NodeKey> = (1..5).map(author).collect();
     let mut domain = DomainId::default();
     let mut feeds: Vec<Option<Event>> = vec![None; authors.len()];
     let mut all: Vec<Event> = Vec::new();
@@ -184,7 +210,7 @@ pub fn store(events: &[VerifiedEvent], block_events_max: usize) -> Store<FaultyD
 
 /// One author's history: after the root event these statements, one after the other.
 pub fn said(statements: &[Statement]) -> Vec<VerifiedEvent> {
-    let author = NodeKey(SigningKey::from_bytes(&[1; 32]).verifying_key().to_bytes());
+    let author = author(1);
     let root = ("domain.create", bytes(&Value::map([])));
     let rest = statements.iter().map(Statement::to_value);
     let rest = rest.map(|(kind, value)| (kind, bytes(&value)));
