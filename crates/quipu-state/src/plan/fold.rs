@@ -87,7 +87,11 @@ fn class_of(kind: &str) -> Class {
         kind::EDGE_TOMBSTONE
         | kind::SNAPSHOT_DROP
         | kind::PUBLICATION_RECORD
-        | kind::DOMAIN_FOLLOW => Class::Silent,
+        | kind::DOMAIN_FOLLOW
+        | kind::RECEIPT_ANNOUNCE
+        | kind::RUN_REQUEST
+        | kind::RUN_CLAIM
+        | kind::RUN_OFFER => Class::Silent,
         _ => Class::Value,
     }
 }
