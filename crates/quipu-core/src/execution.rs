@@ -13,6 +13,8 @@ use crate::value::Value;
 
 /// The most inputs of a run: a request stays below 64 KiB.
 pub const RUN_INPUTS_MAX: usize = 256;
+/// The longest name of an input of a run, in bytes: a step's id and a name of its own, or one name.
+pub const INPUT_NAME_BYTES_MAX: usize = 160;
 /// The most labels of an offer.
 pub const LABELS_MAX: usize = 64;
 /// The most machines in a roster: the payload stays below 64 KiB.
@@ -164,7 +166,7 @@ fn inputs(list: Raw<'_>) -> Option<BTreeMap<String, ArtifactId>> {
         let item = item?;
         let (name, key) = (item.get("name")?.text()?, item.get("key")?.artifact()?);
         let rises = out.last_key_value().is_none_or(|(last, _)| last.as_str() < name);
-        if !rises || name.len() > TAG_BYTES_MAX || out.len() == RUN_INPUTS_MAX {
+        if !rises || name.len() > INPUT_NAME_BYTES_MAX || out.len() == RUN_INPUTS_MAX {
             return None;
         }
         out.insert(name.to_owned(), key);

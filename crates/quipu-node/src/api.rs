@@ -11,9 +11,11 @@ mod data;
 mod error;
 mod published;
 mod read;
+mod runs;
 mod snapshots;
 mod write;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use quipu_core::id::{DomainId, NodeKey};
@@ -23,6 +25,7 @@ use serde_json::Value;
 pub use carry::Importer;
 pub use error::{ApiError, ExitCode, artifact_error};
 pub use published::check_opening;
+pub use runs::{GENERATED, Made, Ran, USED};
 pub use write::check_event;
 
 use crate::service::Handle;
@@ -322,6 +325,55 @@ pub enum Request {
         /// The commitment.
         commitment: String,
     },
+    /// What is known of runs, or of steps: their receipts and who works on them.
+    KnownRuns {
+        /// Their keys, 64 hexadecimal digits each.
+        runs: Vec<String>,
+    },
+    /// Takes in what a run made, which the client has imported into the machine's directory, and announces it.
+    RecordRun(Ran),
+    /// The receipts that were announced.
+    Receipts {
+        /// As of this snapshot or event.
+        #[serde(default)]
+        at: Option<String>,
+    },
+    /// Asks for a program to be run, by whoever can.
+    RequestRun {
+        /// What the run will be.
+        run: String,
+        /// The program.
+        program: String,
+        /// Its inputs: names and keys.
+        inputs: BTreeMap<String, String>,
+        /// The snapshot that they were taken from.
+        #[serde(default)]
+        snapshot: Option<String>,
+    },
+    /// The runs that were asked for and have no receipt.
+    WantedRuns,
+    /// Says that this machine works on a step.
+    ClaimStep {
+        /// Its key.
+        step: String,
+    },
+    /// Says what this machine can run.
+    Offer {
+        /// Bytes of memory that a step may take; 0 withdraws the offer.
+        memory: u64,
+        /// What it has besides.
+        #[serde(default)]
+        labels: Vec<String>,
+    },
+    /// What machines offer.
+    Offers,
+    /// The machines whose receipts count when several are asked for.
+    Roster,
+    /// Fixes them.
+    RosterSet {
+        /// Their keys, or the start of them.
+        nodes: Vec<String>,
+    },
     /// Exchanges with a peer, or with all known ones.
     Sync {
         /// A key with addresses; none for all known.
@@ -502,6 +554,18 @@ impl Api {
             Request::Domains => self.domains(sink),
             Request::Import { domain, key } => self.import(&domain, &key, sink),
             Request::CommitmentOpen { commitment } => self.commitment_open(&commitment, sink),
+            Request::KnownRuns { runs } => self.known_runs(&runs, sink),
+            Request::RecordRun(ran) => self.record_run(ran, sink),
+            Request::Receipts { at } => self.receipts(at, sink),
+            Request::RequestRun { run, program, inputs, snapshot } => {
+                self.request_run(&run, &program, inputs, snapshot, sink)
+            }
+            Request::WantedRuns => self.wanted_runs(sink),
+            Request::ClaimStep { step } => self.claim_step(&step, sink),
+            Request::Offer { memory, labels } => self.offer(memory, labels, sink),
+            Request::Offers => self.offers(sink),
+            Request::Roster => self.roster(sink),
+            Request::RosterSet { nodes } => self.set_roster(nodes, sink),
             Request::Sync { peer, addrs } => self.sync(peer, addrs, sink),
             Request::Verify => self.verify(sink),
             Request::Doctor => self.doctor(sink),

@@ -492,7 +492,7 @@ fn describe_artifact(
 
 /// The views that a trace walks: this domain's as of now and those of the domains that it follows; or
 /// this domain's alone, as of an event.
-fn walk_everywhere<R>(
+pub(super) fn walk_everywhere<R>(
     machine: &mut Machine,
     at: Option<&str>,
     question: impl FnOnce(&[DomainId], &[View<'_>]) -> Result<R, ApiError>,

@@ -100,6 +100,7 @@ impl Request {
                 | Request::Fetch { .. }
                 | Request::Published
                 | Request::Artifacts { .. }
+                | Request::Receipts { .. }
                 | Request::Edges { .. }
                 | Request::Trace(_)
                 | Request::Conflicts { .. }

@@ -73,7 +73,7 @@ impl Api {
         }
     }
 
-    fn decide(&self, decision: Decision) -> Result<Emitted, ApiError> {
+    pub(super) fn decide(&self, decision: Decision) -> Result<Emitted, ApiError> {
         let events = self.write(Command::Decide(decision))?;
         let bug = || ApiError::new(ExitCode::Bug, "a decision gave no event");
         events.into_iter().next().ok_or_else(bug)

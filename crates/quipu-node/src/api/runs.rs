@@ -1,0 +1,434 @@
+//! What the log says of programs: receipts, who wants something run and who works on it (PEL-3 to PEL-9).
+//! What runs them is elsewhere; here it asks what is known, and says what it has made.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use quipu_core::domain::Decision;
+use quipu_core::execution::{
+    Announcement, Execution, LABELS_MAX, Offer, ROSTER_MAX, RUN_INPUTS_MAX, RunRequest,
+};
+use quipu_core::id::{ArtifactId, DomainId, EventId, NodeKey, RunKey};
+use quipu_core::node::Command;
+use quipu_core::statement::{Claim, ENDS_MAX, EdgeKey, EdgeRole, End, Statement, TAG_BYTES_MAX};
+use quipu_state::{Said, View};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::at::{event_of, state, with_view};
+use super::data::walk_everywhere;
+use super::read::{dag, find_node};
+use super::{Api, ApiError, Sink};
+use crate::service::Machine;
+
+/// The type of the edges from what a run used to its receipt.
+pub const USED: &str = "run.used";
+/// The type of the edges from a receipt to what the run made.
+pub const GENERATED: &str = "run.generated";
+
+/// An artifact that a run made.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Made {
+    /// The name of the import in the machine's directory; nothing if the bytes are in their place.
+    #[serde(default)]
+    pub import: Option<String>,
+    /// Its key.
+    pub key: String,
+    /// Its size in bytes.
+    pub size: u64,
+    /// What kind of thing it is.
+    #[serde(default)]
+    pub type_tag: Option<String>,
+}
+
+/// A run, or a step of one, and what came of it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Ran {
+    /// Its key: 64 hexadecimal digits.
+    pub run: String,
+    /// The receipt.
+    pub receipt: Made,
+    /// Its outputs.
+    pub outputs: Vec<Made>,
+    /// Keys of what it used.
+    pub used: Vec<String>,
+    /// The snapshot that its inputs were taken from, if any.
+    #[serde(default)]
+    pub snapshot: Option<String>,
+}
+
+fn artifact(text: &str) -> Result<ArtifactId, ApiError> {
+    text.parse().map_err(|error| ApiError::misuse(format!("{error}")))
+}
+
+fn run_key(text: &str) -> Result<RunKey, ApiError> {
+    text.parse().map_err(|error| ApiError::misuse(format!("{error}")))
+}
+
+impl Made {
+    fn claim(&self) -> Result<Claim, ApiError> {
+        if self.type_tag.as_ref().is_some_and(|tag| tag.is_empty() || tag.len() > TAG_BYTES_MAX) {
+            return Err(ApiError::refused(format!("a type has 1 to {TAG_BYTES_MAX} bytes")));
+        }
+        let (size, type_tag) = (self.size, self.type_tag.clone());
+        Ok(Claim { key: artifact(&self.key)?, size, type_tag })
+    }
+}
+
+/// What is known of a run in this domain and in those that it follows.
+#[derive(Debug, Default)]
+struct Known {
+    /// By receipt: its size, in which domains it is announced, and by whom here.
+    receipts: BTreeMap<ArtifactId, Witnesses>,
+    claims: Vec<Said>,
+}
+
+#[derive(Debug, Default)]
+struct Witnesses {
+    size: u64,
+    domains: BTreeSet<DomainId>,
+    nodes: BTreeSet<NodeKey>,
+    snapshot: Option<EventId>,
+}
+
+impl Known {
+    fn of(
+        run: &RunKey,
+        domains: &[DomainId],
+        views: &[View<'_>],
+        own: &DomainId,
+    ) -> Result<Self, ApiError> {
+        let mut known = Known::default();
+        for (domain, view) in domains.iter().zip(views) {
+            for said in view.work_on(run)? {
+                match &said.what {
+                    Execution::Announce(one) => known.announced(one, domain, own),
+                    Execution::Claim { .. } if domain == own => known.claims.push(said),
+                    _ => {}
+                }
+            }
+        }
+        Ok(known)
+    }
+
+    fn announced(&mut self, one: &Announcement, domain: &DomainId, own: &DomainId) {
+        let witnesses = self.receipts.entry(one.receipt).or_default();
+        witnesses.size = one.size;
+        witnesses.domains.insert(*domain);
+        if domain == own {
+            witnesses.nodes.insert(one.node);
+            witnesses.snapshot = witnesses.snapshot.or(one.snapshot);
+        }
+    }
+
+    fn to_json(
+        &self,
+        machine: &Machine,
+        run: &RunKey,
+        roster: &[NodeKey],
+    ) -> Result<Value, ApiError> {
+        let own = machine.driver.node().domain();
+        let mut receipts = Vec::with_capacity(self.receipts.len());
+        for (key, witnesses) in &self.receipts {
+            let on_roster = |node: &&NodeKey| roster.binary_search(node).is_ok();
+            let elsewhere = witnesses.domains.iter().find(|domain| **domain != own);
+            receipts.push(json!({
+                "receipt": key.to_string(),
+                "size": witnesses.size,
+                "nodes": texts(&witnesses.nodes),
+                "of_roster": witnesses.nodes.iter().filter(on_roster).count(),
+                "domain": if witnesses.nodes.is_empty() { elsewhere.map(ToString::to_string) } else { None },
+                "snapshot": witnesses.snapshot.map(|snapshot| snapshot.to_string()),
+                "have": machine.has_artifact(key)?,
+            }));
+        }
+        let claims: Vec<Value> = self
+            .claims
+            .iter()
+            .map(|said| json!({ "node": said.what.node().to_string(), "ms": said.logseq.ms() }))
+            .collect();
+        Ok(json!({
+            "run": run.to_string(),
+            "receipts": receipts,
+            "diverges": self.receipts.len() > 1,
+            "claims": claims,
+            "roster": roster.len(),
+        }))
+    }
+}
+
+fn texts<T: ToString>(list: impl IntoIterator<Item = T>) -> Vec<String> {
+    list.into_iter().map(|one| one.to_string()).collect()
+}
+
+impl Api {
+    /// What is known of runs, or of steps.
+    pub(super) fn known_runs(&self, runs: &[String], sink: Sink<'_>) -> Result<(), ApiError> {
+        let runs = runs.iter().map(|run| run_key(run)).collect::<Result<Vec<_>, _>>()?;
+        let rows = self.read(move |machine| {
+            let own = machine.driver.node().domain();
+            let roster = dag(machine)?.authority().roster().to_vec();
+            let known: Vec<Known> = walk_everywhere(machine, None, |domains, views| {
+                runs.iter().map(|run| Known::of(run, domains, views, &own)).collect()
+            })?;
+            let rows = known.iter().zip(&runs);
+            rows.map(|(known, run)| known.to_json(machine, run, &roster))
+                .collect::<Result<Vec<_>, _>>()
+        })?;
+        rows.into_iter().try_for_each(sink)?;
+        Ok(())
+    }
+
+    /// Takes in what a run made, and says so: all or nothing.
+    pub(super) fn record_run(&self, ran: Ran, sink: Sink<'_>) -> Result<(), ApiError> {
+        let run = run_key(&ran.run)?;
+        let receipt = ran.receipt.claim()?;
+        let mut claims = ran.outputs.iter().map(Made::claim).collect::<Result<Vec<_>, _>>()?;
+        claims.push(receipt.clone());
+        let used = ran.used.iter().map(|key| artifact(key)).collect::<Result<Vec<_>, _>>()?;
+        let made = || ran.outputs.iter().chain([&ran.receipt]);
+        let snapshot = ran.snapshot.clone();
+        let announce = move |machine: &mut Machine| {
+            let snapshot = match &snapshot {
+                None => None,
+                Some(text) => Some(event_of(machine, text)?),
+            };
+            let (key, size, node) = (receipt.key, receipt.size, machine.driver.node().key());
+            let announcement = Announcement { run, receipt: key, size, node, snapshot };
+            news(machine, &claims, &used, announcement)
+        };
+        let mut adopted = Vec::new();
+        let said =
+            self.adopt_made(made(), &mut adopted).and_then(|()| match self.read(announce)? {
+                statements if statements.is_empty() => Ok(()),
+                statements => Ok(self.handle.command(Command::Say(statements)).map(drop)?),
+            });
+        self.handle.call(move |machine| {
+            adopted.iter().for_each(|key| machine.let_go_of_artifact(key));
+        })?;
+        said?;
+        Ok(sink(json!({ "run": ran.run, "receipt": ran.receipt.key }))?)
+    }
+
+    /// Moves what was imported to its place, where it is held until it is let go of.
+    fn adopt_made<'a>(
+        &self,
+        made: impl Iterator<Item = &'a Made>,
+        adopted: &mut Vec<ArtifactId>,
+    ) -> Result<(), ApiError> {
+        for made in made {
+            let Some(import) = made.import.clone() else { continue };
+            let (key, size) = (artifact(&made.key)?, made.size);
+            self.handle.call(move |machine| machine.adopt_artifact(&import, &key, size))??;
+            adopted.push(key);
+        }
+        Ok(())
+    }
+
+    /// The receipts of this domain, in the order of their announcements.
+    pub(super) fn receipts(&self, at: Option<String>, sink: Sink<'_>) -> Result<(), ApiError> {
+        let rows = self.read(move |machine| {
+            let said = with_view(machine, at.as_deref(), |view| Ok(view.announcements()?))?;
+            let mut by_run: BTreeMap<RunKey, BTreeSet<ArtifactId>> = BTreeMap::new();
+            for (_, one) in &said {
+                by_run.entry(one.run).or_default().insert(one.receipt);
+            }
+            let mut rows = Vec::with_capacity(said.len());
+            for (said, one) in said {
+                let mut row = receipt_json(&said, &one);
+                row["diverges"] = (by_run.get(&one.run).map_or(0, BTreeSet::len) > 1).into();
+                row["have"] = machine.has_artifact(&one.receipt)?.into();
+                rows.push(row);
+            }
+            Ok(rows)
+        })?;
+        rows.into_iter().try_for_each(sink)?;
+        Ok(())
+    }
+
+    /// Asks for a run by whoever can.
+    pub(super) fn request_run(
+        &self,
+        run: &str,
+        program: &str,
+        inputs: BTreeMap<String, String>,
+        snapshot: Option<String>,
+        sink: Sink<'_>,
+    ) -> Result<(), ApiError> {
+        if inputs.len() > RUN_INPUTS_MAX {
+            let message = format!("a run of several machines has at most {RUN_INPUTS_MAX} inputs");
+            return Err(ApiError::refused(message).hint("run it on one: quipu run PROGRAM"));
+        }
+        let inputs = inputs
+            .into_iter()
+            .map(|(name, key)| Ok((name, artifact(&key)?)))
+            .collect::<Result<BTreeMap<_, _>, ApiError>>()?;
+        let snapshot = match snapshot {
+            None => None,
+            Some(text) => Some(self.read(move |machine| event_of(machine, &text))?),
+        };
+        let (run, program) = (run_key(run)?, artifact(program)?);
+        let request = RunRequest { run, program, inputs, node: self.node, snapshot };
+        let event = self.say(Statement::Execution(Execution::Request(request)))?;
+        Ok(sink(json!({ "run": run.to_string(), "uuid": event.id.to_string() }))?)
+    }
+
+    /// The runs that somebody asked for and of which there is no receipt.
+    pub(super) fn wanted_runs(&self, sink: Sink<'_>) -> Result<(), ApiError> {
+        let rows = self.read(|machine| {
+            let view = state(machine)?.current();
+            let mut rows = BTreeMap::new();
+            for request in view.requests()? {
+                let work = view.work_on(&request.run)?;
+                if !work.iter().any(|said| matches!(said.what, Execution::Announce(_))) {
+                    rows.insert(request.run, request);
+                }
+            }
+            Ok(rows)
+        })?;
+        rows.values().map(request_json).try_for_each(sink)?;
+        Ok(())
+    }
+
+    /// Says that this machine works on a step.
+    pub(super) fn claim_step(&self, step: &str, sink: Sink<'_>) -> Result<(), ApiError> {
+        let step = run_key(step)?;
+        let claim = Execution::Claim { step, node: self.node };
+        let event = self.say(Statement::Execution(claim))?;
+        Ok(sink(json!({ "step": step.to_string(), "uuid": event.id.to_string() }))?)
+    }
+
+    /// Says what this machine can run.
+    pub(super) fn offer(
+        &self,
+        memory: u64,
+        mut labels: Vec<String>,
+        sink: Sink<'_>,
+    ) -> Result<(), ApiError> {
+        labels.sort_unstable();
+        labels.dedup();
+        let fits = |label: &String| !label.is_empty() && label.len() <= TAG_BYTES_MAX;
+        if labels.len() > LABELS_MAX || !labels.iter().all(fits) {
+            let message = format!("at most {LABELS_MAX} labels of 1 to {TAG_BYTES_MAX} bytes");
+            return Err(ApiError::refused(message));
+        }
+        let offer = Offer { node: self.node, memory, labels };
+        let row = offer_json(&offer);
+        self.say(Statement::Execution(Execution::Offer(offer)))?;
+        Ok(sink(row)?)
+    }
+
+    /// What the machines offer that are members now.
+    pub(super) fn offers(&self, sink: Sink<'_>) -> Result<(), ApiError> {
+        let rows = self.read(|machine| {
+            let offers = state(machine)?.current().offers()?;
+            let authority = dag(machine)?.authority();
+            let counts = |one: &&Offer| one.memory > 0 && authority.role(&one.node).is_some();
+            Ok(offers.iter().filter(counts).map(offer_json).collect::<Vec<_>>())
+        })?;
+        rows.into_iter().try_for_each(sink)?;
+        Ok(())
+    }
+
+    /// Fixes the machines whose receipts count when several are asked for.
+    pub(super) fn set_roster(&self, nodes: Vec<String>, sink: Sink<'_>) -> Result<(), ApiError> {
+        let mut nodes: Vec<NodeKey> = self.read(move |machine| {
+            nodes.iter().map(|text| find_node(machine, text)).collect::<Result<_, _>>()
+        })?;
+        nodes.sort_unstable();
+        nodes.dedup();
+        if nodes.len() > ROSTER_MAX {
+            return Err(ApiError::refused(format!("a roster has at most {ROSTER_MAX} machines")));
+        }
+        self.decide(Decision::Roster(nodes))?;
+        self.roster(sink)
+    }
+
+    /// The machines whose receipts count when several are asked for.
+    pub(super) fn roster(&self, sink: Sink<'_>) -> Result<(), ApiError> {
+        let nodes = self.read(|machine| Ok(dag(machine)?.authority().roster().to_vec()))?;
+        nodes.iter().map(|node| json!({ "node": node.to_string() })).try_for_each(sink)?;
+        Ok(())
+    }
+}
+
+/// What the log does not say yet of a run that is done.
+fn news(
+    machine: &mut Machine,
+    claims: &[Claim],
+    used: &[ArtifactId],
+    announcement: Announcement,
+) -> Result<Vec<Statement>, ApiError> {
+    let view = state(machine)?.current();
+    let mut out = Vec::new();
+    let mut seen = BTreeSet::new();
+    for claim in claims {
+        let known = view.artifact(&claim.key)?;
+        let known = known.is_some_and(|one| one.counts().is_some_and(|it| it.size == claim.size));
+        if !known && seen.insert(claim.key) {
+            out.push(Statement::Put(claim.clone()));
+        }
+    }
+    let receipt = announcement.receipt;
+    let made: Vec<ArtifactId> =
+        claims.iter().map(|claim| claim.key).filter(|key| *key != receipt).collect();
+    let known: BTreeSet<EdgeKey> =
+        view.edges_at(&End::Artifact(receipt))?.into_iter().map(|(edge, _)| edge.key).collect();
+    for edge in edges(used, &receipt, USED, true).chain(edges(&made, &receipt, GENERATED, false)) {
+        if !known.contains(&edge) {
+            out.push(Statement::Edge(edge, EdgeRole::Both));
+        }
+    }
+    let stands = view.work_on(&announcement.run)?.iter().any(|said| {
+        matches!(&said.what, Execution::Announce(one)
+            if one.receipt == receipt && one.node == announcement.node)
+    });
+    if !stands {
+        out.push(Statement::Execution(Execution::Announce(announcement)));
+    }
+    Ok(out)
+}
+
+/// Edges between a receipt and what its run used or made.
+fn edges<'a>(
+    keys: &'a [ArtifactId],
+    receipt: &'a ArtifactId,
+    kind: &'a str,
+    to_receipt: bool,
+) -> impl Iterator<Item = EdgeKey> + 'a {
+    let ends: BTreeSet<End> = keys.iter().copied().map(End::Artifact).collect();
+    let ends: Vec<End> = ends.into_iter().collect();
+    let chunks: Vec<Vec<End>> = ends.chunks(ENDS_MAX).map(<[End]>::to_vec).collect();
+    chunks.into_iter().filter_map(move |ends| {
+        let receipt = vec![End::Artifact(*receipt)];
+        let (from, to) = if to_receipt { (ends, receipt) } else { (receipt, ends) };
+        EdgeKey::new(from, to, kind)
+    })
+}
+
+fn receipt_json(said: &Said, one: &Announcement) -> Value {
+    json!({
+        "receipt": one.receipt.to_string(),
+        "run": one.run.to_string(),
+        "size": one.size,
+        "node": one.node.to_string(),
+        "snapshot": one.snapshot.map(|snapshot| snapshot.to_string()),
+        "logseq": said.logseq.to_string(),
+        "uuid": said.id.to_string(),
+    })
+}
+
+fn request_json(one: &RunRequest) -> Value {
+    let inputs: BTreeMap<&String, String> =
+        one.inputs.iter().map(|(name, key)| (name, key.to_string())).collect();
+    json!({
+        "run": one.run.to_string(),
+        "program": one.program.to_string(),
+        "inputs": inputs,
+        "node": one.node.to_string(),
+        "snapshot": one.snapshot.map(|snapshot| snapshot.to_string()),
+    })
+}
+
+fn offer_json(one: &Offer) -> Value {
+    json!({ "node": one.node.to_string(), "memory": one.memory, "labels": one.labels })
+}
