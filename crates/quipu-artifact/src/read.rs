@@ -1,6 +1,6 @@
 //! Reads complete artifacts, verified.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -16,21 +16,26 @@ use crate::tree::{Cv, Node, PAIR_BYTES, SEGMENT_BYTES, SEGMENT_GROUPS, hash_grou
 /// Segments of 1 MiB that wait to be verified, and as many that wait to be written.
 const AHEAD: usize = 3;
 
-/// Reads an artifact from its begin to its end. Bytes are handed out only after they were verified
-/// against the name; if some do not fit, what precedes them is handed out, and then the error.
+/// Reads an artifact, from its begin or from wherever it is sought. Bytes are handed out only after they
+/// were verified against the name; if some do not fit, what precedes them is handed out, and then the error.
 #[derive(Debug)]
 pub struct Reader<F: Files> {
     segments: Segments<F>,
+    /// Where the buffer begins in the artifact.
+    start: u64,
     buffer: Vec<u8>,
     /// What of the buffer was handed out.
     taken: usize,
+    /// Bytes of the next segment that precede the place that was sought.
+    ahead: usize,
 }
 
 impl<F: Files> ArtifactStore<F> {
     /// Opens a complete artifact for reading.
     pub fn open_verified(&self, key: &ArtifactId) -> Result<Reader<F>> {
         let open = self.complete(key)?.ok_or_else(|| Self::not_here(key))?;
-        Ok(Reader { segments: Segments::new(open), buffer: Vec::new(), taken: 0 })
+        let segments = Segments::new(open);
+        Ok(Reader { segments, start: 0, buffer: Vec::new(), taken: 0, ahead: 0 })
     }
 
     /// Writes a complete artifact out, verified, reading and verifying ahead on two other threads. `progress` gets
@@ -160,11 +165,14 @@ impl<F: Files> Read for Reader<F> {
             return Ok(0);
         }
         while self.taken == self.buffer.len() {
+            self.start += self.buffer.len() as u64;
             self.taken = 0;
             let more = self.segments.next(&mut self.buffer);
             if self.buffer.is_empty() {
                 return more.map(|_| 0).map_err(Into::into);
             }
+            self.taken = self.ahead.min(self.buffer.len());
+            self.ahead -= self.taken;
         }
         let n = out.len().min(self.buffer.len() - self.taken);
         out[..n].copy_from_slice(&self.buffer[self.taken..self.taken + n]);
@@ -173,10 +181,37 @@ impl<F: Files> Read for Reader<F> {
     }
 }
 
+impl<F: Files> Seek for Reader<F> {
+    /// Goes anywhere; what is not read on the way is not looked at. Behind the end there is nothing to read.
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let here = self.start + (self.taken + self.ahead) as u64;
+        let at = match to {
+            SeekFrom::Start(at) => Some(at),
+            SeekFrom::End(distance) => self.size().checked_add_signed(distance),
+            SeekFrom::Current(distance) => here.checked_add_signed(distance),
+        };
+        let at = at.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+        let end = self.start + self.buffer.len() as u64;
+        if self.ahead == 0 && (self.start..=end).contains(&at) {
+            self.taken = (at - self.start) as usize;
+            return Ok(at);
+        }
+        self.segments = Segments::from(self.segments.open.clone(), at);
+        // Segments begin at multiples of their size.
+        self.ahead = if at < self.size() { (at % SEGMENT_BYTES as u64) as usize } else { 0 };
+        self.start = at - self.ahead as u64;
+        self.buffer.clear();
+        self.taken = 0;
+        Ok(at)
+    }
+}
+
 /// The segments of an artifact, in order.
 #[derive(Debug)]
 struct Segments<F: Files> {
     open: Arc<Complete<F::File>>,
+    /// Segments that end before this byte are not wanted.
+    from: u64,
     /// Subtrees still to be read, with the hashes they must have; the last is the next.
     nodes: Vec<(Node, Cv)>,
     /// Once something did not fit, that is said for ever.
@@ -194,8 +229,13 @@ enum Raw {
 
 impl<F: Files> Segments<F> {
     fn new(open: Arc<Complete<F::File>>) -> Self {
+        Self::from(open, 0)
+    }
+
+    /// Those from the one on that holds this byte.
+    fn from(open: Arc<Complete<F::File>>, from: u64) -> Self {
         let nodes = vec![(Node::root(open.size), open.key.0)];
-        Self { open, nodes, damaged: None }
+        Self { open, from, nodes, damaged: None }
     }
 
     /// Puts the next segment in the buffer, verified. Answers whether there may be more; after the
@@ -224,6 +264,9 @@ impl<F: Files> Segments<F> {
     /// answer is a segment.
     fn fetch(&mut self, buffer: &mut Vec<u8>) -> Result<Raw> {
         while let Some((node, cv)) = self.nodes.pop() {
+            if self.from > 0 && node.bytes(self.open.size).end <= self.from {
+                continue;
+            }
             if node.groups <= SEGMENT_GROUPS {
                 return match self.read(node, buffer) {
                     Ok(()) => Ok(Raw::Segment(node, cv)),

@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::io::{self, Read};
+use std::io::{self, Cursor, Read, Seek, SeekFrom};
 use std::time::Duration;
 
 use common::{GROUP, add, get, path, reopen, sample, store};
@@ -322,4 +322,62 @@ proptest! {
         }
         prop_assert!(got == bytes);
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    /// Seeking and reading is what it is in memory.
+    #[test]
+    fn any_place_can_be_sought(
+        size in prop::sample::select(SIZES.to_vec()),
+        moves in prop::collection::vec((0..3u8, any::<i64>(), 0..3_000_000usize), 1..12),
+    ) {
+        let bytes = sample(size, size);
+        let store = store();
+        let key = add(&store, &bytes);
+        let (mut real, mut plain) = (store.open_verified(&key).expect("open"), Cursor::new(&bytes));
+        for (how, distance, length) in moves {
+            let near = distance % (size as i64 + 1_000);
+            let to = match how {
+                0 => SeekFrom::Start(near.unsigned_abs()),
+                1 => SeekFrom::End(near),
+                _ => SeekFrom::Current(near),
+            };
+            match (real.seek(to), plain.seek(to)) {
+                (Ok(at), Ok(plain)) => prop_assert_eq!(at, plain),
+                (Err(_), Err(_)) => continue,
+                other => prop_assert!(false, "{:?}: {:?}", to, other),
+            }
+            let (mut a, mut b) = (Vec::new(), Vec::new());
+            let limit = length as u64;
+            (&mut real).take(limit).read_to_end(&mut a).expect("read");
+            (&mut plain).take(limit).read_to_end(&mut b).expect("read");
+            prop_assert!(a == b, "{:?}, then {} bytes", to, length);
+            prop_assert_eq!(real.stream_position().expect("place"), plain.position());
+        }
+    }
+}
+
+/// Only what is read is verified, and what is read always is.
+#[test]
+fn damage_is_noticed_where_it_is_sought() {
+    let store = store();
+    let bytes = sample(5 << 20, 1);
+    let key = add(&store, &bytes);
+    let place = (3 << 20) + 5;
+    assert!(store.files().flip(&path(&key), place, 1));
+    let mut reader = store.open_verified(&key).expect("open");
+    let mut byte = [0; 1];
+    for at in [(2 << 20) + 7, (4 << 20) + 3, 0] {
+        reader.seek(SeekFrom::Start(at)).expect("seek");
+        reader.read_exact(&mut byte).expect("whole");
+        assert_eq!(byte[0], bytes[at as usize]);
+    }
+    for at in [place, place + GROUP, (4 << 20) - 1] {
+        reader.seek(SeekFrom::Start(at)).expect("seek");
+        assert!(reader.read_exact(&mut byte).is_err(), "{at}");
+    }
+    reader.seek(SeekFrom::Start((4 << 20) + 3)).expect("seek");
+    reader.read_exact(&mut byte).expect("whole again");
 }
