@@ -7,18 +7,18 @@
 //! none. See `docs/formats/artifact.md` for the bytes.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use quipu_artifact::ArtifactStore;
+use quipu_artifact::{ArtifactStore, Files, RealFiles};
 use quipu_core::artifact::group_count;
 use quipu_core::event::Log;
 use quipu_core::history::Missing;
 use quipu_core::id::{ArtifactId, DomainId};
 use quipu_core::node::PartOutcome;
+use quipu_store::Disk;
+use quipu_store::disk::AppendFile;
 
 use crate::artifacts::{Artifacts, StoredArtifacts};
 
@@ -58,10 +58,15 @@ struct Entry {
 }
 
 /// The entries, and the file that they are read from at a start.
-#[derive(Debug)]
 struct Index {
     entries: BTreeMap<ArtifactId, Entry>,
-    file: File,
+    file: Box<dyn AppendFile>,
+}
+
+impl std::fmt::Debug for Index {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Index").field("entries", &self.entries).finish_non_exhaustive()
+    }
 }
 
 fn record(key: &ArtifactId, owner: &Owner, said: Said) -> [u8; RECORD_BYTES] {
@@ -88,10 +93,10 @@ fn read_record(bytes: &[u8]) -> Option<(ArtifactId, Owner, Said)> {
 }
 
 impl Index {
-    fn open(path: &Path) -> io::Result<Self> {
-        let bytes = match fs::read(path) {
+    fn open<D: Disk>(disk: &D, name: &str) -> io::Result<Self> {
+        let bytes = match disk.read(name) {
             Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Default::default(),
             Err(error) => return Err(error),
         };
         let mut entries = BTreeMap::new();
@@ -104,16 +109,18 @@ impl Index {
         }
         let live: usize = entries.values().map(|e| e.held.len() + e.coming.len()).sum();
         if whole < bytes.len() || whole / RECORD_BYTES > 2 * live + SPARE_RECORDS {
-            rewrite(path, &entries)?;
+            rewrite(disk, name, &entries)?;
         }
-        let file = OpenOptions::new().create(true).append(true).open(path)?;
+        let file = Box::new(disk.append(name)?);
+        // The file may be new: its name must last, too.
+        disk.sync_dir("")?;
         Ok(Self { entries, file })
     }
 
     /// Durable when this returns.
     fn say(&mut self, key: ArtifactId, owner: Owner, said: Said) -> io::Result<()> {
         self.file.write_all(&record(&key, &owner, said))?;
-        self.file.sync_data()?;
+        self.file.sync()?;
         apply(&mut self.entries, key, owner, said);
         Ok(())
     }
@@ -135,39 +142,46 @@ fn apply(entries: &mut BTreeMap<ArtifactId, Entry>, key: ArtifactId, owner: Owne
     // An entry without owners stays: without one it would be this machine's own domain's.
 }
 
-fn rewrite(path: &Path, entries: &BTreeMap<ArtifactId, Entry>) -> io::Result<()> {
-    let aside = path.with_extension("tmp");
-    let mut out = io::BufWriter::new(File::create(&aside)?);
+fn rewrite<D: Disk>(
+    disk: &D,
+    name: &str,
+    entries: &BTreeMap<ArtifactId, Entry>,
+) -> io::Result<()> {
+    let aside = format!("{name}.tmp");
+    let mut out = Vec::new();
     for (key, entry) in entries {
         for owner in &entry.held {
-            out.write_all(&record(key, owner, Said::Held))?;
+            out.extend_from_slice(&record(key, owner, Said::Held));
         }
         for owner in &entry.coming {
-            out.write_all(&record(key, owner, Said::Coming))?;
+            out.extend_from_slice(&record(key, owner, Said::Coming));
         }
     }
-    let file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
-    file.sync_all()?;
-    fs::rename(&aside, path)?;
-    File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+    disk.write_new(&aside, &out)?;
+    disk.rename(&aside, name)?;
+    disk.sync_dir("")
 }
 
 /// The artifacts of a machine, with their owners.
 #[derive(Debug)]
-pub struct Shelf {
-    store: Arc<ArtifactStore>,
+pub struct Shelf<F: Files = RealFiles> {
+    store: Arc<ArtifactStore<F>>,
     /// The internal log of this machine's own domain.
     home: Owner,
     index: Mutex<Index>,
 }
 
-impl Shelf {
-    /// Opens the index beside the files.
+impl<F: Files> Shelf<F> {
+    /// Opens the index, a file of that name in the root of a disk.
     ///
     /// # Errors
     /// If the disk refuses.
-    pub fn open(store: Arc<ArtifactStore>, index: PathBuf, home: DomainId) -> io::Result<Self> {
-        let mut index = Index::open(&index)?;
+    pub fn open<D: Disk>(
+        store: Arc<ArtifactStore<F>>,
+        (disk, name): (&D, &str),
+        home: DomainId,
+    ) -> io::Result<Self> {
+        let mut index = Index::open(disk, name)?;
         // Stopped between the last byte and the record of it: what is whole was verified.
         let coming: Vec<(ArtifactId, Vec<Owner>)> = index
             .entries
@@ -187,7 +201,7 @@ impl Shelf {
     }
 
     /// The files.
-    pub fn store(&self) -> &Arc<ArtifactStore> {
+    pub fn store(&self) -> &Arc<ArtifactStore<F>> {
         &self.store
     }
 
@@ -271,17 +285,17 @@ impl Shelf {
 
 /// The artifacts of one log.
 #[derive(Debug)]
-pub struct Shelved {
-    shelf: Arc<Shelf>,
+pub struct Shelved<F: Files = RealFiles> {
+    shelf: Arc<Shelf<F>>,
     owner: Owner,
-    stored: StoredArtifacts<quipu_artifact::RealFiles>,
+    stored: StoredArtifacts<F>,
     /// What comes from peers although its bytes are here for another log: which groups have come.
     again: BTreeMap<ArtifactId, Vec<u64>>,
 }
 
-impl Shelved {
+impl<F: Files> Shelved<F> {
     /// The artifacts of an owner.
-    pub fn new(shelf: Arc<Shelf>, owner: Owner) -> Self {
+    pub fn new(shelf: Arc<Shelf<F>>, owner: Owner) -> Self {
         let stored = StoredArtifacts(shelf.store.clone());
         Self { shelf, owner, stored, again: BTreeMap::new() }
     }
@@ -345,7 +359,7 @@ impl Shelved {
     }
 }
 
-impl Artifacts for Shelved {
+impl<F: Files> Artifacts for Shelved<F> {
     fn size(&self, key: &ArtifactId) -> io::Result<Option<u64>> {
         if self.shelf.owns(&self.owner, key) { self.stored.size(key) } else { Ok(None) }
     }
