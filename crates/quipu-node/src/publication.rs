@@ -117,9 +117,13 @@ pub fn leave_out_known_imports(
 /// What the published log is told: artifacts, where imported ones come from, edges.
 pub fn statements(puts: Vec<Claim>, imports: Imports, lineage: &Lineage) -> Vec<Statement> {
     let mut out: Vec<Statement> = puts.into_iter().map(Statement::Put).collect();
-    out.extend(imports.into_values().map(|(claim, Origin { domain, snapshot })| {
-        Statement::Import { claim, domain, snapshot }
-    }));
+    out.extend(
+        imports.into_values().map(|(claim, Origin { domain, snapshot })| Statement::Import {
+            claim,
+            domain,
+            snapshot,
+        }),
+    );
     let edges = lineage.edges.iter().cloned();
     out.extend(edges.map(|(key, role)| Statement::Edge(key, role)));
     out
@@ -151,11 +155,7 @@ pub fn edges_above(view: &View<'_>, keys: &[ArtifactId]) -> Result<Vec<Edge>, St
 
 /// Puts commitments in the place of what may not be named. An end has one commitment in a publication, so
 /// that the shape of the lineage stays, and another one in the next. Edges that come out equal are one.
-pub fn blind(
-    edges: &[Edge],
-    public: &Public,
-    random: &mut dyn FnMut() -> [u8; 32],
-) -> Lineage {
+pub fn blind(edges: &[Edge], public: &Public, random: &mut dyn FnMut() -> [u8; 32]) -> Lineage {
     let mut lineage = Lineage::default();
     let mut openings: BTreeMap<End, Opening> = BTreeMap::new();
     let mut shown: BTreeSet<EdgeKey> = BTreeSet::new();

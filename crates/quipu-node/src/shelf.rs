@@ -142,11 +142,7 @@ fn apply(entries: &mut BTreeMap<ArtifactId, Entry>, key: ArtifactId, owner: Owne
     // An entry without owners stays: without one it would be this machine's own domain's.
 }
 
-fn rewrite<D: Disk>(
-    disk: &D,
-    name: &str,
-    entries: &BTreeMap<ArtifactId, Entry>,
-) -> io::Result<()> {
+fn rewrite<D: Disk>(disk: &D, name: &str, entries: &BTreeMap<ArtifactId, Entry>) -> io::Result<()> {
     let aside = format!("{name}.tmp");
     let mut out = Vec::new();
     for (key, entry) in entries {

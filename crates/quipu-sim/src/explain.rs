@@ -2,15 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use quipu_core::event::Log;
 use quipu_core::history::History;
 use quipu_core::id::EventId;
 
 use crate::machine::SimDriver;
 use crate::report::Finding;
 use crate::world::World;
-
-const LOG: Log = Log::Internal;
 
 impl World {
     /// Why machines do not agree, as far as can be told.
@@ -36,7 +33,8 @@ impl World {
                     .collect::<Vec<_>>(),
             );
         }
-        for pair in members.windows(2) {
+        let parties = self.parties();
+        for pair in parties.iter().flat_map(|party| party.windows(2)) {
             text += &self.lacking(pair[0], pair[1]);
             text += &self.lacking(pair[1], pair[0]);
         }
@@ -51,9 +49,9 @@ impl World {
             return String::new();
         };
         let Some(dag) = other.node().dag() else { return String::new() };
-        let lacks = |id: &EventId| own.held().find(LOG, id).ok().flatten().is_none();
-        for ordinal in 0..other.held().count(LOG) {
-            let Ok(event) = other.held().event(LOG, ordinal) else { continue };
+        let lacks = |id: &EventId| own.held().find(own.log(), id).ok().flatten().is_none();
+        for ordinal in 0..other.held().count(other.log()) {
+            let Ok(event) = other.held().event(other.log(), ordinal) else { continue };
             if dag.is_quarantined(&event.id) || !lacks(&event.id) {
                 continue;
             }
@@ -78,8 +76,8 @@ pub(crate) fn aside(a: Option<&SimDriver>, b: Option<&SimDriver>) -> String {
     let (Some(a), Some(b)) = (a, b) else { return String::new() };
     let (Some(one), Some(other)) = (a.node().dag(), b.node().dag()) else { return String::new() };
     let (one, other) = (one.quarantined(), other.quarantined());
-    let place = |id: &EventId| match a.held().find(LOG, id).ok().flatten() {
-        Some(ordinal) => a.held().place(LOG, ordinal).ok().map(|place| {
+    let place = |id: &EventId| match a.held().find(a.log(), id).ok().flatten() {
+        Some(ordinal) => a.held().place(a.log(), ordinal).ok().map(|place| {
             format!("{id:?} of {} seq {} #{ordinal}", place.head.author.short(), place.head.seq)
         }),
         None => None,

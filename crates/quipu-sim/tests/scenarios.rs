@@ -48,6 +48,7 @@ fn the_same_seed_runs_the_same_way() {
         ("gc-under-fire", 2),
         ("lying-artifacts", 2),
         ("snapshots", 2),
+        ("domains", 2),
     ];
     for (name, seed) in seeds {
         if let Err(failure) = check_determinism(&named(name), seed, Options::default()) {
@@ -73,6 +74,16 @@ fn broken_rules_turn_the_checkers_red() {
         (Sabotage::CollectSnapshots, "gc-under-fire", "what is held is collected"),
         (Sabotage::BelieveParts, "lying-artifacts", "an artifact is not what its name says"),
         (Sabotage::LoseArtifact, "artifacts", "an artifact that was acknowledged is lost"),
+        (Sabotage::LeakKey, "domains", "an answer tells of an internal artifact"),
+        (Sabotage::LeakEdge, "domains", "what is published names what is not"),
+        (Sabotage::OpenDoor, "domains", "a log is shown to whoever may not see it"),
+        (Sabotage::LeakId, "domains", "an internal event id left its domain"),
+        (Sabotage::LeakClock, "domains", "an internal clock left its domain"),
+        (Sabotage::LeakPayload, "domains", "an internal payload left its domain"),
+        (Sabotage::LeakBytes, "domains", "an internal artifact's bytes left its domain"),
+        (Sabotage::StrayEdge, "domains", "what is published names what is not"),
+        (Sabotage::LetIn, "domains", "what a member forged counts"),
+        (Sabotage::Hide, "domains", "no agreement in time"),
     ];
     for (sabotage, name, expected) in cases {
         let seeds: Vec<u64> = (1..4).collect();
@@ -103,6 +114,9 @@ fn scenarios_do_what_they_are_named_for() {
     assert!(reports("snapshots").map(|report| report.snapshots).sum::<usize>() > 20);
     assert!(reports("gc-under-fire").map(|report| report.collected).sum::<u64>() > 10);
     assert!(reports("lying-artifacts").map(|report| report.bad_parts).sum::<u64>() > 5);
+    let domains: Vec<_> = reports("domains").collect();
+    assert!(domains.iter().all(|report| report.published > 0 && report.crossed > 100));
+    assert!(domains.iter().all(|report| report.questions > 0));
 }
 
 #[test]

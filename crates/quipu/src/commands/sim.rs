@@ -45,7 +45,8 @@ pub(crate) fn run(
 fn sabotage_of(name: &str) -> Result<Sabotage, ApiError> {
     let known =
         || Sabotage::ALL.iter().map(|s| format!("{s:?}").to_lowercase()).collect::<Vec<_>>();
-    let found = Sabotage::ALL.iter().find(|s| format!("{s:?}").eq_ignore_ascii_case(name));
+    let wanted = name.replace('-', "");
+    let found = Sabotage::ALL.iter().find(|s| format!("{s:?}").eq_ignore_ascii_case(&wanted));
     found
         .copied()
         .ok_or_else(|| ApiError::misuse(format!("no sabotage {name:?}")).hint(known().join(", ")))
