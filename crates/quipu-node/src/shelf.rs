@@ -254,6 +254,10 @@ impl<F: Files> Shelf<F> {
         {
             return Ok(());
         }
+        // What is begun and without an entry is fetched for this machine's own domain.
+        if known.is_none() && self.store.missing(key).map_err(io::Error::other)?.size.is_some() {
+            index.say(*key, self.home, Said::Coming)?;
+        }
         index.say(*key, owner, Said::Coming)
     }
 
@@ -397,5 +401,48 @@ impl<F: Files> Artifacts for Shelved<F> {
     ) -> PartOutcome {
         self.take_part(key, size, groups, bytes)
             .unwrap_or_else(|error| PartOutcome::Failed(error.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quipu_artifact::MemoryFiles;
+    use quipu_core::artifact::PART_GROUPS_MAX;
+    use quipu_store::FaultyDisk;
+
+    use super::*;
+
+    fn memory() -> Arc<ArtifactStore<MemoryFiles>> {
+        Arc::new(ArtifactStore::with_files(MemoryFiles::new()).expect("a store"))
+    }
+
+    #[test]
+    fn two_logs_that_fetch_the_same_both_have_it() {
+        let bytes: Vec<u8> = (0..3 << 20).map(|n: u32| (n % 251) as u8).collect();
+        let mut from = StoredArtifacts(memory());
+        let (key, size) = from.keep(&mut &bytes[..]).expect("kept");
+        let home = Owner { domain: DomainId([1; 32]), visibility: Log::Internal };
+        let other = Owner { domain: DomainId([2; 32]), visibility: Log::Published };
+        for order in [[home, other], [other, home]] {
+            let shelf =
+                Shelf::open(memory(), (&FaultyDisk::new(), "index"), home.domain).expect("a shelf");
+            let shelf = Arc::new(shelf);
+            let mut logs = order.map(|owner| Shelved::new(shelf.clone(), owner));
+            let count = group_count(size);
+            let starts: Vec<u64> = (0..count).step_by(PART_GROUPS_MAX as usize).collect();
+            // The last part first, as a peer is asked; then both take turns.
+            for (n, start) in starts.iter().rev().enumerate() {
+                let groups = *start..count.min(start + PART_GROUPS_MAX);
+                let part = from.read_part(&key, groups.clone()).expect("read").expect("held").1;
+                let outcome = logs[n % 2].write_part(&key, size, groups, &part);
+                assert!(
+                    matches!(outcome, PartOutcome::Good | PartOutcome::Complete),
+                    "{outcome:?}"
+                );
+            }
+            for log in &logs {
+                assert_eq!(log.size(&key).expect("read"), Some(size), "{:?}", log.owner);
+            }
+        }
     }
 }

@@ -41,13 +41,13 @@ impl World {
         if !self.is_federated() {
             return Ok(());
         }
+        self.check_isolation()?;
         let published = |part: &usize| self.machines[*part].log == Log::Published;
         let parts: Vec<usize> = self.parties().concat().into_iter().filter(published).collect();
         for part in parts {
             self.check_forged(part)?;
             self.check_references(part)?;
         }
-        self.check_isolation()?;
         self.question_all()
     }
 

@@ -10,6 +10,7 @@ use quipu_core::event::{Event, Log};
 use quipu_core::history::History;
 use quipu_core::id::ArtifactId;
 use quipu_core::node::LinkId;
+use quipu_core::sync::message::Message;
 
 use crate::machine::SimDriver;
 use crate::plan::Us;
@@ -45,6 +46,9 @@ struct Secret {
     run: usize,
     /// From this time on it may: it was published.
     until: Us,
+    /// Parts of it may stand in public all the same: what an event says of a published artifact is said in
+    /// both logs.
+    shared: bool,
 }
 
 /// All secrets, found by words of theirs.
@@ -67,6 +71,10 @@ fn word_at(bytes: &[u8], at: usize) -> Option<[u8; WORD]> {
     bytes.get(at..at + WORD)?.try_into().ok()
 }
 
+fn run_at(bytes: &[u8], at: usize) -> Option<[u8; RUN]> {
+    bytes.get(at..at + RUN)?.try_into().ok()
+}
+
 impl Secrets {
     fn new(public: BTreeSet<[u8; RUN]>) -> Self {
         let filter = vec![0; 1 << (FILTER_BITS - 6)];
@@ -74,6 +82,10 @@ impl Secrets {
     }
 
     fn add(&mut self, what: &'static str, bytes: &[u8], until: Us) {
+        self.add_any(what, bytes, until, false);
+    }
+
+    fn add_any(&mut self, what: &'static str, bytes: &[u8], until: Us, shared: bool) {
         let run = bytes.len().min(RUN);
         let stride = if run < RUN { bytes.len() } else { STRIDE };
         for at in (0..bytes.len()).step_by(stride.max(1)) {
@@ -82,11 +94,11 @@ impl Secrets {
             self.filter[place] |= bit;
             self.words.entry(word).or_default().push((self.list.len(), at));
         }
-        self.list.push(Secret { what, bytes: bytes.to_vec(), run, until });
+        self.list.push(Secret { what, bytes: bytes.to_vec(), run, until, shared });
     }
 
-    /// The first secret that a text gives away at a time.
-    fn find(&self, text: &[u8], time: Us) -> Option<&Secret> {
+    /// The first secret that a text gives away at a time, and where.
+    fn find(&self, text: &[u8], time: Us) -> Option<(&Secret, usize)> {
         for at in 0..text.len().saturating_sub(WORD - 1) {
             let Some(word) = word_at(text, at) else { continue };
             let (place, bit) = bit_of(&word);
@@ -96,7 +108,7 @@ impl Secrets {
             for (secret, offset) in self.words.get(&word).into_iter().flatten() {
                 let secret = &self.list[*secret];
                 if time < secret.until && self.gives_away(secret, *offset, text, at) {
-                    return Some(secret);
+                    return Some((secret, at));
                 }
             }
         }
@@ -112,13 +124,22 @@ impl Secrets {
         if before + after < secret.run {
             return false;
         }
-        if secret.run < RUN {
-            return true;
+        !secret.shared || self.longest_hidden(&text[at - before..at + after]) >= WORD
+    }
+
+    /// The most bytes in a row of a run that are not public. A few beside public ones may be equal by
+    /// chance.
+    fn longest_hidden(&self, run: &[u8]) -> usize {
+        let mut public_until = 0;
+        let (mut hidden, mut longest) = (0, 0);
+        for at in 0..run.len() {
+            if run_at(run, at).is_some_and(|window| self.public.contains(&window)) {
+                public_until = at + RUN;
+            }
+            hidden = if at < public_until { 0 } else { hidden + 1 };
+            longest = longest.max(hidden);
         }
-        let run = &text[at - before..at + after];
-        run.windows(RUN).any(|window| {
-            <[u8; RUN]>::try_from(window).is_ok_and(|window| !self.public.contains(&window))
-        })
+        longest
     }
 }
 
@@ -167,12 +188,15 @@ impl World {
         let secrets = self.secrets()?;
         for crossed in &self.federation.crossed {
             for text in unfolded(&crossed.bytes) {
-                if let Some(secret) = secrets.find(&text, crossed.at) {
+                if let Some((secret, at)) = secrets.find(&text, crossed.at) {
+                    let shown = &text[at.saturating_sub(24)..text.len().min(at + 24)];
+                    let said = Message::decode(&crossed.bytes).map(|said| format!("{said:?}"));
+                    let said: String = said.unwrap_or_default().chars().take(60).collect();
                     let text = format!(
-                        "machine {} after {} ms: {:02x?}",
+                        "machine {} after {} ms: {said}, around {shown:02x?}, of {:02x?}",
                         crossed.from,
                         crossed.at / crate::plan::MS,
-                        &secret.bytes[..secret.bytes.len().min(32)]
+                        &secret.bytes[..secret.bytes.len().min(48)]
                     );
                     return Err(Finding::new(secret.what, text));
                 }
@@ -198,7 +222,7 @@ impl World {
                 secrets.add(what, &text, Us::MAX);
             }
             if let Some(payload) = &event.payload {
-                secrets.add("an internal payload left its domain", payload, Us::MAX);
+                secrets.add_any("an internal payload left its domain", payload, Us::MAX, true);
             }
         }
         for key in self.federation.contents.iter().flatten().collect::<BTreeSet<&ArtifactId>>() {
@@ -230,7 +254,10 @@ impl World {
             v1::encode_body(&event.header, &self.domain, &mut body);
             texts.push(body);
             texts.push(event.id.0.to_vec());
-            texts.extend(event.payload.as_ref().map(|payload| payload.to_vec()));
+            // What programs write is nothing that an internal log says, too.
+            if quipu_core::kind::is_reserved(&event.header.kind) {
+                texts.extend(event.payload.as_ref().map(|payload| payload.to_vec()));
+            }
         }
         let runs = texts.iter().flat_map(|text| text.windows(RUN));
         runs.filter_map(|window| window.try_into().ok()).collect()
@@ -259,9 +286,12 @@ mod tests {
         assert!(secrets.find(&[&[1][..], &[9; 8], &[2]].concat(), 0).is_some());
         let public = secret[..32].windows(RUN).filter_map(|w| w.try_into().ok()).collect();
         let mut secrets = Secrets::new(public);
-        secrets.add("bytes", &secret, 10);
+        secrets.add_any("bytes", &secret, 10, true);
         assert!(secrets.find(&secret[..32], 0).is_none());
-        assert!(secrets.find(&secret[..33], 0).is_some());
+        assert!(secrets.find(&secret[..39], 0).is_none(), "a few may be equal by chance");
+        assert!(secrets.find(&secret[..40], 0).is_some());
+        secrets.add("bytes", &secret, 10);
+        assert!(secrets.find(&secret[..32], 0).is_some(), "that is not shared");
     }
 
     #[test]

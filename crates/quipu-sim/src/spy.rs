@@ -66,6 +66,11 @@ impl World {
             return Ok(());
         }
         self.ask_for_members_only(host, asks)?;
+        // What is on its way decides first.
+        for part in self.parts_of(host) {
+            let turn = self.machines[part].turn(self.now);
+            self.take(turn)?;
+        }
         let part = self.federation.part(domain, host);
         if !self.machines[part].has_log() {
             return self.ask_of_nothing(host, domain, asks);

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 
 use quipu_core::domain::Parameters;
 use quipu_core::id::DomainId;
-use quipu_core::node::{Input, LinkId, Reply};
+use quipu_core::node::{Input, LinkId, Notice, Reply};
 use quipu_core::sync::message::Message;
 use quipu_store::StoreOptions;
 
@@ -299,9 +299,16 @@ impl World {
             }
         }
         self.data_notices(machine, &outcome.notices)?;
+        let unkept = self.is_federated()
+            && outcome.notices.iter().any(|notice| matches!(notice, Notice::ArtifactFailed { .. }));
         self.replies(machine, outcome.replies)?;
         for domain in outcome.follows {
             self.keep_published(machine, domain)?;
+        }
+        if unkept && !self.healed && self.machines[machine].driver.is_some() {
+            // The disk refused the index of artifacts: nothing more is fetched before a start.
+            self.give_up(machine);
+            return Ok(());
         }
         if let Some(error) = stopped {
             return self.stopped(machine, &error);

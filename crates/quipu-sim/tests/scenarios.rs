@@ -75,7 +75,7 @@ fn broken_rules_turn_the_checkers_red() {
         (Sabotage::BelieveParts, "lying-artifacts", "an artifact is not what its name says"),
         (Sabotage::LoseArtifact, "artifacts", "an artifact that was acknowledged is lost"),
         (Sabotage::LeakKey, "domains", "an answer tells of an internal artifact"),
-        (Sabotage::LeakEdge, "domains", "what is published names what is not"),
+        (Sabotage::LeakEdge, "domains", "an internal artifact's key left its domain"),
         (Sabotage::OpenDoor, "domains", "a log is shown to whoever may not see it"),
         (Sabotage::LeakId, "domains", "an internal event id left its domain"),
         (Sabotage::LeakClock, "domains", "an internal clock left its domain"),
