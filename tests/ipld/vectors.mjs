@@ -112,15 +112,26 @@ const classes = {
   'record.create': ['record', ['record_id', name]],
   'member.add': ['member', ['node', name]],
   'member.remove': ['member', ['node', name]],
+  'member.replace': ['member', ['node', name]],
+  'member.readmit': ['readmission', ['node', name], ['upto', link]],
+  'publisher.add': ['publisher', ['node', name]],
+  'publisher.remove': ['publisher', ['node', name]],
+  'publisher.replace': ['publisher', ['node', name]],
+  'publisher.readmit': ['publisher-readmission', ['node', name], ['upto', link]],
+  'publisher.access': ['access'],
   'invite.create': ['invite', ['key', name]],
   'artifact.put': ['artifact', ['key', link], ['size', number], ['type_tag', optional]],
+  'artifact.import': ['import', ['key', link], ['domain', link]],
+  'artifact.publish': ['published', ['key', link]],
   'artifact.tombstone': ['artifact-tombstone', ['key', link]],
   'artifact.pin': ['pin', ['key', link]],
   'artifact.unpin': ['pin', ['key', link]],
   'edge.add': edge,
   'edge.tombstone': edge,
   'conflict.resolve': ['resolution', ['key', link]],
-  'snapshot.drop': ['snapshot-drop', ['snapshot', link]]
+  'snapshot.drop': ['snapshot-drop', ['snapshot', link]],
+  'publication.record': ['publication', ['snapshot', link], ['part', number]],
+  'domain.follow': ['follow', ['domain', link]]
 }
 /** The fold key, or null. */
 function foldKey (kind, bytes) {

@@ -23,15 +23,27 @@ struct Grant {
     head: Head,
     role: Role,
     invite: Option<NodeKey>,
+    /// Given by a member to the key that takes the place of its own.
+    handed_over: bool,
 }
 
-/// A `member.remove` that was read.
+/// A `member.remove` that was read, or a `member.replace`, which ends the author's own membership.
 #[derive(Debug, Clone)]
 struct Removal {
     at: Target,
     head: Head,
     /// What the remover had seen of the member's feed.
     seen: Vec<(u64, EventId)>,
+    /// By the member itself.
+    own: bool,
+}
+
+/// A `member.readmit` that was read.
+#[derive(Debug, Clone)]
+struct Readmission {
+    at: Target,
+    head: Head,
+    upto: EventId,
 }
 
 /// An `invite.create` that was read.
@@ -53,6 +65,8 @@ struct Standing {
     grants: Vec<usize>,
     /// Indices of effective removals, with the grants that knew of them.
     removals: Vec<(usize, BTreeSet<usize>)>,
+    /// Events up to which, on their feed, no removal counts.
+    readmitted: Vec<EventId>,
     /// With one grant and no fork: from this seq on every event has the grant in its past.
     since: Option<u64>,
 }
@@ -76,6 +90,13 @@ pub struct Authority {
     founded: LogSeq,
     grants: BTreeMap<NodeKey, Vec<Grant>>,
     removals: BTreeMap<NodeKey, Vec<Removal>>,
+    readmissions: BTreeMap<NodeKey, Vec<Readmission>>,
+    /// The last events of readmissions.
+    awaited: BTreeSet<EventId>,
+    /// Keys that were handed over, or that something was handed over to.
+    entangled: BTreeSet<NodeKey>,
+    /// Those that something was handed over to.
+    heirs: BTreeSet<NodeKey>,
     invites: BTreeMap<NodeKey, Vec<Invite>>,
     /// By invitation: who was admitted, and with which of its grants.
     admissions: BTreeMap<NodeKey, BTreeMap<EventId, (NodeKey, usize)>>,
@@ -108,6 +129,10 @@ impl Authority {
             founded,
             grants: BTreeMap::new(),
             removals: BTreeMap::new(),
+            readmissions: BTreeMap::new(),
+            awaited: BTreeSet::new(),
+            entangled: BTreeSet::new(),
+            heirs: BTreeSet::new(),
             invites: BTreeMap::new(),
             admissions: BTreeMap::new(),
             standings,
@@ -131,16 +156,29 @@ impl Authority {
         let head = event.header.head.clone();
         match Decision::of_event(event) {
             Some(Decision::Add { node, role, invite }) => {
-                self.learn_grant(history, node, Grant { at, head, role, invite })
+                let handed_over = false;
+                self.learn_grant(history, node, Grant { at, head, role, invite, handed_over })
             }
             Some(Decision::Remove { node }) => {
                 let seen = past::known_ends(history, self.log, &head, &node)?;
-                self.removals.entry(node).or_default().push(Removal { at, head, seen });
+                let removal = Removal { at, head, seen, own: false };
+                self.removals.entry(node).or_default().push(removal);
                 if self.is_admin_matter(&node) {
                     self.settle(history)?;
                 } else {
                     self.settle_member(history, node)?;
                 }
+                self.settle_access(history)?;
+                Ok(Learned::Reconsider)
+            }
+            Some(Decision::Replace { node, role }) => {
+                self.learn_handover(history, at, head, node, role)
+            }
+            Some(Decision::Readmit { node, upto }) => {
+                let readmission = Readmission { at, head, upto };
+                self.readmissions.entry(node).or_default().push(readmission);
+                self.awaited.insert(upto);
+                self.settle(history)?;
                 self.settle_access(history)?;
                 Ok(Learned::Reconsider)
             }
@@ -162,6 +200,38 @@ impl Authority {
             }
             Some(Decision::Erase { .. }) | None => Ok(Learned::Nothing),
         }
+    }
+
+    /// A member hands its membership over: that is a grant, and its own removal. The founder's key is in R,
+    /// and nothing can take its place.
+    fn learn_handover<H: History>(
+        &mut self,
+        history: &H,
+        at: Target,
+        head: Head,
+        node: NodeKey,
+        role: Role,
+    ) -> Result<Learned, H::Error> {
+        let from = at.author;
+        if from == self.founder || from == node || node == self.founder {
+            return Ok(Learned::Nothing);
+        }
+        // What precedes it is held; it itself is not, yet.
+        let seen = head.prev.map(|prev| (at.seq.saturating_sub(1), prev)).into_iter().collect();
+        let removal = Removal { at, head: head.clone(), seen, own: true };
+        self.removals.entry(from).or_default().push(removal);
+        let grant = Grant { at, head, role, invite: None, handed_over: true };
+        self.grants.entry(node).or_default().push(grant);
+        self.entangled.extend([from, node]);
+        self.heirs.insert(node);
+        self.settle(history)?;
+        self.settle_access(history)?;
+        Ok(Learned::Reconsider)
+    }
+
+    /// Whether an event is the last of a readmission: once it is here, look at those before it again.
+    pub fn awaits(&self, id: &EventId) -> bool {
+        self.awaited.contains(id)
     }
 
     /// The last word about who may read, in replay order, by somebody who was entitled to it.
@@ -211,6 +281,7 @@ impl Authority {
     /// Whether a change in a machine's standing can change that of others.
     fn is_admin_matter(&self, node: &NodeKey) -> bool {
         *node == self.founder
+            || self.entangled.contains(node)
             || self.grants.get(node).into_iter().flatten().any(|grant| grant.role == Role::Admin)
     }
 
@@ -275,7 +346,38 @@ impl Authority {
                 self.settle_member(history, node)?;
             }
         }
-        Ok(())
+        self.settle_heirs(history)
+    }
+
+    /// Gives a standing to those whom only a member handed its own over to: in rounds, so that it does not
+    /// matter which decisions without effect somebody holds. Whoever was granted something by an admin
+    /// inherits nothing.
+    fn settle_heirs<H: History>(&mut self, history: &H) -> Result<(), H::Error> {
+        let mut givers: BTreeSet<NodeKey> = self.standings.keys().copied().collect();
+        loop {
+            let mut found: BTreeMap<NodeKey, Standing> = BTreeMap::new();
+            for node in &self.heirs {
+                let standing = self.standings.get(node);
+                if standing.is_some_and(|one| one.level.is_some() || !one.grants.is_empty()) {
+                    continue;
+                }
+                for (index, grant) in self.grants[node].iter().enumerate() {
+                    if grant.handed_over
+                        && givers.contains(&grant.at.author)
+                        && self.grant_counts(history, node, grant)?
+                    {
+                        found.entry(*node).or_default().grants.push(index);
+                    }
+                }
+            }
+            if found.is_empty() {
+                return Ok(());
+            }
+            givers = found.keys().copied().collect();
+            for (node, standing) in found {
+                self.finish(history, node, standing, |_| true)?;
+            }
+        }
     }
 
     /// Works out the standing of a machine that never was an admin. Those of all admins stand.
@@ -283,7 +385,7 @@ impl Authority {
         let Some(grants) = self.grants.get(&node) else { return Ok(()) };
         let mut standing = Standing::default();
         for (index, grant) in grants.iter().enumerate() {
-            if self.grant_counts(history, &node, grant)? {
+            if !grant.handed_over && self.grant_counts(history, &node, grant)? {
                 standing.grants.push(index);
             }
         }
@@ -301,21 +403,58 @@ impl Authority {
         let grants = &self.grants[&node];
         standing.grants.sort_by_key(|index| (grants[*index].at.logseq, grants[*index].at.id));
         for (index, removal) in self.removals.get(&node).into_iter().flatten().enumerate() {
-            if !may_remove(&removal.at.author)
+            if removal.own
+                || !may_remove(&removal.at.author)
                 || self.role_at(history, &removal.at, &removal.head)? != Some(Role::Admin)
             {
                 continue;
             }
-            let mut knew = BTreeSet::new();
-            for grant in &standing.grants {
-                let head = &grants[*grant].head;
-                if past::contains(history, self.log, head, &removal.at, &self.memory)? {
-                    knew.insert(*grant);
-                }
-            }
+            let knew = self.grants_after(history, &node, &standing, removal)?;
             standing.removals.push((index, knew));
         }
+        for readmission in self.readmissions.get(&node).into_iter().flatten() {
+            if may_remove(&readmission.at.author)
+                && self.role_at(history, &readmission.at, &readmission.head)? == Some(Role::Admin)
+            {
+                standing.readmitted.push(readmission.upto);
+            }
+        }
         self.standings.insert(node, standing);
+        self.finish_handovers(history, node)
+    }
+
+    /// Which of a machine's grants knew of a removal.
+    fn grants_after<H: History>(
+        &self,
+        history: &H,
+        node: &NodeKey,
+        standing: &Standing,
+        removal: &Removal,
+    ) -> Result<BTreeSet<usize>, H::Error> {
+        let mut knew = BTreeSet::new();
+        for grant in &standing.grants {
+            let head = &self.grants[node][*grant].head;
+            if past::contains(history, self.log, head, &removal.at, &self.memory)? {
+                knew.insert(*grant);
+            }
+        }
+        Ok(knew)
+    }
+
+    /// Adds what a machine handed over itself, where it was entitled to by all that others decided. Of two
+    /// that did not know of each other neither counts as a grant, but both end the membership: the key is
+    /// frozen, for one of them may be a thief's.
+    fn finish_handovers<H: History>(&mut self, history: &H, node: NodeKey) -> Result<(), H::Error> {
+        let Some(standing) = self.standings.get(&node) else { return Ok(()) };
+        let mut own = Vec::new();
+        for (index, removal) in self.removals.get(&node).into_iter().flatten().enumerate() {
+            if removal.own && self.role_at(history, &removal.at, &removal.head)?.is_some() {
+                own.push((index, self.grants_after(history, &node, standing, removal)?));
+            }
+        }
+        if let Some(standing) = self.standings.get_mut(&node) {
+            standing.removals.extend(own);
+        }
         Ok(())
     }
 
@@ -325,6 +464,9 @@ impl Authority {
         node: &NodeKey,
         grant: &Grant,
     ) -> Result<bool, H::Error> {
+        if grant.handed_over {
+            return Ok(self.role_at(history, &grant.at, &grant.head)? >= Some(grant.role));
+        }
         if let Some(invite) = &grant.invite
             && !self.admitted(history, invite, &grant.at.id, node)?
         {
@@ -360,13 +502,36 @@ impl Authority {
         }
         for (index, knew) in &standing.removals {
             let removal = &self.removals[&at.author][*index];
-            if !held.iter().any(|grant| knew.contains(grant))
-                && !had_seen(self.log, history, removal, at)?
+            let itself = removal.own && removal.at.id == at.id;
+            if !itself
+                && !held.iter().any(|grant| knew.contains(grant))
+                && !had_seen(self.log, history, &removal.seen, at)?
+                && !self.is_readmitted(history, standing, at)?
             {
                 return Ok(None);
             }
         }
         Ok(held.last().map(|index| grants[*index].role))
+    }
+
+    /// Whether an event is one of those, or before one of those, up to which no removal counts.
+    fn is_readmitted<H: History>(
+        &self,
+        history: &H,
+        standing: &Standing,
+        at: &Target,
+    ) -> Result<bool, H::Error> {
+        for upto in &standing.readmitted {
+            if *upto == at.id {
+                return Ok(true);
+            }
+            let Some(ordinal) = history.find(self.log, upto)? else { continue };
+            let head = history.place(self.log, ordinal)?.head;
+            if head.author == at.author && had_seen(self.log, history, &[(head.seq, *upto)], at)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Remembers that an author's events from this one on have its only grant in their past.
@@ -467,21 +632,21 @@ impl Authority {
     }
 }
 
-/// Whether the remover had seen an event when it removed its author.
+/// Whether an event is among these of its author's feed, or before one of them.
 fn had_seen<H: History>(
     log: Log,
     history: &H,
-    removal: &Removal,
+    seen: &[(u64, EventId)],
     at: &Target,
 ) -> Result<bool, H::Error> {
-    if removal.seen.iter().all(|(seq, _)| *seq < at.seq) {
+    if seen.iter().all(|(seq, _)| *seq < at.seq) {
         return Ok(false);
     }
     // What the remover had seen is held. The event in question may not be, yet.
     if past::is_alone(history, log, at)? {
         return Ok(true);
     }
-    for (_, id) in removal.seen.iter().filter(|(seq, _)| *seq >= at.seq) {
+    for (_, id) in seen.iter().filter(|(seq, _)| *seq >= at.seq) {
         let mut cursor = Some(*id);
         while let Some(id) = cursor {
             let Some(ordinal) = history.find(log, &id)? else { break };

@@ -66,7 +66,7 @@ impl Opening {
         Commitment(*blake3::keyed_hash(&key, &bytes).as_bytes())
     }
 
-    pub(crate) fn to_value(&self) -> Value {
+    pub(crate) fn to_value(self) -> Value {
         Value::map([("end", Value::from(self.end)), ("nonce", Value::from(&self.nonce[..]))])
     }
 

@@ -18,7 +18,7 @@ use crate::authority::{Authority, Learned};
 use crate::domain::{Decision, Parameters, Role};
 use crate::event::{Event, Head, Log, LogSeq, Parents, Position, VerifiedEvent};
 use crate::history::{FeedEnd, History};
-use crate::id::{DomainId, EventId, IdMap, LogDigest, NodeKey};
+use crate::id::{DomainId, EventId, IdMap, IdSet, LogDigest, NodeKey};
 use crate::kind;
 use crate::lifecycle::Verdict;
 use crate::limits::{FORK_SIBLINGS_MAX, RECENT_EVENTS};
@@ -98,6 +98,8 @@ pub struct Dag {
     /// Authors of events that are kept aside.
     aside: BTreeSet<NodeKey>,
     equivocations: BTreeMap<(NodeKey, u64), BTreeSet<EventId>>,
+    /// Branches of mass forks that are too many, whether something needs them or not.
+    excess: IdSet<EventId>,
     /// Who asked for the payload of which event to be erased, by the event's id.
     erasures: BTreeMap<EventId, Vec<Target>>,
     erased: BTreeSet<EventId>,
@@ -126,6 +128,7 @@ impl Dag {
             quarantined: BTreeSet::new(),
             aside: BTreeSet::new(),
             equivocations: BTreeMap::new(),
+            excess: IdSet::default(),
             erasures: BTreeMap::new(),
             erased: BTreeSet::new(),
             dirty: Vec::new(),
@@ -223,7 +226,13 @@ impl Dag {
             learned = self.authority.learn(history, event)?;
             erase = self.learn_erasure(event, role, history)?;
         }
-        if role < Some(Role::Writer) {
+        // A branch that is too many does not grow, also where what came of it so far is needed.
+        let decides = role == Some(Role::Admin) && structural;
+        let excess = head.prev.is_some_and(|prev| self.excess.contains(&prev));
+        if excess {
+            self.excess.insert(event.id);
+        }
+        if role < Some(Role::Writer) || (excess && !decides) {
             self.put_aside(event);
             return Ok(Step::Quarantined);
         }
@@ -234,7 +243,8 @@ impl Dag {
             forked && self.equivocations[&(head.author, head.seq)].len() > FORK_SIBLINGS_MAX;
         let tainted = !self.quarantined.is_empty()
             && head.links().any(|link| self.quarantined.contains(link));
-        let reconsider = crowded || tainted || learned == Learned::Reconsider;
+        let awaited = self.authority.awaits(&event.id);
+        let reconsider = crowded || tainted || awaited || learned == Learned::Reconsider;
         self.take(event);
         if erasable {
             self.settle_erasure(&event.id, head, history)?;

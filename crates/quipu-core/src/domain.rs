@@ -141,6 +141,20 @@ pub enum Decision {
         /// Who is no longer a member.
         node: NodeKey,
     },
+    /// `member.replace`
+    Replace {
+        /// The key that takes the place of the author's.
+        node: NodeKey,
+        /// What it may do: no more than the author.
+        role: Role,
+    },
+    /// `member.readmit`
+    Readmit {
+        /// Whose events.
+        node: NodeKey,
+        /// The last of them that counts again.
+        upto: EventId,
+    },
     /// `invite.create`
     Invite(Invitation),
     /// `payload.erase`
@@ -160,35 +174,54 @@ pub enum Decision {
 pub enum Access {
     /// Everybody who knows the domain's id and reaches a machine that holds the log.
     Open,
-    /// The machines with these keys, sorted, each once.
-    Nodes(Vec<NodeKey>),
+    /// Only some.
+    Only {
+        /// These machines, sorted, each once.
+        nodes: Vec<NodeKey>,
+        /// These domains, sorted, each once: the machines that their own published logs name, which pass
+        /// it on to the others of their domain. Whoever holds the log must keep theirs to know them.
+        domains: Vec<DomainId>,
+    },
 }
 
-/// The most machines in one [`Access::Nodes`]: the payload stays below 64 KiB.
-pub const ACCESS_NODES_MAX: usize = 1_500;
+/// The most machines and domains in one [`Access::Only`]: the payload stays below 64 KiB.
+pub const ACCESS_ENTRIES_MAX: usize = 1_200;
+
+fn sorted<T: Ord>(mut list: Vec<T>) -> Vec<T> {
+    list.sort_unstable();
+    list.dedup();
+    list
+}
 
 impl Access {
-    /// Access for some machines.
-    pub fn nodes(mut nodes: Vec<NodeKey>) -> Self {
-        nodes.sort_unstable();
-        nodes.dedup();
-        Access::Nodes(nodes)
+    /// Access for some machines and domains.
+    pub fn only(nodes: Vec<NodeKey>, domains: Vec<DomainId>) -> Self {
+        Access::Only { nodes: sorted(nodes), domains: sorted(domains) }
     }
 
-    /// Whether a machine may read.
+    /// Whether a machine may read, by its own key.
     pub fn allows(&self, node: &NodeKey) -> bool {
         match self {
             Access::Open => true,
-            Access::Nodes(nodes) => nodes.binary_search(node).is_ok(),
+            Access::Only { nodes, .. } => nodes.binary_search(node).is_ok(),
+        }
+    }
+
+    /// The domains that may read.
+    pub fn domains(&self) -> &[DomainId] {
+        match self {
+            Access::Open => &[],
+            Access::Only { domains, .. } => domains,
         }
     }
 
     fn to_value(&self) -> Value {
         match self {
             Access::Open => Value::map([("open", Value::from(true))]),
-            Access::Nodes(nodes) => {
+            Access::Only { nodes, domains } => {
                 let nodes = Value::list(nodes.iter().map(|node| &node.0[..]));
-                Value::map([("nodes", nodes), ("open", Value::from(false))])
+                let domains = Value::list(domains.iter().copied().map(EventId::from));
+                Value::map([("nodes", nodes), ("domains", domains), ("open", Value::from(false))])
             }
         }
     }
@@ -197,11 +230,15 @@ impl Access {
         if value.get("open")?.as_bool()? {
             return Some(Access::Open);
         }
-        let list = value.get("nodes")?.as_list()?;
         let node = |item: &Value| NodeKey::from_slice(item.as_bytes()?);
-        let nodes = list.iter().map(node).collect::<Option<Vec<_>>>()?;
-        let sorted = nodes.windows(2).all(|pair| pair[0] < pair[1]);
-        (sorted && nodes.len() <= ACCESS_NODES_MAX).then_some(Access::Nodes(nodes))
+        let domain = |item: &Value| Some(DomainId(item.as_link()?.digest(EventId::PREFIX)?));
+        let nodes = value.get("nodes")?.as_list()?.iter().map(node).collect::<Option<Vec<_>>>()?;
+        let domains = value.get("domains")?.as_list()?;
+        let domains = domains.iter().map(domain).collect::<Option<Vec<_>>>()?;
+        let rising = nodes.windows(2).all(|pair| pair[0] < pair[1])
+            && domains.windows(2).all(|pair| pair[0] < pair[1]);
+        let fits = nodes.len() + domains.len() <= ACCESS_ENTRIES_MAX;
+        (rising && fits).then_some(Access::Only { nodes, domains })
     }
 }
 
@@ -244,6 +281,14 @@ impl Decision {
                 let kind = if internal { kind::MEMBER_REMOVE } else { kind::PUBLISHER_REMOVE };
                 (kind, Value::map([("node", key_value(node))]))
             }
+            Decision::Replace { node, role } => (
+                if internal { kind::MEMBER_REPLACE } else { kind::PUBLISHER_REPLACE },
+                Value::map([("node", key_value(node)), ("role", Value::from(role.name()))]),
+            ),
+            Decision::Readmit { node, upto } => (
+                if internal { kind::MEMBER_READMIT } else { kind::PUBLISHER_READMIT },
+                Value::map([("node", key_value(node)), ("upto", Value::from(*upto))]),
+            ),
             Decision::Invite(invitation) => (
                 kind::INVITE_CREATE,
                 Value::map([
@@ -268,7 +313,7 @@ impl Decision {
     pub fn is_of(&self, log: Log) -> bool {
         match self {
             Decision::Add { invite, .. } => log == Log::Internal || invite.is_none(),
-            Decision::Remove { .. } => true,
+            Decision::Remove { .. } | Decision::Replace { .. } | Decision::Readmit { .. } => true,
             Decision::Invite(_) | Decision::Erase { .. } => log == Log::Internal,
             Decision::Access(_) => log == Log::Published,
         }
@@ -303,6 +348,13 @@ impl Decision {
                 Some(Decision::Add { node: key("node")?, role: role()?, invite })
             }
             kind::MEMBER_REMOVE => Some(Decision::Remove { node: key("node")? }),
+            kind::MEMBER_REPLACE | kind::PUBLISHER_REPLACE => {
+                Some(Decision::Replace { node: key("node")?, role: role()? })
+            }
+            kind::MEMBER_READMIT | kind::PUBLISHER_READMIT => {
+                let upto = value.get("upto")?.as_link()?.digest(EventId::PREFIX)?;
+                Some(Decision::Readmit { node: key("node")?, upto: EventId(upto) })
+            }
             kind::INVITE_CREATE => Some(Decision::Invite(Invitation {
                 key: key("key")?,
                 role: role()?,

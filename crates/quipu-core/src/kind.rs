@@ -6,12 +6,20 @@ pub const DOMAIN_CREATE: &str = "domain.create";
 pub const MEMBER_ADD: &str = "member.add";
 /// Removes a member.
 pub const MEMBER_REMOVE: &str = "member.remove";
+/// Hands the author's membership over to another key.
+pub const MEMBER_REPLACE: &str = "member.replace";
+/// Lets events of a removed member count again, up to one of them.
+pub const MEMBER_READMIT: &str = "member.readmit";
 /// Announces the public half of an invitation ticket.
 pub const INVITE_CREATE: &str = "invite.create";
 /// Lets a machine write to the published log, or appoints one that decides about it.
 pub const PUBLISHER_ADD: &str = "publisher.add";
 /// Ends that.
 pub const PUBLISHER_REMOVE: &str = "publisher.remove";
+/// Hands the author's part in the published log over to another key.
+pub const PUBLISHER_REPLACE: &str = "publisher.replace";
+/// Lets events of a removed publisher count again, up to one of them.
+pub const PUBLISHER_READMIT: &str = "publisher.readmit";
 /// Says who may read the published log.
 pub const PUBLISHER_ACCESS: &str = "publisher.access";
 /// Erases the payload of another event.
@@ -92,10 +100,14 @@ pub fn is_structural(kind: &str) -> bool {
         DOMAIN_CREATE
             | MEMBER_ADD
             | MEMBER_REMOVE
+            | MEMBER_REPLACE
+            | MEMBER_READMIT
             | INVITE_CREATE
             | PAYLOAD_ERASE
             | PUBLISHER_ADD
             | PUBLISHER_REMOVE
+            | PUBLISHER_REPLACE
+            | PUBLISHER_READMIT
             | PUBLISHER_ACCESS
     )
 }

@@ -123,6 +123,12 @@ pub enum Input {
         /// The latest snapshot and where its state is, if there is a snapshot.
         offer: Option<StateOffer>,
     },
+    /// Who may read all that is published and held here, whatever the log says. Whoever is linked and is
+    /// not among them any more is turned away.
+    Circle {
+        /// The machines.
+        nodes: BTreeSet<NodeKey>,
+    },
     /// Time has passed; see [`Node::deadline`].
     Tick,
     /// The effects so far are carried out: go on with what was put off.
@@ -514,6 +520,10 @@ impl Node {
             Input::LinkDown { link, reason } => self.on_link_down(link, &reason, out),
             Input::Tick => self.on_tick(now_ms, history, out)?,
             Input::StateMade { link, offer } => self.on_state_made(link, offer, out),
+            Input::Circle { nodes } => {
+                self.circle = nodes;
+                self.check_access(out);
+            }
             Input::Continue => {}
             Input::Want { key, missing } => _ = self.want(key, missing, None, history)?,
             Input::Unwant { key } => self.unwant(&key),

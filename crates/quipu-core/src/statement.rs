@@ -351,7 +351,7 @@ impl Statement {
                 Value::map([
                     ("snapshot", Value::from(*snapshot)),
                     ("part", Value::from(*part)),
-                    ("openings", Value::list(openings.iter().map(Opening::to_value))),
+                    ("openings", Value::list(openings.iter().map(|one| one.to_value()))),
                 ]),
             ),
             Statement::Follow(domain) => {

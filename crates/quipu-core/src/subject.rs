@@ -40,6 +40,8 @@ const FOLD_KEYS: &[(&str, &str, &[Part])] = &[
     ("record.create", "record", &[Part::Name("record_id")]),
     (kind::MEMBER_ADD, "member", &[Part::Name("node")]),
     (kind::MEMBER_REMOVE, "member", &[Part::Name("node")]),
+    (kind::MEMBER_REPLACE, "member", &[Part::Name("node")]),
+    (kind::MEMBER_READMIT, "readmission", &[Part::Name("node"), Part::Link("upto")]),
     (kind::INVITE_CREATE, "invite", &[Part::Name("key")]),
     (
         kind::ARTIFACT_PUT,
@@ -57,6 +59,8 @@ const FOLD_KEYS: &[(&str, &str, &[Part])] = &[
     (kind::SNAPSHOT_DROP, "snapshot-drop", &[Part::Link("snapshot")]),
     (kind::PUBLISHER_ADD, "publisher", &[Part::Name("node")]),
     (kind::PUBLISHER_REMOVE, "publisher", &[Part::Name("node")]),
+    (kind::PUBLISHER_REPLACE, "publisher", &[Part::Name("node")]),
+    (kind::PUBLISHER_READMIT, "publisher-readmission", &[Part::Name("node"), Part::Link("upto")]),
     (kind::PUBLISHER_ACCESS, "access", &[]),
     (kind::PUBLICATION_RECORD, "publication", &[Part::Link("snapshot"), Part::Number("part")]),
     (kind::DOMAIN_FOLLOW, "follow", &[Part::Link("domain")]),

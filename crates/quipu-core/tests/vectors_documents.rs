@@ -27,6 +27,8 @@ fn documents_show_vectors() {
         ("sync-messages.md", &["sync-messages-v1.json", "sync-artifacts-v1.json"]),
         ("statements.md", &["statements.json"]),
         ("state.md", &["state.json"]),
+        ("block.md", &["store-v2.json"]),
+        ("bundle.md", &["bundle.json"]),
     ];
     for (document, files) in cases {
         let document = root.join("docs/formats").join(document);

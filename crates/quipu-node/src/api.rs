@@ -54,6 +54,18 @@ pub enum Request {
         /// Its key, or the start of it.
         node: String,
     },
+    /// Hands this machine's membership over to another key.
+    MemberReplace {
+        /// That key.
+        node: String,
+    },
+    /// Lets events of a removed member count again.
+    MemberReadmit {
+        /// The member's key, or the start of it.
+        node: String,
+        /// The last of its events that counts again, or the start of its id.
+        upto: String,
+    },
     /// The members.
     Members {
         /// As of this snapshot or event.
@@ -277,9 +289,15 @@ pub enum Request {
     },
     /// Says who may read the published log.
     PublisherAccess {
-        /// These machines only; nothing is everybody.
+        /// Everybody.
         #[serde(default)]
-        nodes: Option<Vec<String>>,
+        open: bool,
+        /// If not: these machines.
+        #[serde(default)]
+        nodes: Vec<String>,
+        /// And these domains: ids, or names of domains that are followed.
+        #[serde(default)]
+        domains: Vec<String>,
     },
     /// Keeps the published log of another domain.
     Follow {
@@ -434,6 +452,8 @@ impl Api {
             }
             Request::MemberAdd { node, role } => self.member_add(&node, &role, sink),
             Request::MemberRemove { node } => self.member_remove(&node, sink),
+            Request::MemberReplace { node } => self.member_replace(&node, sink),
+            Request::MemberReadmit { node, upto } => self.member_readmit(&node, &upto, sink),
             Request::Members { at } => self.members(at, sink),
             Request::Emit { events } => self.emit(events, sink),
             Request::Show { id } => self.show(&id, sink),
@@ -475,7 +495,9 @@ impl Api {
             Request::Published => self.published(sink),
             Request::PublisherAdd { node, role } => self.publisher_add(&node, &role, sink),
             Request::PublisherRemove { node } => self.publisher_remove(&node, sink),
-            Request::PublisherAccess { nodes } => self.publisher_access(nodes, sink),
+            Request::PublisherAccess { open, nodes, domains } => {
+                self.publisher_access(open, nodes, domains, sink)
+            }
             Request::Follow { domain, node, addrs } => self.follow(&domain, &node, addrs, sink),
             Request::Domains => self.domains(sink),
             Request::Import { domain, key } => self.import(&domain, &key, sink),

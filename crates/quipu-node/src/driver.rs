@@ -69,6 +69,8 @@ pub struct Outcome {
     pub states: Vec<StateOffer>,
     /// Domains whose published logs are to be kept, by new events of the internal log.
     pub follows: Vec<DomainId>,
+    /// Something was decided about members.
+    pub decided: bool,
 }
 
 impl Outcome {
@@ -79,6 +81,7 @@ impl Outcome {
             && self.met.is_empty()
             && self.states.is_empty()
             && self.follows.is_empty()
+            && !self.decided
     }
 }
 
@@ -246,6 +249,8 @@ impl<D: Disk, C: Clock, L: Links> Driver<D, C, L> {
         match effect {
             Effect::Append { log, events } => {
                 self.outcome.follows.extend(follows_in(&events));
+                self.outcome.decided |=
+                    events.iter().any(|event| quipu_core::kind::is_structural(&event.header.kind));
                 self.note_artifacts(&events);
                 self.held.append(log, events)?;
                 self.dirty = true;

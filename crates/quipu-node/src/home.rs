@@ -16,6 +16,7 @@ use crate::artifacts::ArtifactPolicy;
 /// The directory inside the user's directory.
 pub const HOME_DIR: &str = ".quipu";
 const KEY_FILE: &str = "node.key";
+const NEXT_KEY_FILE: &str = "node.key.next";
 const CONFIG_FILE: &str = "config.json";
 const BOOK_FILE: &str = "peers.json";
 const EARLY_FILE: &str = "early-state.json";
@@ -135,8 +136,7 @@ impl Home {
             // An interrupted join: its key may be a member already, so it goes on with that one.
             return Ok(home);
         }
-        let text = format!("{}\n", data_encoding::HEXLOWER.encode(&key.to_bytes()));
-        write_secret(&path, text.as_bytes()).map_err(io_error(&path))?;
+        write_secret(&path, key_text(key).as_bytes()).map_err(io_error(&path))?;
         Ok(home)
     }
 
@@ -163,13 +163,39 @@ impl Home {
     /// # Errors
     /// If it cannot be read.
     pub fn key(&self) -> Result<SigningKey, HomeError> {
-        let path = self.dir.join(KEY_FILE);
+        self.key_in(KEY_FILE)
+    }
+
+    fn key_in(&self, file: &str) -> Result<SigningKey, HomeError> {
+        let path = self.dir.join(file);
         let text = fs::read_to_string(&path).map_err(io_error(&path))?;
         let bytes = data_encoding::HEXLOWER.decode(text.trim_end().as_bytes()).ok();
         let bytes: Option<[u8; 32]> = bytes.and_then(|bytes| bytes.try_into().ok());
         let detail = "it does not hold 64 hexadecimal digits".to_owned();
         let seed = bytes.ok_or(HomeError::Damaged { path, detail })?;
         Ok(SigningKey::from_bytes(&seed))
+    }
+
+    /// The key that is to take the place of the machine's: made at the first question.
+    ///
+    /// # Errors
+    /// If the disk refuses.
+    pub fn next_key(&self, fresh: &SigningKey) -> Result<SigningKey, HomeError> {
+        let path = self.dir.join(NEXT_KEY_FILE);
+        if !path.exists() {
+            write_secret(&path, key_text(fresh).as_bytes()).map_err(io_error(&path))?;
+        }
+        self.key_in(NEXT_KEY_FILE)
+    }
+
+    /// From now on the next key is the machine's. The old one is gone for good.
+    ///
+    /// # Errors
+    /// If the disk refuses.
+    pub fn take_next_key(&self) -> Result<(), HomeError> {
+        let (next, path) = (self.dir.join(NEXT_KEY_FILE), self.dir.join(KEY_FILE));
+        fs::rename(&next, &path).map_err(io_error(&path))?;
+        fs::File::open(&self.dir).and_then(|dir| dir.sync_all()).map_err(io_error(&self.dir))
     }
 
     /// The machine's domain.
@@ -338,6 +364,10 @@ impl Home {
         };
         write().map_err(io_error(&path))
     }
+}
+
+fn key_text(key: &SigningKey) -> String {
+    format!("{}\n", data_encoding::HEXLOWER.encode(&key.to_bytes()))
 }
 
 fn write_secret(path: &Path, bytes: &[u8]) -> io::Result<()> {

@@ -143,7 +143,8 @@ mod tests {
             crate::artifacts::StoredArtifacts(from.clone()).keep(&mut &bytes[..]).expect("kept");
         let (sender, answers) = channel();
         let home = DomainId::default();
-        let shelf = Shelf::open(to.clone(), (&FaultyDisk::new(), "index"), home).expect("a shelf");
+        let shelf =
+            Shelf::open(to.clone(), (Arc::new(FaultyDisk::new()), "index"), home).expect("a shelf");
         let owner = Owner { domain: home, visibility: Log::Internal };
         let shelved = Shelved::new(Arc::new(shelf), owner);
         let mut keeper = Keeper::new(shelved, move |input| drop(sender.send(input)));

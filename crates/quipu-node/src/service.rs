@@ -233,6 +233,8 @@ pub struct Machine {
     pub driver: MachineDriver,
     /// Published logs, by domain.
     published: BTreeMap<DomainId, Replica>,
+    /// Published logs that cannot be used, and why.
+    broken: BTreeMap<DomainId, String>,
     /// Whether the driver is that of a published log, for the time of a question.
     focused: bool,
     /// To the loop, for those who work beside it.
@@ -336,6 +338,7 @@ impl Service {
         let mut machine = Machine {
             driver,
             published: BTreeMap::new(),
+            broken: BTreeMap::new(),
             focused: false,
             sender: mailbox.sender.clone(),
             peers,
@@ -811,6 +814,9 @@ impl Machine {
         for (peer, met) in outcome.met {
             self.book.note_met(&peer, &met);
             self.book_changed = true;
+        }
+        if outcome.decided {
+            self.refresh_circles();
         }
         for domain in outcome.follows {
             self.follow_soon(domain);

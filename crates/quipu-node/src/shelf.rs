@@ -61,6 +61,10 @@ struct Entry {
 struct Index {
     entries: BTreeMap<ArtifactId, Entry>,
     file: Box<dyn AppendFile>,
+    /// Cuts the file to a length.
+    cut: Box<dyn Fn(u64) -> io::Result<()> + Send + Sync>,
+    /// Bytes of whole records.
+    len: u64,
 }
 
 impl std::fmt::Debug for Index {
@@ -92,8 +96,15 @@ fn read_record(bytes: &[u8]) -> Option<(ArtifactId, Owner, Said)> {
     Some((ArtifactId(bytes[..32].try_into().ok()?), owner, said))
 }
 
+impl Entry {
+    /// Whether all that came of the bytes came for this owner.
+    fn is_alone(&self, owner: &Owner) -> bool {
+        self.held.is_empty() && self.coming.len() == 1 && self.coming.contains(owner)
+    }
+}
+
 impl Index {
-    fn open<D: Disk>(disk: &D, name: &str) -> io::Result<Self> {
+    fn open<D: Disk>(disk: Arc<D>, name: &str) -> io::Result<Self> {
         let bytes = match disk.read(name) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => Default::default(),
@@ -102,25 +113,43 @@ impl Index {
         let mut entries = BTreeMap::new();
         let mut whole = 0;
         for record in bytes.chunks_exact(RECORD_BYTES) {
-            // A torn end, or damage: what follows cannot be trusted, and costs a fetch at worst.
-            let Some((key, owner, said)) = read_record(record) else { break };
+            // A torn end, or damage. Records have one length and a checksum each, so the others count.
+            let Some((key, owner, said)) = read_record(record) else { continue };
             apply(&mut entries, key, owner, said);
             whole += RECORD_BYTES;
         }
         let live: usize = entries.values().map(|e| e.held.len() + e.coming.len()).sum();
         if whole < bytes.len() || whole / RECORD_BYTES > 2 * live + SPARE_RECORDS {
-            rewrite(disk, name, &entries)?;
+            rewrite(&*disk, name, &entries)?;
         }
         let file = Box::new(disk.append(name)?);
         // The file may be new: its name must last, too.
         disk.sync_dir("")?;
-        Ok(Self { entries, file })
+        let len = disk.size(name)?;
+        let name = name.to_owned();
+        Ok(Self { entries, file, cut: Box::new(move |len| disk.truncate(&name, len)), len })
+    }
+
+    /// The bytes of an artifact are whole: gives them to those for whom they came.
+    ///
+    /// This machine's own domain may have whatever it asked for. Any other log may only if nothing of the
+    /// bytes came for somebody else: its peers would learn from it that another log has them.
+    fn settle(&mut self, key: ArtifactId, home: Owner) -> io::Result<()> {
+        let Some(entry) = self.entries.get(&key) else { return Ok(()) };
+        let owners: Vec<Owner> =
+            entry.coming.iter().filter(|o| **o == home || entry.is_alone(o)).copied().collect();
+        owners.into_iter().try_for_each(|owner| self.say(key, owner, Said::Held))
     }
 
     /// Durable when this returns.
     fn say(&mut self, key: ArtifactId, owner: Owner, said: Said) -> io::Result<()> {
-        self.file.write_all(&record(&key, &owner, said))?;
-        self.file.sync()?;
+        let written = self.file.write_all(&record(&key, &owner, said));
+        if let Err(error) = written.and_then(|()| self.file.sync()) {
+            // Half a record would move all that follow out of their places.
+            drop((self.cut)(self.len));
+            return Err(error);
+        }
+        self.len += RECORD_BYTES as u64;
         apply(&mut self.entries, key, owner, said);
         Ok(())
     }
@@ -139,7 +168,10 @@ fn apply(entries: &mut BTreeMap<ArtifactId, Entry>, key: ArtifactId, owner: Owne
             entry.held.remove(&owner);
         }
     }
-    // An entry without owners stays: without one it would be this machine's own domain's.
+    // Nobody is left only when the bytes are gone. What is put here again begins anew.
+    if entry.held.is_empty() && entry.coming.is_empty() {
+        entries.remove(&key);
+    }
 }
 
 fn rewrite<D: Disk>(disk: &D, name: &str, entries: &BTreeMap<ArtifactId, Entry>) -> io::Result<()> {
@@ -174,25 +206,19 @@ impl<F: Files> Shelf<F> {
     /// If the disk refuses.
     pub fn open<D: Disk>(
         store: Arc<ArtifactStore<F>>,
-        (disk, name): (&D, &str),
+        (disk, name): (Arc<D>, &str),
         home: DomainId,
     ) -> io::Result<Self> {
         let mut index = Index::open(disk, name)?;
+        let home = Owner { domain: home, visibility: Log::Internal };
         // Stopped between the last byte and the record of it: what is whole was verified.
-        let coming: Vec<(ArtifactId, Vec<Owner>)> = index
-            .entries
-            .iter()
-            .filter(|(_, entry)| !entry.coming.is_empty())
-            .map(|(key, entry)| (*key, entry.coming.iter().copied().collect()))
-            .collect();
-        for (key, owners) in coming {
+        let coming = index.entries.iter().filter(|(_, entry)| !entry.coming.is_empty());
+        let coming: Vec<ArtifactId> = coming.map(|(key, _)| *key).collect();
+        for key in coming {
             if store.size(&key).map_err(io::Error::other)?.is_some() {
-                for owner in owners {
-                    index.say(key, owner, Said::Held)?;
-                }
+                index.settle(key, home)?;
             }
         }
-        let home = Owner { domain: home, visibility: Log::Internal };
         Ok(Self { store, home, index: Mutex::new(index) })
     }
 
@@ -248,24 +274,25 @@ impl<F: Files> Shelf<F> {
     /// machine's own as soon as they are whole.
     pub(crate) fn announce(&self, key: &ArtifactId, owner: Owner) -> io::Result<()> {
         let mut index = self.index();
-        let known = index.entries.get(key);
-        if owner == self.home && known.is_none()
-            || known.is_some_and(|entry| entry.coming.contains(&owner))
-        {
-            return Ok(());
-        }
-        // What is begun and without an entry is fetched for this machine's own domain.
-        if known.is_none() && self.store.missing(key).map_err(io::Error::other)?.size.is_some() {
-            index.say(*key, self.home, Said::Coming)?;
+        match index.entries.get(key) {
+            Some(entry) if entry.coming.contains(&owner) => return Ok(()),
+            Some(_) => {}
+            None if owner == self.home => return Ok(()),
+            // What is here or begun, and has no entry, is this machine's own.
+            None if self.store.size(key).map_err(io::Error::other)?.is_some() => {
+                index.say(*key, self.home, Said::Held)?;
+            }
+            None if self.store.missing(key).map_err(io::Error::other)?.size.is_some() => {
+                index.say(*key, self.home, Said::Coming)?;
+            }
+            None => {}
         }
         index.say(*key, owner, Said::Coming)
     }
 
-    /// The bytes of an artifact are whole: they are those logs' that fetched them.
+    /// The bytes of an artifact are whole.
     pub(crate) fn arrived(&self, key: &ArtifactId) -> io::Result<()> {
-        let mut index = self.index();
-        let coming = index.entries.get(key).map(|entry| entry.coming.clone()).unwrap_or_default();
-        coming.into_iter().try_for_each(|owner| index.say(*key, owner, Said::Held))
+        self.index().settle(*key, self.home)
     }
 
     /// Forgets whose an artifact was whose bytes are removed.
@@ -278,8 +305,46 @@ impl<F: Files> Shelf<F> {
         for owner in entry.held.iter().chain(&entry.coming) {
             index.say(*key, *owner, Said::Gone)?;
         }
-        index.entries.remove(key);
         Ok(())
+    }
+}
+
+/// The groups of an artifact that came from a log's own peers.
+#[derive(Debug)]
+struct Came {
+    size: u64,
+    groups: Vec<u64>,
+}
+
+impl Came {
+    fn new(size: u64) -> Self {
+        let words = usize::try_from(group_count(size).div_ceil(64)).unwrap_or(usize::MAX);
+        Self { size, groups: vec![0; words] }
+    }
+
+    fn note(&mut self, groups: Range<u64>) {
+        for group in groups {
+            if let Some(word) = self.groups.get_mut((group / 64) as usize) {
+                *word |= 1 << (group % 64);
+            }
+        }
+    }
+
+    fn has(&self, group: u64) -> bool {
+        self.groups.get((group / 64) as usize).is_some_and(|word| word >> (group % 64) & 1 == 1)
+    }
+
+    fn is_all(&self) -> bool {
+        let came: u64 = self.groups.iter().map(|word| u64::from(word.count_ones())).sum();
+        came == group_count(self.size)
+    }
+
+    /// What did not come, if the part that proves the size did.
+    fn missing(&self) -> Option<Missing> {
+        let count = group_count(self.size);
+        let lacking = (0..count).filter(|group| !self.has(*group));
+        let groups = lacking.map(|group| group..group + 1).collect();
+        self.has(count - 1).then_some(Missing { size: self.size, groups })
     }
 }
 
@@ -289,54 +354,28 @@ pub struct Shelved<F: Files = RealFiles> {
     shelf: Arc<Shelf<F>>,
     owner: Owner,
     stored: StoredArtifacts<F>,
-    /// What comes from peers although its bytes are here for another log: which groups have come.
-    again: BTreeMap<ArtifactId, Vec<u64>>,
+    /// Of artifacts that are being fetched: what has come since the start.
+    came: Arc<Mutex<BTreeMap<ArtifactId, Came>>>,
 }
 
 impl<F: Files> Shelved<F> {
     /// The artifacts of an owner.
     pub fn new(shelf: Arc<Shelf<F>>, owner: Owner) -> Self {
         let stored = StoredArtifacts(shelf.store.clone());
-        Self { shelf, owner, stored, again: BTreeMap::new() }
+        Self { shelf, owner, stored, came: Arc::default() }
     }
 
     /// The same artifacts, for another thread. One of the two takes parts.
     pub(crate) fn another(&self) -> Self {
-        Self::new(self.shelf.clone(), self.owner)
+        Self { came: self.came.clone(), ..Self::new(self.shelf.clone(), self.owner) }
     }
 
-    /// A part of an artifact whose bytes are here, but not for this log. It is checked against them. When
-    /// all parts have come, it is this log's, too.
-    fn compare_part(
-        &mut self,
-        key: &ArtifactId,
-        (held, size): (u64, u64),
-        groups: Range<u64>,
-        bytes: &[u8],
-    ) -> io::Result<PartOutcome> {
-        if held != size {
-            return Ok(PartOutcome::Bad("its size is another one".to_owned()));
-        }
-        let own = self.stored.read_part(key, groups.clone())?;
-        if own.is_none_or(|(_, own)| own != bytes) {
-            return Ok(PartOutcome::Bad("the bytes are not of the artifact".to_owned()));
-        }
-        let count = group_count(size);
-        let words = usize::try_from(count.div_ceil(64)).unwrap_or(usize::MAX);
-        let seen = self.again.entry(*key).or_insert_with(|| vec![0; words]);
-        for group in groups {
-            if let Some(word) = seen.get_mut((group / 64) as usize) {
-                *word |= 1 << (group % 64);
-            }
-        }
-        if seen.iter().map(|word| u64::from(word.count_ones())).sum::<u64>() < count {
-            return Ok(PartOutcome::Good);
-        }
-        self.again.remove(key);
-        self.shelf.give(key, self.owner)?;
-        Ok(PartOutcome::Complete)
+    fn came(&self) -> MutexGuard<'_, BTreeMap<ArtifactId, Came>> {
+        self.came.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Takes a part. If the bytes are here already, or come for several logs, an owner has them once all
+    /// parts came from its own peers: they get the answers that they would get if nobody else had them.
     fn take_part(
         &mut self,
         key: &ArtifactId,
@@ -344,18 +383,38 @@ impl<F: Files> Shelved<F> {
         groups: Range<u64>,
         bytes: &[u8],
     ) -> io::Result<PartOutcome> {
-        let held = self.stored.size(key)?;
-        match held {
-            Some(_) if self.shelf.owns(&self.owner, key) => return Ok(PartOutcome::Complete),
-            Some(held) => return self.compare_part(key, (held, size), groups, bytes),
-            None => {}
+        let here = self.stored.size(key)?.is_some();
+        if here && self.shelf.owns(&self.owner, key) {
+            return Ok(PartOutcome::Complete);
         }
-        self.shelf.announce(key, self.owner)?;
-        let outcome = self.stored.write_part(key, size, groups, bytes);
-        if matches!(outcome, PartOutcome::Complete) {
+        if !here {
+            self.shelf.announce(key, self.owner)?;
+        }
+        // Verifies in any case.
+        let outcome = self.stored.write_part(key, size, groups.clone(), bytes);
+        if !matches!(outcome, PartOutcome::Good | PartOutcome::Complete) {
+            return Ok(outcome);
+        }
+        let all = {
+            let mut came = self.came();
+            let came = came.entry(*key).or_insert_with(|| Came::new(size));
+            came.note(groups);
+            came.is_all()
+        };
+        if outcome != PartOutcome::Complete {
+            return Ok(outcome);
+        }
+        if all {
+            self.shelf.give(key, self.owner)?;
+        }
+        if !here {
             self.shelf.arrived(key)?;
         }
-        Ok(outcome)
+        if !self.shelf.owns(&self.owner, key) {
+            return Ok(PartOutcome::Good);
+        }
+        drop(self.came().remove(key));
+        Ok(PartOutcome::Complete)
     }
 }
 
@@ -377,13 +436,17 @@ impl<F: Files> Artifacts for Shelved<F> {
 
     fn missing(&self, key: &ArtifactId) -> io::Result<Option<Missing>> {
         let index = self.shelf.index();
-        let begun = match index.entries.get(key) {
-            // Begun for another log: that is nobody's business here.
-            Some(entry) => entry.coming.contains(&self.owner),
+        let own = match index.entries.get(key) {
+            Some(entry) if self.owner == self.shelf.home => entry.coming.contains(&self.owner),
+            // What came for another log is nobody's business here.
+            Some(entry) => entry.is_alone(&self.owner),
             None => self.owner == self.shelf.home,
         };
         drop(index);
-        if begun { self.stored.missing(key) } else { Ok(None) }
+        match own {
+            true => self.stored.missing(key),
+            false => Ok(self.came().get(key).and_then(Came::missing)),
+        }
     }
 
     fn keep(&mut self, from: &mut dyn io::Read) -> io::Result<(ArtifactId, u64)> {
@@ -405,44 +468,4 @@ impl<F: Files> Artifacts for Shelved<F> {
 }
 
 #[cfg(test)]
-mod tests {
-    use quipu_artifact::MemoryFiles;
-    use quipu_core::artifact::PART_GROUPS_MAX;
-    use quipu_store::FaultyDisk;
-
-    use super::*;
-
-    fn memory() -> Arc<ArtifactStore<MemoryFiles>> {
-        Arc::new(ArtifactStore::with_files(MemoryFiles::new()).expect("a store"))
-    }
-
-    #[test]
-    fn two_logs_that_fetch_the_same_both_have_it() {
-        let bytes: Vec<u8> = (0..3 << 20).map(|n: u32| (n % 251) as u8).collect();
-        let mut from = StoredArtifacts(memory());
-        let (key, size) = from.keep(&mut &bytes[..]).expect("kept");
-        let home = Owner { domain: DomainId([1; 32]), visibility: Log::Internal };
-        let other = Owner { domain: DomainId([2; 32]), visibility: Log::Published };
-        for order in [[home, other], [other, home]] {
-            let shelf =
-                Shelf::open(memory(), (&FaultyDisk::new(), "index"), home.domain).expect("a shelf");
-            let shelf = Arc::new(shelf);
-            let mut logs = order.map(|owner| Shelved::new(shelf.clone(), owner));
-            let count = group_count(size);
-            let starts: Vec<u64> = (0..count).step_by(PART_GROUPS_MAX as usize).collect();
-            // The last part first, as a peer is asked; then both take turns.
-            for (n, start) in starts.iter().rev().enumerate() {
-                let groups = *start..count.min(start + PART_GROUPS_MAX);
-                let part = from.read_part(&key, groups.clone()).expect("read").expect("held").1;
-                let outcome = logs[n % 2].write_part(&key, size, groups, &part);
-                assert!(
-                    matches!(outcome, PartOutcome::Good | PartOutcome::Complete),
-                    "{outcome:?}"
-                );
-            }
-            for log in &logs {
-                assert_eq!(log.size(&key).expect("read"), Some(size), "{:?}", log.owner);
-            }
-        }
-    }
-}
+mod tests;

@@ -434,8 +434,10 @@ impl World {
                 nodes.push(self.machines[other].node);
             }
         }
+        let mut domains = self.federation.domains.clone();
+        domains.retain(|_| self.federation.rng.permille(200));
         let open = self.federation.rng.permille(300);
-        let access = if open { Access::Open } else { Access::nodes(nodes) };
+        let access = if open { Access::Open } else { Access::only(nodes, domains) };
         let part = self.federation.part(home, founder);
         self.request(part, Command::Decide(Decision::Access(access)), Pending::Decide);
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use quipu_core::domain::Decision;
 use quipu_core::history::History;
 use quipu_core::id::EventId;
 
@@ -37,8 +38,51 @@ impl World {
         for pair in parties.iter().flat_map(|party| party.windows(2)) {
             text += &self.lacking(pair[0], pair[1]);
             text += &self.lacking(pair[1], pair[0]);
+            text += &self.judged(pair[0], pair[1]);
         }
         Finding::new("no agreement in time", text)
+    }
+
+    /// The first event that counts on one of two machines and is kept aside on the other, and the
+    /// decisions that only one of them holds.
+    fn judged(&self, a: usize, b: usize) -> String {
+        let (Some(one), Some(other)) = (&self.machines[a].driver, &self.machines[b].driver) else {
+            return String::new();
+        };
+        let mut text = String::new();
+        for (n, here, there) in [(a, one, other), (b, other, one)] {
+            let (Some(dag), Some(second)) = (here.node().dag(), there.node().dag()) else {
+                continue;
+            };
+            let log = here.log();
+            let disputed = second.quarantined().iter().find(|id| {
+                !dag.is_quarantined(id) && here.held().find(log, id).ok().flatten().is_some()
+            });
+            let event = disputed.and_then(|id| here.held().find(log, id).ok().flatten());
+            if let Some(event) = event.and_then(|ordinal| here.held().event(log, ordinal).ok()) {
+                text += &format!(
+                    "\n  counts on machine {n} only: {:?} of {}, seq {}, kind {}",
+                    event.id,
+                    event.header.author.short(),
+                    event.header.seq,
+                    event.header.kind,
+                );
+            }
+            for ordinal in 0..here.held().count(log) {
+                let Ok(event) = here.held().event(log, ordinal) else { continue };
+                let known = there.held().find(log, &event.id).ok().flatten().is_some();
+                if !known && let Some(decision) = Decision::of_event(&event) {
+                    text += &format!(
+                        "\n  only machine {n} knows {:?} of {}, seq {}, aside {}: {decision:?}",
+                        event.id,
+                        event.header.author.short(),
+                        event.header.seq,
+                        dag.is_quarantined(&event.id),
+                    );
+                }
+            }
+        }
+        text
     }
 
     /// The first event that counts on one machine and is not held by another, and why it may not

@@ -232,14 +232,32 @@ impl World {
         members.into_iter().map(|member| member.node).collect()
     }
 
+    /// The machines that may write to the published logs which a published log lets in, as far as the
+    /// machine keeps those.
+    pub(crate) fn let_in(&self, part: usize) -> BTreeSet<NodeKey> {
+        let dag = |part: usize| self.machines[part].driver.as_ref()?.node().dag();
+        let domains = dag(part).map(|dag| dag.authority().access().domains().to_vec());
+        let host = self.machines[part].host;
+        let numbers = domains.into_iter().flatten().filter_map(|d| self.federation.number(&d));
+        let kept = numbers.filter_map(|number| dag(self.federation.part(number, host)));
+        kept.flat_map(|dag| dag.authority().members()).map(|member| member.node).collect()
+    }
+
+    /// Names those who may read a published log besides whom its events name by key, as the service does.
     fn set_circle(&mut self, part: usize) {
-        let mut circle = self.circle_of(self.machines[part].host);
+        let mut nodes = self.circle_of(self.machines[part].host);
+        nodes.extend(self.let_in(part));
         if self.options.sabotage == Some(Sabotage::OpenDoor) {
-            circle.extend(self.machines.iter().map(|machine| machine.node));
-            circle.insert(crate::spy::stranger());
+            nodes.extend(self.machines.iter().map(|machine| machine.node));
+            nodes.insert(crate::spy::stranger());
         }
-        if let Some(driver) = self.machines[part].driver.as_mut() {
-            driver.node_mut().set_circle(circle);
+        self.give(part, Input::Circle { nodes });
+    }
+
+    /// The same for all parts of a machine, after decisions about who is a member of what.
+    pub(crate) fn refresh_circles(&mut self, machine: usize) {
+        for part in self.parts_of(machine).into_iter().skip(1) {
+            self.set_circle(part);
         }
     }
 

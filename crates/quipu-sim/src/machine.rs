@@ -276,7 +276,8 @@ impl Machine {
         if !self.shelves {
             return Some((store, None));
         }
-        let shelf = Shelf::open(store.clone(), (&*self.disk, INDEX_FILE), self.domain).ok()?;
+        let shelf =
+            Shelf::open(store.clone(), (self.disk.clone(), INDEX_FILE), self.domain).ok()?;
         Some((store, Some(Arc::new(shelf))))
     }
 

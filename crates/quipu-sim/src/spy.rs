@@ -90,6 +90,7 @@ impl World {
         authority.role(peer).is_some()
             || authority.access().allows(peer)
             || self.circle_of(self.machines[part].host).contains(peer)
+            || self.let_in(part).contains(peer)
     }
 
     /// An artifact whose bytes are on a machine, but not for the published log in question.

@@ -301,6 +301,9 @@ impl World {
         self.data_notices(machine, &outcome.notices)?;
         let unkept = self.is_federated()
             && outcome.notices.iter().any(|notice| matches!(notice, Notice::ArtifactFailed { .. }));
+        if outcome.decided && self.is_federated() {
+            self.refresh_circles(machine);
+        }
         self.replies(machine, outcome.replies)?;
         for domain in outcome.follows {
             self.keep_published(machine, domain)?;

@@ -12,6 +12,7 @@ const WITH_DATA: &[(&str, u64, &str)] = &[
     ("random", 20477, "an offer that was lost was never made again"),
     ("random", 30786, "an own event that would count nowhere was counted, but not kept"),
     ("random", 21116, "the same"),
+    ("random", 2641, "a branch that is too many went on where what came of it before was needed"),
     ("random", 1155, "a file of proofs that never took its place was not erased"),
 ];
 

@@ -68,7 +68,9 @@ impl Checker {
 
     /// Ends of feeds that no signature vouches for, sorted.
     pub(crate) fn unsigned_ends(&self) -> Vec<EventId> {
-        let unsigned = self.ends.iter().filter(|(_, signed)| !**signed);
+        // R needs none: its hash is the domain's id.
+        let root = EventId::from(self.domain);
+        let unsigned = self.ends.iter().filter(|(id, signed)| !**signed && **id != root);
         let mut ids: Vec<EventId> = unsigned.map(|(id, _)| *id).collect();
         ids.sort_unstable();
         ids
@@ -80,7 +82,7 @@ impl Checker {
         if is_root && (!is_first || DomainId::from(event.id) != self.domain) {
             broken.push(("root", "a root event that is not the domain's".to_owned()));
         }
-        if is_first && !is_root && self.log == Log::Internal {
+        if is_first && !is_root {
             broken.push(("root", "the log does not begin with the root event".to_owned()));
         }
         if event.header.log != self.log && !is_root {

@@ -44,7 +44,8 @@ impl<D: Disk> Store<D> {
         }
         swap.finish(&*disk)?;
         let (store, _) = Self::open_locked(disk, domain, options, lock)?;
-        if quipu_core::history::History::count(&store, Log::Internal) == 0 {
+        let left = Log::ALL.map(|log| quipu_core::history::History::count(&store, log));
+        if left == [0, 0] {
             problems.push(lost(Log::Internal, "nothing is left of it".to_owned()));
         }
         let mut verification = store.verify(&mut |_, _| {});

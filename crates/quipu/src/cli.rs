@@ -428,6 +428,17 @@ pub(crate) enum Member {
         /// Its key, or the first 8 digits or more.
         key: String,
     },
+    /// Replace this machine's own key by a new one. What it wrote stays; the old key writes nothing any
+    /// more. Not while the daemon runs; not for the founder, whose key is in the root event.
+    Rotate,
+    /// Let events of a removed member count again, up to one of them. It is no member for that.
+    Readmit {
+        /// Its key, or the first 8 digits or more.
+        key: String,
+        /// The last event that counts again: its id, or the first 8 characters or more.
+        #[arg(long, value_name = "EVENT")]
+        up_to: String,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -615,14 +626,19 @@ pub(crate) enum PublisherCommand {
         /// Its key, or the first 8 digits or more.
         key: String,
     },
-    /// Say who may read: everybody, or only some machines besides this domain's own.
+    /// Say who may read: everybody, or only some machines and domains besides this domain's own.
+    #[command(group = clap::ArgGroup::new("who").required(true).multiple(true))]
     Access {
         /// Everybody who knows the domain.
-        #[arg(long, conflicts_with = "nodes", required_unless_present = "nodes")]
+        #[arg(long, group = "who", conflicts_with_all = ["nodes", "domains"])]
         open: bool,
-        /// Only these machines.
-        #[arg(long, value_name = "KEY", num_args = 1..)]
+        /// These machines.
+        #[arg(long, group = "who", value_name = "KEY", num_args = 1..)]
         nodes: Vec<String>,
+        /// These domains: the machines that publish for them, which pass it on to their own. This machine
+        /// must follow them to know which those are.
+        #[arg(long, group = "who", value_name = "DOMAIN", num_args = 1..)]
+        domains: Vec<String>,
     },
 }
 

@@ -67,7 +67,11 @@ pub(crate) fn new_dir(global: &Global, target: Option<PathBuf>) -> Result<PathBu
 
 /// The store of a machine.
 pub(crate) fn disk(home: &Home) -> Result<Arc<RealDisk>, ApiError> {
-    let path = home.dir();
+    disk_at(home.dir())
+}
+
+/// The disk at a directory.
+pub(crate) fn disk_at(path: &Path) -> Result<Arc<RealDisk>, ApiError> {
     RealDisk::new(path).map(Arc::new).map_err(|error| {
         ApiError::new(ExitCode::Storage, format!("{}: {error}", path.display()))
             .hint("check the disk and the permissions")

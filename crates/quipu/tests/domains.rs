@@ -2,10 +2,19 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Arc;
 
 use common::data::{noise, refused, text, texts};
 use common::{Machine, agree, files_under, temp, until};
+use quipu_core::event::Log;
+use quipu_core::node::{Command, Input, LinkId};
+use quipu_core::statement::{Claim, Statement};
+use quipu_node::home::Home;
+use quipu_node::service::SystemClock;
+use quipu_node::{Driver, Links};
+use quipu_store::{RealDisk, StoreOptions};
 use serde_json::{Value, json};
 
 /// A machine with a domain of its own that serves. Answers the ticket for other domains.
@@ -79,6 +88,10 @@ fn from_a_through_b_to_c() {
     assert!(rows.iter().all(|row| row["snapshot"] == rows[0]["snapshot"]), "{rows:?}");
     let states = texts(&a.run(["artifacts"]), "state");
     assert_eq!(states.iter().filter(|state| *state == "published").count(), 2);
+
+    let kinds: BTreeSet<String> = texts(&of(&a, &at_a, "log"), "kind").into_iter().collect();
+    let expected = ["domain.create", "artifact.put", "edge.add", "snapshot.create"];
+    assert_eq!(kinds, expected.map(str::to_owned).into());
 
     let followed = b.one(["follow", &ticket]);
     assert_eq!((&followed["domain"], &followed["artifacts"]), (&at_a.as_str().into(), &2.into()));
@@ -241,6 +254,7 @@ fn access_for_some_only() {
     let (a, ticket) = domain("a", temp.path());
     let (b, _) = domain("b", temp.path());
     let (c, _) = domain("c", temp.path());
+    let (d, _) = domain("d", temp.path());
     let at_a = id_of(&a);
     a.run(["publish", &a.key_of(b"for B alone")]);
     a.one(["publisher", "access", "--nodes", &b.node()]);
@@ -260,8 +274,83 @@ fn access_for_some_only() {
     );
     // B, which may read it, does not pass it on to C.
     refused(&c.try_run(["follow", &ticket_for(&b, &at_a)]), 5, &["nothing of the published log"]);
+    // C's domain is let in by its own name, once A knows who speaks for it.
+    let at_c = id_of(&c);
+    a.one(["publisher", "access", "--domains", &at_c]);
+    refused(&c.try_run(["follow", &ticket]), 5, &["nothing of the published log"]);
+    c.run(["publish", &c.key_of(b"by C")]);
+    a.one(["follow", &follow_ticket(&c)]);
+    c.one(["follow", &ticket]);
+    refused(&d.try_run(["follow", &ticket]), 5, &["nothing of the published log"]);
     a.one(["publisher", "access", "--open"]);
-    until("everybody may read", || c.try_run(["follow", &ticket]).code == 0);
+    until("everybody may read", || d.try_run(["follow", &ticket]).code == 0);
+}
+
+/// Who is removed from a domain that was let in to a published log reads on neither here nor there.
+#[test]
+fn a_removed_member_is_not_let_in_any_more() {
+    let temp = temp();
+    let (a, ticket) = domain("a", temp.path());
+    let mut b = Machine::found("b", temp.path());
+    let invitation = b.serve();
+    let mut d = Machine::joined("d", temp.path(), &invitation);
+    d.serve();
+    let at_a = id_of(&a);
+    a.run(["publish", &a.key_of(b"first")]);
+    a.one(["publisher", "access", "--nodes", &b.node()]);
+    b.one(["follow", &ticket]);
+    until("the member has it", || kept(&d, &at_a)["artifacts"] == 1);
+    until("it stays linked", || kept(&d, &at_a)["digest"] == kept(&b, &at_a)["digest"]);
+    b.one(["member", "remove", &d.node()]);
+    a.run(["publish", &a.key_of(b"second")]);
+    until("those who may read have it", || kept(&b, &at_a)["artifacts"] == 2);
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    assert_eq!(kept(&d, &at_a)["artifacts"], 1, "what it has stays, and that is all");
+}
+
+/// Nobody is linked.
+struct NoLinks;
+
+impl Links for NoLinks {
+    fn send(&mut self, _link: LinkId, _bytes: Vec<u8>) {}
+    fn close(&mut self, _link: LinkId, _reason: &str) {}
+}
+
+/// Appends what no command would say to the published log of a machine that is stopped.
+fn say_in_published(machine: &Machine, statements: Vec<Statement>) {
+    let home = Home::open(&machine.dir).unwrap();
+    let domain = home.domain().unwrap();
+    let disk = Arc::new(RealDisk::new(home.published_dir(&domain)).unwrap());
+    let (of, key) = ((domain, Log::Published), home.key().unwrap());
+    let options = StoreOptions::default();
+    let (mut driver, _) =
+        Driver::open(disk, of, key, [7; 32], SystemClock, NoLinks, options).unwrap();
+    driver.input(Input::Local { request: 1, command: Command::Say(statements) }).unwrap();
+    let outcome = driver.finish_turn().unwrap();
+    assert!(matches!(&outcome.replies[..], [(1, Ok(_))]), "{:?}", outcome.replies);
+}
+
+#[test]
+fn a_false_state_root_is_found_by_followers() {
+    let temp = temp();
+    let (mut a, _) = domain("a", temp.path());
+    let (b, _) = domain("b", temp.path());
+    let at_a = id_of(&a);
+    let honest = a.key_of(b"honest");
+    a.run(["publish", &honest]);
+    let key = a.key_of(b"under a false root");
+    a.stop();
+    let claim = Claim { key: key.parse().unwrap(), size: 18, type_tag: None };
+    let root = Statement::Snapshot { root: [9; 32], entries: 2, name: None };
+    say_in_published(&a, vec![Statement::Put(claim), root]);
+    a.serve();
+    let ticket = follow_ticket(&a);
+    refused(&b.try_run(["follow", &ticket]), 3, &["state root", &a.node()]);
+    refused(&b.try_run(["import", &at_a, &key]), 3, &["state root", &a.node()]);
+    assert!(!b.run(["artifacts"]).iter().any(|row| row["key"] == key.as_str()));
+    // What stands in a snapshot before it can still be had.
+    assert_eq!(b.one(["import", &at_a, &honest])["have"], true);
+    assert!(b.get(&honest) == b"honest");
 }
 
 #[test]
@@ -319,4 +408,36 @@ fn wrong_inputs() {
     drop(a);
     refused(&b.try_run(["follow", &ticket]), 5, &[]);
     assert_eq!(b.run(["domains"]).len(), 1);
+}
+
+#[test]
+fn a_damaged_published_log_is_noticed_and_comes_again() {
+    let temp = temp();
+    let (a, ticket) = domain("a", temp.path());
+    let b = Machine::found("b", temp.path());
+    let at_a = id_of(&a);
+    // What is written at once and at the end may be torn; what others follow is damaged.
+    for n in 0..5 {
+        a.run(["publish", &a.key_of(format!("number {n}").as_bytes())]);
+        b.one(["follow", &ticket]);
+    }
+    b.emit("B's own");
+    let report = b.one(["verify"]);
+    assert_eq!(report["published_events"], kept(&b, &at_a)["events"]);
+    let files = files_under(&b.dir.join(".quipu/domains").join(&at_a).join("published"));
+    let active = files.iter().max_by_key(|file| std::fs::metadata(file).unwrap().len()).unwrap();
+    let mut bytes = std::fs::read(active).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(active, bytes).unwrap();
+    // The rest of the machine works, and says what does not.
+    assert_eq!(b.run(["log", "--kind", "app.note"]).len(), 1);
+    let ran = b.try_run(["verify"]);
+    assert!(ran.code == 1 && ran.stdout.contains(&at_a), "{} {}", ran.stdout, ran.stderr);
+    let rebuilt = b.try_run(["verify", "--rebuild"]);
+    assert!([0, 1].contains(&rebuilt.code), "{}", rebuilt.stderr);
+    b.verify_clean();
+    b.one(["follow", &ticket]);
+    assert_eq!(kept(&b, &at_a)["digest"], a.status()["published_digest"]);
+    b.verify_clean();
 }

@@ -74,7 +74,7 @@ impl Transfer {
         let key: ArtifactId = self.key.parse().unwrap();
         let missing = store.missing(&key).unwrap();
         if missing.size.is_none() {
-            return vec![0..group_count(self.size)];
+            return std::iter::once(0..group_count(self.size)).collect();
         }
         assert_eq!(missing.size, Some(self.size));
         missing.groups

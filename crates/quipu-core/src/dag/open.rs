@@ -194,6 +194,7 @@ impl Dag {
             }
             Ok(())
         })?;
+        self.excess = excess;
         Ok(ineffective)
     }
 

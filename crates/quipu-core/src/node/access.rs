@@ -1,7 +1,5 @@
 //! Who may see what: a peer is a member, or a newcomer with an invitation, or turned away.
 
-use std::collections::BTreeSet;
-
 use ed25519_dalek::{Signature, VerifyingKey};
 
 use super::local::Written;
@@ -44,12 +42,6 @@ impl Node {
         authority.role(peer).is_some()
             || self.log == Log::Published
                 && (authority.access().allows(peer) || self.circle.contains(peer))
-    }
-
-    /// Names the machines that may read all that is published and held here: those of the domain that
-    /// this machine belongs to.
-    pub fn set_circle(&mut self, circle: BTreeSet<NodeKey>) {
-        self.circle = circle;
     }
 
     pub(super) fn refuse_stranger(&mut self, link: LinkId, out: &mut Vec<Effect>) {

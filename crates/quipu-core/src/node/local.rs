@@ -112,6 +112,12 @@ pub enum CommandError {
     /// Only somebody up the grant chain removes an admin, and nobody the founder.
     #[error("this machine may not remove {0}")]
     CannotRemove(NodeKey),
+    /// The founder's key is in the root event; and a key that was granted something already is nobody's
+    /// new one.
+    #[error(
+        "this machine's key cannot be replaced by {0}: it is the founder's, or that key is known"
+    )]
+    CannotReplace(NodeKey),
     /// The log cannot say that.
     #[error("the {} log takes no such decision", .0.name())]
     NotOfLog(Log),
@@ -231,8 +237,8 @@ impl Node {
             }
             Command::Decide(decision) => {
                 self.check_decision(&decision)?;
-                let erase = matches!(decision, Decision::Erase { .. });
-                job.needed = if erase { Role::Writer } else { Role::Admin };
+                let own = matches!(decision, Decision::Erase { .. } | Decision::Replace { .. });
+                job.needed = if own { Role::Writer } else { Role::Admin };
                 job.drafts.push_back(self.draft_of(&decision));
             }
             Command::Say(statements) => {
@@ -262,6 +268,16 @@ impl Node {
             return Err(CommandError::NotOfLog(self.log));
         }
         let Some(dag) = &self.dag else { return Ok(()) };
+        if let Decision::Replace { node, .. } = decision
+            && (dag.authority().founder() == self.node || !dag.authority().is_stranger(node))
+        {
+            return Err(CommandError::CannotReplace(*node));
+        }
+        if let Decision::Readmit { node, .. } = decision
+            && !dag.authority().may_remove(&self.node, node)
+        {
+            return Err(CommandError::CannotRemove(*node));
+        }
         if let Decision::Remove { node } = decision {
             let authority = dag.authority();
             if authority.role(node).is_none() {

@@ -11,7 +11,7 @@ use quipu_core::kind;
 
 use super::artifacts::Artifacts;
 
-/// What a machine holds of the internal log. Of signatures it keeps no more than it must: those
+/// What a machine holds of one log. Of signatures it keeps no more than it must: those
 /// at tips and at every 64th place.
 #[derive(Debug, Clone, Default)]
 pub struct MemoryHistory {
@@ -83,8 +83,8 @@ impl MemoryHistory {
 impl History for MemoryHistory {
     type Error = Infallible;
 
-    fn count(&self, log: Log) -> u64 {
-        if log == Log::Internal { self.events.len() as u64 } else { 0 }
+    fn count(&self, _log: Log) -> u64 {
+        self.events.len() as u64
     }
 
     fn find(&self, _log: Log, id: &EventId) -> Result<Option<Ordinal>, Infallible> {

@@ -51,6 +51,11 @@ impl Machine {
 
     /// A machine that founds a domain.
     pub fn founder(n: u64, now: u64, parameters: &Parameters) -> Self {
+        Self::founder_of(n, now, parameters, Log::Internal)
+    }
+
+    /// The founder's part in one of the domain's logs.
+    pub fn founder_of(n: u64, now: u64, parameters: &Parameters, log: Log) -> Self {
         let signing = key(n);
         let id = NodeKey(signing.verifying_key().to_bytes());
         let salt = vec![7; parameters.salt_bytes];
@@ -59,14 +64,22 @@ impl Machine {
         let mut history = MemoryHistory::default();
         root.into_iter().for_each(|event| history.append(event.into_event()));
         history.commit();
-        Self::of(signing, domain, history)
+        Self::of_log(signing, (domain, log), history)
     }
 
-    /// A machine with that log.
+    /// A machine with that internal log.
     pub fn of(signing: SigningKey, domain: DomainId, history: MemoryHistory) -> Self {
+        Self::of_log(signing, (domain, Log::Internal), history)
+    }
+
+    /// A machine's part in one log.
+    pub fn of_log(
+        signing: SigningKey,
+        (domain, log): (DomainId, Log),
+        history: MemoryHistory,
+    ) -> Self {
         let id = NodeKey(signing.verifying_key().to_bytes());
-        let mut node =
-            Node::new(domain, Log::Internal, signing.clone(), *blake3::hash(&id.0).as_bytes());
+        let mut node = Node::new(domain, log, signing.clone(), *blake3::hash(&id.0).as_bytes());
         node.open(&history).unwrap().unwrap();
         Self {
             signing,
@@ -85,8 +98,8 @@ impl Machine {
 
     /// Stops at once and starts again with what was committed.
     pub fn crash(&mut self) {
-        let mut again =
-            Self::of(self.signing.clone(), self.node.domain(), self.history.after_crash());
+        let of = (self.node.domain(), self.node.log());
+        let mut again = Self::of_log(self.signing.clone(), of, self.history.after_crash());
         for (peer, met) in &self.met {
             again.node.recall(*peer, *met);
         }
@@ -208,6 +221,6 @@ impl Machine {
     }
 
     pub fn held(&self) -> u64 {
-        self.history.count(quipu_core::event::Log::Internal)
+        self.history.count(self.node.log())
     }
 }

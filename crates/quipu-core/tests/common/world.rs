@@ -6,10 +6,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use ed25519_dalek::Signer;
 use quipu_core::domain::{Decision, Invitation, Parameters, Role};
+use quipu_core::event::Log;
 use quipu_core::id::{DomainId, EventId, NodeKey};
 use quipu_core::node::{Command, CommandError, Emitted, Input, LinkId, LinkRole, Reply, RequestId};
 use quipu_core::sync::message::{InviteProof, invite_message};
 
+use super::history::MemoryHistory;
 use super::machine::{Machine, Out, key};
 use super::{Dice, T0, field};
 
@@ -49,6 +51,8 @@ struct Frame {
 #[derive(Debug)]
 pub struct World {
     pub now: u64,
+    /// The log that all machines hold.
+    pub log: Log,
     pub machines: Vec<Machine>,
     pub dice: Dice,
     links: BTreeMap<LinkId, Link>,
@@ -68,9 +72,20 @@ impl World {
     }
 
     pub fn with(parameters: &Parameters) -> Self {
+        Self::of(parameters, Log::Internal)
+    }
+
+    /// The machines of [`Self::new`], with the domain's published log.
+    pub fn published() -> Self {
+        let parameters = Parameters { name: "test".into(), ..Parameters::default() };
+        Self::of(&parameters, Log::Published)
+    }
+
+    fn of(parameters: &Parameters, log: Log) -> Self {
         Self {
             now: T0,
-            machines: vec![Machine::founder(0, T0, parameters)],
+            log,
+            machines: vec![Machine::founder_of(0, T0, parameters, log)],
             dice: Dice(1),
             links: BTreeMap::new(),
             flying: BTreeMap::new(),
@@ -85,10 +100,15 @@ impl World {
         self.machines[0].node.domain()
     }
 
+    /// Machine `n` with that log.
+    fn holding(&self, n: usize, history: MemoryHistory) -> Machine {
+        Machine::of_log(key(n as u64), (self.domain(), self.log), history)
+    }
+
     /// Adds a machine that holds nothing.
     pub fn add_stranger(&mut self) -> usize {
         let n = self.machines.len();
-        self.machines.push(Machine::joining(n as u64, self.domain()));
+        self.machines.push(self.holding(n, MemoryHistory::default()));
         n
     }
 
@@ -99,13 +119,12 @@ impl World {
             let node = NodeKey(key(n as u64).verifying_key().to_bytes());
             self.decide(0, Decision::Add { node, role, invite: None }).unwrap();
             let history = self.machines[0].history.clone();
-            self.machines.push(Machine::of(key(n as u64), self.domain(), history));
+            self.machines.push(self.holding(n, history));
         }
         // All of them know all of them.
         let history = self.machines[0].history.clone();
-        let domain = self.domain();
         for n in self.machines.len() - count..self.machines.len() {
-            self.machines[n] = Machine::of(key(n as u64), domain, history.clone());
+            self.machines[n] = self.holding(n, history.clone());
         }
     }
 

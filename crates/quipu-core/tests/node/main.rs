@@ -10,6 +10,7 @@ mod faults;
 mod forks;
 mod hostile;
 mod members;
+mod published;
 mod random;
 mod reconcile;
 mod tables;

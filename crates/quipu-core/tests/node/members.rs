@@ -305,3 +305,145 @@ fn a_removed_member_can_come_back() {
     println!("quarantined on 2: {quarantined}; {} events", w.machines[2].event_count());
     let _ = Dice(0);
 }
+
+/// A machine with another key and what this one holds: what becomes of it when its key is replaced.
+fn with_key(w: &mut World, n: usize, seed: u64) -> usize {
+    let (domain, history) = (w.domain(), w.machines[n].history.clone());
+    w.machines.push(Machine::of(key(seed), domain, history));
+    w.machines.len() - 1
+}
+
+fn key_of(seed: u64) -> quipu_core::id::NodeKey {
+    quipu_core::id::NodeKey(key(seed).verifying_key().to_bytes())
+}
+
+#[test]
+fn a_key_is_handed_over_and_the_old_one_writes_in_vain() {
+    for role in [Role::Writer, Role::Admin] {
+        let mut w = World::new();
+        w.add_members(2, role);
+        w.emit(1, 3);
+        let fresh = key_of(50);
+        w.decide(1, Decision::Replace { node: fresh, role }).unwrap();
+        let heir = with_key(&mut w, 1, 50);
+        assert_eq!(w.machines[heir].role(&fresh), Some(role));
+        mesh(&mut w, &[2, 0, heir]);
+        w.emit(heir, 4);
+        // Whoever has the old key goes on, with its clock set back, and tells somebody.
+        w.machines[1].clock_error = -5_000_000;
+        assert!(w.command(1, quipu_core::node::Command::Merge).is_err());
+        let forged = forge(
+            &w.machines[1],
+            1,
+            &Decision::Erase { target: w.machines[1].history.all()[0].id, reason: String::new() },
+            w.now,
+        );
+        let outs = w.machines[2].import(w.now, vec![forged]);
+        w.dispatch(2, outs);
+        mesh(&mut w, &[2, 0, heir]);
+        w.assert_agree(&[0, heir, 2]);
+        for n in [0, heir, 2] {
+            assert_eq!(w.machines[n].role(&w.id(1)), None);
+            assert_eq!(w.machines[n].role(&fresh), Some(role));
+            assert_eq!(w.machines[n].event_count(), 3 + 3 + 1 + 4, "machine {n}");
+            let before = w.machines[n].node.digest();
+            w.crash(n);
+            assert_eq!(w.machines[n].node.digest(), before);
+        }
+        if role == Role::Admin {
+            let node = key_of(51);
+            w.decide(heir, Decision::Add { node, role: Role::Writer, invite: None }).unwrap();
+            sync(&mut w, heir, 0);
+            assert_eq!(w.machines[0].role(&node), Some(Role::Writer));
+        }
+    }
+}
+
+#[test]
+fn handed_over_twice_it_is_nobodys() {
+    for order in [[0, 1], [1, 0]] {
+        let mut w = World::new();
+        w.add_members(2, Role::Writer);
+        w.emit(1, 2);
+        mesh(&mut w, &[0, 1, 2]);
+        // A thief has the key, too.
+        let thief = with_key(&mut w, 1, 1);
+        for (n, seed) in [(1, 50), (thief, 60)] {
+            let node = key_of(seed);
+            w.decide(n, Decision::Replace { node, role: Role::Writer }).unwrap();
+        }
+        let heirs = [with_key(&mut w, 1, 50), with_key(&mut w, thief, 60)];
+        w.emit(heirs[0], 2);
+        w.emit(heirs[1], 2);
+        let all: Vec<Vec<Event>> = heirs.map(|n| w.machines[n].log()).to_vec();
+        for n in [0, 2] {
+            for which in order {
+                let outs = w.machines[n].import(w.now, all[which].clone());
+                w.dispatch(n, outs);
+            }
+        }
+        mesh(&mut w, &[0, 2]);
+        w.assert_agree(&[0, 2]);
+        for node in [w.id(1), key_of(50), key_of(60)] {
+            assert_eq!(w.machines[0].role(&node), None);
+        }
+        // An admin decides who it was, under a key that was granted nothing yet.
+        let node = key_of(70);
+        w.decide(0, Decision::Add { node, role: Role::Writer, invite: None }).unwrap();
+        mesh(&mut w, &[0, 2]);
+        assert_eq!(w.machines[2].role(&node), Some(Role::Writer));
+    }
+}
+
+#[test]
+fn what_cannot_be_handed_over() {
+    let mut w = World::new();
+    w.add_members(2, Role::Writer);
+    let replace = |node, role| Decision::Replace { node, role };
+    assert!(w.decide(0, replace(key_of(50), Role::Admin)).is_err(), "the founder's key is in R");
+    assert!(w.decide(1, replace(w.id(2), Role::Writer)).is_err(), "a member's key");
+    assert!(w.decide(1, replace(w.id(0), Role::Writer)).is_err(), "the founder's key");
+    assert!(w.decide(1, replace(w.id(1), Role::Writer)).is_err(), "its own key");
+    // More than it had is nothing; and it is gone all the same.
+    let forged = forge(&w.machines[1], 1, &replace(key_of(50), Role::Admin), w.now);
+    for n in [0, 2] {
+        let outs = w.machines[n].import(w.now, vec![forged.clone()]);
+        w.dispatch(n, outs);
+        assert_eq!(w.machines[n].role(&key_of(50)), None);
+        assert_eq!(w.machines[n].role(&w.id(1)), None);
+    }
+    w.assert_agree(&[0, 2]);
+}
+
+#[test]
+fn a_removed_feed_is_readmitted_up_to_an_event() {
+    for late in [false, true] {
+        let mut w = World::new();
+        w.add_members(3, Role::Writer);
+        mesh(&mut w, &[0, 1, 2, 3]);
+        let node = w.id(1);
+        w.decide(0, Decision::Remove { node }).unwrap();
+        // One machine has not heard of it, and takes what nobody else does.
+        let lost = w.emit(1, 5);
+        sync(&mut w, 2, 1);
+        sync(&mut w, 2, 0);
+        w.assert_agree(&[0, 2]);
+        assert_eq!(w.machines[2].node.dag().unwrap().quarantined().len(), 5);
+        let readmit = Decision::Readmit { node, upto: lost[2].id };
+        assert!(w.decide(3, readmit.clone()).is_err(), "a writer decides nothing");
+        if !late {
+            // The admin has the events before it decides; else they come later.
+            sync(&mut w, 0, 2);
+        }
+        w.decide(0, readmit).unwrap();
+        mesh(&mut w, &[3, 0, 2]);
+        w.assert_agree(&[0, 2, 3]);
+        for n in [0, 2, 3] {
+            assert_eq!(w.machines[n].event_count(), 4 + 1 + 3 + 1, "machine {n}");
+            assert_eq!(w.machines[n].role(&node), None, "it is no member for that");
+            let before = w.machines[n].node.digest();
+            w.crash(n);
+            assert_eq!(w.machines[n].node.digest(), before);
+        }
+    }
+}

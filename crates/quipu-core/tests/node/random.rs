@@ -9,7 +9,7 @@ use quipu_core::event::{Event, Log, VerifiedEvent};
 use quipu_core::id::EventId;
 use quipu_core::node::{Command, Emitted, Input};
 
-use crate::common::{Dice, Machine, MemoryHistory, World, field};
+use crate::common::{Dice, Machine, MemoryHistory, World, field, key};
 
 #[derive(Debug, Clone)]
 enum Op {
@@ -22,6 +22,9 @@ enum Op {
     Add(usize, usize, Role),
     Remove(usize, usize),
     Erase(usize, usize),
+    /// A machine gets another key, one of a few, and goes on with what it holds.
+    Replace(usize, u64, Role),
+    Readmit(usize, usize, usize),
     Skew(usize, i64),
     Wait(u64),
 }
@@ -35,9 +38,11 @@ fn op() -> impl Strategy<Value = Op> {
         6 => (m.clone(), m.clone()).prop_map(|(a, b)| Op::Sync(a, b)),
         1 => (m.clone(), 1..80u64).prop_map(|(m, n)| Op::Crash(m, n)),
         1 => m.clone().prop_map(Op::Twin),
-        2 => (m.clone(), m.clone(), role).prop_map(|(a, b, r)| Op::Add(a, b, r)),
+        2 => (m.clone(), m.clone(), role.clone()).prop_map(|(a, b, r)| Op::Add(a, b, r)),
         2 => (m.clone(), m.clone()).prop_map(|(a, b)| Op::Remove(a, b)),
         1 => (m.clone(), 0..100usize).prop_map(|(m, n)| Op::Erase(m, n)),
+        2 => (m.clone(), 0..4u64, role.clone()).prop_map(|(m, k, r)| Op::Replace(m, k, r)),
+        2 => (m.clone(), m.clone(), 0..100usize).prop_map(|(a, b, n)| Op::Readmit(a, b, n)),
         1 => (m, -900_000..900_000i64).prop_map(|(m, ms)| Op::Skew(m, ms)),
         2 => (1..5_000u64).prop_map(Op::Wait),
     ]
@@ -93,6 +98,26 @@ fn step(w: &mut World, op: &Op) {
             let log = w.machines[m % count].log();
             let target = log[n % log.len()].id;
             let _ = w.decide(m % count, Decision::Erase { target, reason: String::new() });
+        }
+        Op::Replace(m, k, role) if count < 8 => {
+            let m = m % count;
+            let signing = key(900 + k);
+            let node = quipu_core::id::NodeKey(signing.verifying_key().to_bytes());
+            if w.decide(m, Decision::Replace { node, role }).is_ok() {
+                let history = w.machines[m].history.after_crash();
+                let heir = Machine::of(signing, w.domain(), history);
+                w.machines.push(heir);
+            }
+        }
+        Op::Replace(..) => {}
+        Op::Readmit(a, b, n) => {
+            let node = w.id(b % count);
+            let log = w.machines[b % count].log();
+            let own: Vec<_> = log.iter().filter(|event| event.header.author == node).collect();
+            if !own.is_empty() {
+                let upto = own[n % own.len()].id;
+                let _ = w.decide(a % count, Decision::Readmit { node, upto });
+            }
         }
         Op::Skew(m, ms) => w.machines[m % count].clock_error = ms,
         Op::Wait(ms) => w.run_for(ms),

@@ -1,5 +1,6 @@
 //! The bytes of artifacts: put, found, fetched, collected.
 
+use quipu_core::event::Log;
 use quipu_core::id::ArtifactId;
 use quipu_core::node::{Command, CommandError, Reply};
 use quipu_core::statement::{Claim, Statement, TAG_BYTES_MAX};
@@ -49,7 +50,8 @@ impl Api {
         let event = result?;
         let mut row = self.read(move |machine| {
             let artifact = state(machine)?.current().artifact(&key)?;
-            Ok(artifact.as_ref().map_or_else(|| json!({}), artifact_json))
+            let row = artifact.as_ref().map(|one| artifact_json(Log::Internal, one));
+            Ok(row.unwrap_or_else(|| json!({})))
         })?;
         row["have"] = true.into();
         row["new"] = event.is_some().into();
@@ -199,7 +201,7 @@ fn located(machine: &mut Machine, text: &str) -> Result<Value, ApiError> {
         return Err(ApiError::not_found(format!("no artifact {key} in this domain"))
             .hint("quipu artifacts; quipu sync"));
     };
-    let mut row = artifact_json(&artifact);
+    let mut row = artifact_json(machine.driver.log(), &artifact);
     row["have"] = machine.has_artifact(&key)?.into();
     row["hidden"] = (!artifact.is_visible()).into();
     Ok(row)

@@ -3,7 +3,7 @@
 
 use std::num::NonZero;
 
-use quipu_core::event::{Event, LogSeq};
+use quipu_core::event::{Event, Log, LogSeq};
 use quipu_core::history::Ordinal;
 use quipu_core::id::EventId;
 use quipu_core::kind;
@@ -143,27 +143,33 @@ fn replayed(
 fn early_objects(machine: &mut Machine, items: &[Item]) -> Result<Option<Vec<Value>>, ApiError> {
     let Some(early) = machine.early()? else { return Ok(None) };
     let event = |ordinal: &Ordinal| early.events.get(usize::try_from(*ordinal).ok()?);
-    Ok(Some(items.iter().filter_map(|item| object(item, |o| event(o).cloned())).collect()))
+    Ok(Some(
+        items
+            .iter()
+            .filter_map(|item| object(Log::Internal, item, |o| event(o).cloned()))
+            .collect(),
+    ))
 }
 
 fn objects(machine: &mut Machine, items: &[Item]) -> Result<Vec<Value>, ApiError> {
+    let log = machine.driver.log();
     let ordinal = |item: &Item| match item {
         Item::Event(ordinal) => Some(*ordinal),
         _ => None,
     };
     let ordinals: Vec<Ordinal> = items.iter().filter_map(ordinal).collect();
     let mut events = read_events(machine, &ordinals)?.into_iter();
-    Ok(items.iter().filter_map(|item| object(item, |_| events.next())).collect())
+    Ok(items.iter().filter_map(|item| object(log, item, |_| events.next())).collect())
 }
 
 /// A row. `event` finds the event of one that is no artifact or edge.
-fn object(item: &Item, event: impl FnOnce(&Ordinal) -> Option<Event>) -> Option<Value> {
+fn object(log: Log, item: &Item, event: impl FnOnce(&Ordinal) -> Option<Event>) -> Option<Value> {
     let classed = |mut object: Value, class: &str| {
         object["class"] = class.into();
         object
     };
     match item {
-        Item::Artifact(artifact) => Some(classed(artifact_json(artifact), "artifact")),
+        Item::Artifact(artifact) => Some(classed(artifact_json(log, artifact), "artifact")),
         Item::Edge(edge) => Some(classed(edge_json(edge), "edge")),
         Item::Event(ordinal) => event(ordinal).map(|event| event_json(&event)),
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use quipu_core::event::Log;
 use quipu_core::id::{ArtifactId, DomainId, EventId, NodeKey};
 use quipu_core::kind;
 use quipu_core::node::{Command, Emitted, Reply};
@@ -73,11 +74,14 @@ pub(super) fn statement_json(statement: &Statement) -> Value {
 }
 
 /// An artifact as the state tells of it: without anything that is only so on this machine.
-pub(super) fn artifact_json(artifact: &Artifact) -> Value {
+/// In a published log, what was put there is published.
+pub(super) fn artifact_json(log: Log, artifact: &Artifact) -> Value {
     let counts = artifact.counts();
     let (logseq, uuid) = artifact.since().unzip();
     let (origin, published) = (artifact.origin(), artifact.published);
+    let put = log == Log::Published && artifact.is_put();
     let state = match (published, origin) {
+        _ if put => "published",
         (Some(_), _) => "published",
         (None, Some(_)) => "imported",
         (None, None) => "internal",
@@ -194,7 +198,7 @@ impl Api {
             shown.sort_by_key(|one| (one.since().or(one.tombstone), one.key));
             let mut rows = Vec::with_capacity(shown.len());
             for artifact in shown {
-                let mut row = artifact_json(&artifact);
+                let mut row = artifact_json(machine.driver.log(), &artifact);
                 row["have"] = machine.has_artifact(&artifact.key)?.into();
                 if !artifact.is_visible() {
                     row["hidden"] = true.into();

@@ -5,7 +5,7 @@ mod publish;
 
 pub use domains::check_opening;
 
-use quipu_core::domain::{Access, Decision, Role};
+use quipu_core::domain::{ACCESS_ENTRIES_MAX, Access, Decision, Role};
 use quipu_core::id::{ArtifactId, DomainId, EventId, NodeKey, SnapshotId};
 use quipu_core::node::{Command, Emitted, Reply};
 use quipu_core::statement::Statement;
@@ -147,7 +147,7 @@ impl Api {
     }
 
     /// Appends to this domain's published log.
-    fn write_published(
+    pub(super) fn write_published(
         &self,
         domain: DomainId,
         command: Command,
@@ -218,14 +218,27 @@ impl Api {
     /// Says who may read the published log.
     pub(super) fn publisher_access(
         &self,
-        nodes: Option<Vec<String>>,
+        open: bool,
+        nodes: Vec<String>,
+        domains: Vec<String>,
         sink: Sink<'_>,
     ) -> Result<(), ApiError> {
-        let access = match nodes {
-            None => Access::Open,
-            Some(texts) => self.read(move |machine| {
-                let nodes = texts.iter().map(|text| find_node(machine, text));
-                Ok(Access::nodes(nodes.collect::<Result<Vec<_>, _>>()?))
+        let entries = nodes.len() + domains.len();
+        if entries > ACCESS_ENTRIES_MAX {
+            return Err(ApiError::refused(format!(
+                "{entries} machines and domains, at most {ACCESS_ENTRIES_MAX} fit"
+            )));
+        }
+        let access = match open {
+            true => Access::Open,
+            false => self.read(move |machine| {
+                let nodes = nodes.iter().map(|text| find_node(machine, text));
+                let nodes = nodes.collect::<Result<Vec<_>, _>>()?;
+                let domains = domains.iter().map(|text| match text.parse::<DomainId>() {
+                    Ok(id) => Ok(id),
+                    Err(_) => find_domain(machine, text),
+                });
+                Ok(Access::only(nodes, domains.collect::<Result<Vec<_>, _>>()?))
             })?,
         };
         let event = self.decide_published(Decision::Access(access.clone()))?;
@@ -237,10 +250,11 @@ impl Api {
 
 fn access_json(access: &Access) -> Value {
     match access {
-        Access::Open => json!({ "open": true, "nodes": [] }),
-        Access::Nodes(nodes) => {
+        Access::Open => json!({ "open": true, "nodes": [], "domains": [] }),
+        Access::Only { nodes, domains } => {
             let nodes: Vec<String> = nodes.iter().map(NodeKey::to_string).collect();
-            json!({ "open": false, "nodes": nodes })
+            let domains: Vec<String> = domains.iter().map(DomainId::to_string).collect();
+            json!({ "open": false, "nodes": nodes, "domains": domains })
         }
     }
 }

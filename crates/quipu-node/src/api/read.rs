@@ -122,7 +122,7 @@ impl Api {
         for chunk in ordinals.chunks(CHUNK_EVENTS) {
             let chunk = chunk.to_vec();
             let objects;
-            (objects, proofs) = self.handle.call(move |machine| -> Result<_, ApiError> {
+            (objects, proofs) = self.read_once(move |machine| {
                 let held = machine.driver.held();
                 let domain = machine.driver.node().domain();
                 let mut objects = Vec::with_capacity(chunk.len());
@@ -130,7 +130,7 @@ impl Api {
                     objects.push(view::event(held, &domain, &event, proofs.as_mut())?);
                 }
                 Ok((objects, proofs))
-            })??;
+            })?;
             for object in objects {
                 sink(object)?;
             }
@@ -139,21 +139,24 @@ impl Api {
     }
 
     pub(super) fn verify(&self, sink: Sink<'_>) -> Result<(), ApiError> {
-        let (events, mut problems, artifacts) = self.read(|machine| {
-            let store = machine.driver.held().store().ok_or_else(nothing_held)?;
-            // A store whose only commit was cut is whole, but holds nothing: that is not "clean".
-            dag(machine)?;
-            let report = store.verify(&mut |_, _| ());
-            let mut problems: Vec<Value> = report
-                .problems
-                .iter()
-                .map(|p| json!({ "what": p.what, "object": p.object, "detail": p.detail }))
-                .collect();
-            if let Err(error) = machine.driver.state().check() {
-                let detail = error.to_string();
-                problems.push(json!({ "what": "state", "object": "internal", "detail": detail }));
+        let (events, published, mut problems, artifacts) = self.read(|machine| {
+            let (events, mut problems) = verified(machine)?;
+            let mut published = 0;
+            for domain in machine.published_domains() {
+                let found = machine.focused(&domain, |machine| match machine.driver.node().dag() {
+                    Some(_) => verified(machine),
+                    None => Ok((0, Vec::new())),
+                });
+                let (events, more) = found.transpose()?.unwrap_or_default();
+                published += events;
+                problems.extend(more);
             }
-            Ok((report.events, problems, machine.artifact_store()?.clone()))
+            for (domain, error) in machine.broken_published() {
+                let object = domain.to_string();
+                problems
+                    .push(json!({ "what": "published log", "object": object, "detail": error }));
+            }
+            Ok((events, published, problems, machine.artifact_store()?.clone()))
         })?;
         // Here, not on the loop: that may take long.
         let count = artifacts.count().map_err(|error| super::artifact_error(&error))?;
@@ -164,7 +167,10 @@ impl Api {
             let object = problem.key.to_string();
             problems.push(json!({ "what": "artifact", "object": object, "detail": detail }));
         }
-        Ok(sink(json!({ "events": events, "artifacts": count, "problems": problems }))?)
+        Ok(sink(json!({
+            "events": events, "published_events": published,
+            "artifacts": count, "problems": problems,
+        }))?)
     }
 
     pub(super) fn doctor(&self, sink: Sink<'_>) -> Result<(), ApiError> {
@@ -181,10 +187,42 @@ impl Api {
             Err(_) if machine.driver.clear_if_damaged()? => question(machine),
             answer => answer,
         };
+        self.read_once(question)
+    }
+
+    /// Asks a question on the machine's loop, once: of the log in focus. Whoever reads goes through here,
+    /// so that nothing internal is shown for something published.
+    pub(super) fn read_once<R: Send + 'static>(
+        &self,
+        question: impl FnOnce(&mut Machine) -> Result<R, ApiError> + Send + 'static,
+    ) -> Result<R, ApiError> {
         let Some(domain) = self.focus else { return self.handle.call(question)? };
         let gone = || ApiError::not_found(format!("the published log of {domain} is gone"));
         self.handle.call(move |machine| machine.focused(&domain, question))?.ok_or_else(gone)?
     }
+}
+
+/// Checks the log of a machine and what it adds up to. Answers how many events it looked at, and what is
+/// wrong.
+fn verified(machine: &mut Machine) -> Result<(u64, Vec<Value>), ApiError> {
+    let store = machine.driver.held().store().ok_or_else(nothing_held)?;
+    // A store whose only commit was cut is whole, but holds nothing: that is not "clean".
+    dag(machine)?;
+    let report = store.verify(&mut |_, _| ());
+    let mut problems: Vec<Value> = report
+        .problems
+        .iter()
+        .map(|p| json!({ "what": p.what, "object": p.object, "detail": p.detail }))
+        .collect();
+    if let Err(error) = machine.driver.state().check() {
+        let (detail, object) = (error.to_string(), machine.driver.log().name());
+        problems.push(json!({ "what": "state", "object": object, "detail": detail }));
+    }
+    if machine.driver.log() == Log::Published {
+        let domain = machine.driver.node().domain();
+        problems.iter_mut().for_each(|problem| problem["domain"] = domain.to_string().into());
+    }
+    Ok((report.events, problems))
 }
 
 pub(super) fn nothing_held() -> ApiError {

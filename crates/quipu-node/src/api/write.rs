@@ -122,6 +122,51 @@ impl Api {
         Ok(sink(member_json(&node, None, &event))?)
     }
 
+    /// Hands this machine's membership over, and its part in the published log.
+    pub(super) fn member_replace(&self, node: &str, sink: Sink<'_>) -> Result<(), ApiError> {
+        let node: NodeKey = node.parse().map_err(|error| ApiError::misuse(format!("{error}")))?;
+        let own = self.node;
+        let (domain, role, published) = self.read(move |machine| {
+            let domain = machine.driver.node().domain();
+            let role = dag(machine)?.authority().role(&own);
+            let published = machine.focused(&domain, |machine| {
+                machine.driver.node().dag().and_then(|dag| dag.authority().role(&own))
+            });
+            Ok((domain, role, published.flatten()))
+        })?;
+        let role = role.unwrap_or(Role::Reader);
+        // The published log first: once it is no member, this machine can do nothing.
+        if let Some(role) = published {
+            let decision = Decision::Replace { node, role };
+            self.write_published(domain, Command::Decide(decision))?;
+        }
+        let event = self.decide(Decision::Replace { node, role })?;
+        Ok(sink(member_json(&node, Some(role), &event))?)
+    }
+
+    /// Lets the events of a removed member count again, up to one of them.
+    pub(super) fn member_readmit(
+        &self,
+        node: &str,
+        upto: &str,
+        sink: Sink<'_>,
+    ) -> Result<(), ApiError> {
+        let (node, upto) = (node.to_owned(), upto.to_owned());
+        let (node, upto) = self.read(move |machine| {
+            let node = find_node(machine, &node)?;
+            if let Ok(id) = upto.parse::<EventId>() {
+                // It may be held elsewhere.
+                return Ok((node, id));
+            }
+            let ordinal = find_event(machine, &upto)?;
+            Ok((node, machine.driver.held().id(machine.driver.log(), ordinal)?))
+        })?;
+        let event = self.decide(Decision::Readmit { node, upto })?;
+        Ok(sink(json!({
+            "node": node.to_string(), "upto": upto.to_string(), "uuid": event.id.to_string(),
+        }))?)
+    }
+
     pub(super) fn erase(&self, id: &str, reason: String, sink: Sink<'_>) -> Result<(), ApiError> {
         let text = id.to_owned();
         let own = self.node;
@@ -147,7 +192,14 @@ impl Api {
     ) -> Result<(), ApiError> {
         let peers = match peer {
             Some(text) => vec![(self.read(move |machine| find_node(machine, &text))?, addrs)],
-            None => self.read(|machine| Ok(machine.book().reachable()))?,
+            None => {
+                let followed = self.sync_followed(sink)?;
+                let peers = self.read(|machine| Ok(machine.book().reachable()))?;
+                if peers.is_empty() && followed {
+                    return Ok(());
+                }
+                peers
+            }
         };
         if peers.is_empty() {
             return Err(ApiError::new(ExitCode::Peer, "no peer is known here")
@@ -157,9 +209,10 @@ impl Api {
         let mut failed = None;
         let mut reached = 0;
         for (peer, addrs) in peers {
-            match self.handle.sync(peer, addrs, None) {
+            match self.handle.sync(peer, addrs.clone(), None) {
                 Ok(Reply::Synced { traffic, equal }) => {
                     reached += 1;
+                    self.sync_published_with(peer, addrs);
                     sink(synced_json(&peer, &traffic, equal))?;
                 }
                 Ok(other) => {

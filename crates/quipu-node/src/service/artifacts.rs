@@ -24,7 +24,7 @@ pub(super) type Files = Result<Arc<Shelf>, String>;
 pub(super) fn open(home: &Home, domain: DomainId) -> Files {
     let store = ArtifactStore::open(&home.artifacts_dir()).map_err(|error| error.to_string())?;
     let disk = RealDisk::new(home.dir()).map_err(|error| error.to_string())?;
-    let shelf = Shelf::open(Arc::new(store), (&disk, ARTIFACT_INDEX_FILE), domain);
+    let shelf = Shelf::open(Arc::new(store), (Arc::new(disk), ARTIFACT_INDEX_FILE), domain);
     shelf.map(Arc::new).map_err(|error| error.to_string())
 }
 
@@ -143,6 +143,8 @@ impl Machine {
         // Before the bytes: else they would be this domain's own.
         self.shelf()?.announce(key, owner).map_err(shelf_error)?;
         self.artifact_store()?.adopt_named(import, key, size)?;
+        // All of them came for this log.
+        self.shelf()?.give(key, owner).map_err(shelf_error)?;
         self.shelf()?.arrived(key).map_err(shelf_error)?;
         self.unfinished = true;
         if let Err(error) = self.give(Some(domain), Input::ArtifactHeld { key: *key, size }) {

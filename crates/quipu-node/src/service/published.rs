@@ -2,7 +2,7 @@
 //! a store, a driver, links and an address book of its own; they share the network, the clock and the
 //! files of artifacts.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
@@ -48,6 +48,7 @@ impl Machine {
         for domain in self.home.published_domains() {
             if let Err(error) = self.open_replica(domain) {
                 tracing::error!(%domain, %error, "a published log cannot be opened");
+                self.broken.insert(domain, error.to_string());
             }
         }
     }
@@ -78,9 +79,9 @@ impl Machine {
         for (peer, met) in book.met() {
             driver.node_mut().recall(peer, met);
         }
-        driver.node_mut().set_circle(self.members());
         let replica = Replica { driver, book, book_changed: false, redial: Redial::default() };
         self.published.insert(domain, replica);
+        self.refresh_circle(domain);
         if self.peers != Peers::None {
             self.fetch_published(domain);
         }
@@ -114,6 +115,30 @@ impl Machine {
         }
     }
 
+    /// Names those who may read a published log besides whom its events name by key: the members of this
+    /// domain, and those who may write to the published logs of the domains that it lets in.
+    fn refresh_circle(&mut self, domain: DomainId) {
+        let mut circle = self.members();
+        let writers = |driver: &MachineDriver| -> Vec<NodeKey> {
+            let members = driver.node().dag().map(|dag| dag.authority().members());
+            members.into_iter().flatten().map(|member| member.node).collect()
+        };
+        let access = self.published.get(&domain).and_then(|replica| replica.driver.node().dag());
+        let let_in = access.map(|dag| dag.authority().access().domains().to_vec());
+        for other in let_in.into_iter().flatten() {
+            let replica = self.published.get(&other);
+            circle.extend(replica.into_iter().flat_map(|replica| writers(&replica.driver)));
+        }
+        // A failing disk is noticed at the end of the turn.
+        let _told = self.give(Some(domain), Input::Circle { nodes: circle });
+    }
+
+    /// The same for all, after decisions about who is a member of what.
+    pub(super) fn refresh_circles(&mut self) {
+        self.unfinished |= !self.published.is_empty();
+        self.published_domains().into_iter().for_each(|domain| self.refresh_circle(domain));
+    }
+
     fn members(&self) -> BTreeSet<NodeKey> {
         let Some(dag) = self.driver.node().dag() else { return BTreeSet::new() };
         dag.authority().members().into_iter().map(|member| member.node).collect()
@@ -122,6 +147,11 @@ impl Machine {
     /// The domains whose published logs are kept here.
     pub fn published_domains(&self) -> Vec<DomainId> {
         self.published.keys().copied().collect()
+    }
+
+    /// Published logs that are on the disk and cannot be used, and why.
+    pub fn broken_published(&self) -> &BTreeMap<DomainId, String> {
+        &self.broken
     }
 
     /// Whether a domain's published log is kept here.
@@ -137,6 +167,9 @@ impl Machine {
     pub fn keep_published(&mut self, domain: DomainId) -> Result<(), ServiceError> {
         if self.published.contains_key(&domain) {
             return Ok(());
+        }
+        if let Some(error) = self.broken.get(&domain) {
+            return Err(ServiceError::Stopped(error.clone()));
         }
         let stopped = |error: &dyn std::fmt::Display| ServiceError::Stopped(error.to_string());
         self.home.make_published_dir(&domain).map_err(|error| stopped(&error))?;
@@ -237,10 +270,7 @@ impl Machine {
         linked.of = Some(domain);
         let reason = "it is about a published log".to_owned();
         self.driver.input(Input::LinkDown { link, reason })?;
-        let members = self.members();
-        if let Some(replica) = self.published.get_mut(&domain) {
-            replica.driver.node_mut().set_circle(members);
-        }
+        self.refresh_circle(domain);
         let role = quipu_core::node::LinkRole::Responder;
         self.give(Some(domain), Input::LinkUp { link, peer, role })?;
         Ok(Some(domain))
@@ -259,6 +289,7 @@ impl Machine {
 
     fn drop_replica(&mut self, domain: DomainId, error: &DriverError) {
         tracing::error!(%domain, %error, "a published log is given up until the next start");
+        self.broken.insert(domain, error.to_string());
         self.published.remove(&domain);
         let links: Vec<LinkId> = self.links_of(Some(domain)).map(|(link, _)| link).collect();
         for link in links {
@@ -349,6 +380,9 @@ impl Machine {
             if !unseen {
                 self.remember(notice);
             }
+        }
+        if outcome.decided {
+            self.refresh_circles();
         }
         let Some(replica) = self.published.get_mut(&domain) else { return };
         for (peer, met) in outcome.met {

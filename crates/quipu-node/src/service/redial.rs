@@ -86,3 +86,6 @@ impl Redial {
         self.0.values().filter(|wanted| wanted.is_idle()).map(|wanted| wanted.next_ms).min()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -99,6 +99,46 @@ pub(crate) fn invite(
     Ok(ExitCode::Done)
 }
 
+/// Replaces this machine's own key. An interrupted attempt goes on where it was.
+pub(crate) fn rotate(global: &Global) -> Result<ExitCode, ApiError> {
+    let home = start::find_home(global)?;
+    if std::os::unix::net::UnixStream::connect(home.socket()).is_ok() {
+        return Err(ApiError::refused("a daemon runs with this machine's key")
+            .hint("stop it, then: quipu member rotate"));
+    }
+    let next = home.next_key(&SigningKey::from_bytes(&start::random_bytes()?))?;
+    let node = NodeKey(next.verifying_key().to_bytes()).to_string();
+    let mut client = Client::open_with(&home, true)?;
+    let mut known = false;
+    client.ask(Request::Members { at: None }, &mut |member| {
+        known |= member["node"] == *node;
+        Ok(())
+    })?;
+    if !known {
+        client.one(Request::MemberReplace { node: node.clone() })?;
+    }
+    // With the old key, which others still know: to them the new one is a stranger.
+    let mut told = 0u64;
+    let synced = client.ask(Request::Sync { peer: None, addrs: Vec::new() }, &mut |row| {
+        told += u64::from(row["unreachable"].is_null());
+        Ok(())
+    });
+    drop(client);
+    home.take_next_key()?;
+    if told == 0 && synced.is_err() {
+        let note = "note: nobody was reached. Others turn the new key away until they know of it: \
+                    quipu bundle export FILE";
+        output::note(global.quiet, note);
+    }
+    let object = json!({ "node": node, "told": told });
+    if global.json {
+        output::json(&object)?
+    } else {
+        output::fields(&object)?
+    }
+    Ok(ExitCode::Done)
+}
+
 /// Reads a ticket.
 pub(crate) fn parse_ticket(text: &str) -> Result<Ticket, ApiError> {
     text.parse::<Ticket>().map_err(|error| {

@@ -39,8 +39,8 @@ pub(crate) fn publisher(global: &Global, command: PublisherCommand) -> Result<Ex
             Request::PublisherAdd { node: key, role: role.name().to_owned() }
         }
         PublisherCommand::Remove { key } => Request::PublisherRemove { node: key },
-        PublisherCommand::Access { open, nodes } => {
-            Request::PublisherAccess { nodes: (!open).then_some(nodes) }
+        PublisherCommand::Access { open, nodes, domains } => {
+            Request::PublisherAccess { open, nodes, domains }
         }
     };
     simple::one(global, request)

@@ -3,12 +3,13 @@
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use quipu_core::event::Log;
-use quipu_core::id::NodeKey;
+use quipu_core::id::{DomainId, NodeKey};
 use quipu_node::api::{ApiError, ExitCode, NewEvent, Request, artifact_error};
 use quipu_state::State;
-use quipu_store::{Store, StoreOptions};
+use quipu_store::{RealDisk, Store, StoreOptions};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
@@ -71,6 +72,8 @@ pub(crate) fn member(global: &Global, member: Member) -> Result<ExitCode, ApiErr
                 Request::MemberAdd { node: key, role: role.name().to_owned() }
             }
             Member::Remove { key } => Request::MemberRemove { node: key },
+            Member::Readmit { key, up_to } => Request::MemberReadmit { node: key, upto: up_to },
+            Member::Rotate => return super::found::rotate(global),
         },
     )
 }
@@ -338,20 +341,27 @@ pub(crate) fn verify(global: &Global, rebuild: bool) -> Result<ExitCode, ApiErro
     let home = start::find_home(global)?;
     let bar = output::working(global.quiet, if rebuild { "rebuilding" } else { "verifying" });
     let report = if rebuild {
-        let disk = start::disk(&home)?;
-        let domain = home.domain()?;
-        let (store, report) = Store::rebuild(disk, domain, StoreOptions::default())?;
-        // What the log adds up to is made again when it is asked for.
-        let disk = store.disk().clone();
-        State::open(&*disk, domain, Log::Internal).clear(&*disk).map_err(ApiError::from)?;
-        let problems: Vec<Value> = report
-            .problems
-            .iter()
-            .map(|p| json!({ "what": p.what, "object": p.object, "detail": p.detail }))
-            .collect();
+        let (events, mut problems) =
+            rebuild_log(start::disk(&home)?, home.domain()?, Log::Internal)?;
+        let mut published = 0;
+        for domain in home.published_domains() {
+            let disk = start::disk_at(&home.published_dir(&domain))?;
+            match rebuild_log(disk, domain, Log::Published) {
+                Ok((events, more)) => {
+                    published += events;
+                    problems.extend(more);
+                }
+                // Nothing of it ever came.
+                Err(error) if error.code == ExitCode::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
         let count = super::artifacts::store(&home)?.count();
         let artifacts = count.map_err(|error| artifact_error(&error))?;
-        json!({ "events": report.events, "artifacts": artifacts, "problems": problems, "rebuilt": true })
+        json!({
+            "events": events, "published_events": published,
+            "artifacts": artifacts, "problems": problems, "rebuilt": true,
+        })
     } else {
         Client::open(&home)?.one(Request::Verify)?
     };
@@ -377,6 +387,23 @@ pub(crate) fn verify(global: &Global, rebuild: bool) -> Result<ExitCode, ApiErro
         }
     }
     Ok(if problems == 0 { ExitCode::Done } else { ExitCode::Problem })
+}
+
+/// Makes the files of a log anew from what can be read of them. Answers how many events there are, and
+/// what could not be saved.
+fn rebuild_log(
+    disk: Arc<RealDisk>,
+    domain: DomainId,
+    log: Log,
+) -> Result<(u64, Vec<Value>), ApiError> {
+    let (store, report) = Store::rebuild(disk, domain, StoreOptions::default())?;
+    // What the log adds up to is made again when it is asked for.
+    let disk = store.disk().clone();
+    State::open(&*disk, domain, log).clear(&*disk).map_err(ApiError::from)?;
+    let problems = report.problems.iter();
+    let problems =
+        problems.map(|p| json!({ "what": p.what, "object": p.object, "detail": p.detail }));
+    Ok((report.events, problems.collect()))
 }
 
 /// How many problems are with bytes of artifacts, or with anything else.

@@ -126,7 +126,8 @@ impl Api {
         };
         let row = self.read(move |machine| {
             let artifact = state(machine)?.current().artifact(&key)?;
-            let mut row = artifact.as_ref().map_or_else(|| json!({}), artifact_json);
+            let row = artifact.as_ref().map(|one| artifact_json(Log::Internal, one));
+            let mut row = row.unwrap_or_else(|| json!({}));
             row["domain"] = domain.to_string().into();
             row["origin_snapshot"] = snapshot.to_string().into();
             row["have"] = have.into();
@@ -154,6 +155,42 @@ impl Api {
             self.read(move |machine| Ok(machine.own_artifact(&key)?))?;
         }
         Ok(here)
+    }
+
+    /// Exchanges the published logs that are kept here with a machine of this domain, as far as it has them.
+    pub(in crate::api) fn sync_published_with(&self, peer: NodeKey, addrs: Vec<SocketAddr>) {
+        let kept = self.handle.call(|machine| machine.published_domains());
+        for domain in kept.unwrap_or_default() {
+            let synced = self.handle.sync_log(Some(domain), peer, addrs.clone(), None);
+            if let Err(error) = synced {
+                tracing::debug!(%domain, %peer, %error, "no published log from there");
+            }
+        }
+    }
+
+    /// Gets what is new in the logs of the domains that this machine follows, from whoever it first
+    /// reaches of those who had them before. Answers rows of what moved, and whether anybody was reached.
+    pub(in crate::api) fn sync_followed(&self, sink: Sink<'_>) -> Result<bool, ApiError> {
+        let kept = self.handle.call(|machine| {
+            let own = machine.driver.node().domain();
+            let mut kept = machine.published_domains();
+            kept.retain(|domain| *domain != own);
+            kept.into_iter().map(|domain| (domain, machine.publishers(&domain))).collect::<Vec<_>>()
+        })?;
+        let mut reached = false;
+        for (domain, publishers) in kept {
+            for (peer, addrs) in publishers {
+                let synced = self.handle.sync_log(Some(domain), peer, addrs, None);
+                if let Ok(Reply::Synced { traffic, equal }) = synced {
+                    let mut row = super::super::write::synced_json(&peer, &traffic, equal);
+                    row["of"] = domain.to_string().into();
+                    sink(row)?;
+                    reached = true;
+                    break;
+                }
+            }
+        }
+        Ok(reached)
     }
 
     fn published_bytes(&self, domain: DomainId, key: ArtifactId) -> Result<bool, ApiError> {
@@ -303,7 +340,7 @@ fn domain_row(machine: &mut Machine, domain: &DomainId) -> Result<Value, ApiErro
     let own = *domain == machine.driver.node().domain();
     in_published(machine, domain, |machine| {
         let digest = machine.driver.node_mut().digest();
-        let waiting = machine.driver.node().dag().is_none();
+        let waiting = machine.driver.held().store().is_none();
         if waiting {
             return Ok(json!({
                 "domain": domain.to_string(), "name": null, "own": own, "events": 0,

@@ -55,8 +55,7 @@ impl Api {
             true => self.read(move |machine| lineage_of(machine, domain, &wanted))?,
             false => Lineage::default(),
         };
-        let news: Vec<Item> = items.iter().filter(|item| !item.there).cloned().collect();
-        let statements = self.public_statements(domain, &news, &lineage)?;
+        let statements = self.public_statements(domain, &items, &lineage)?;
         let is_news = !statements.is_empty();
         if is_news {
             self.write_published(domain, Command::Say(statements))?;
@@ -84,26 +83,30 @@ impl Api {
         Ok(())
     }
 
-    /// What the published log is told. The bytes are the published log's before it tells of them.
+    /// What the published log is told. The bytes are the published log's before it tells of them; those of
+    /// what it knows already are given to it again, in case that is lost.
     fn public_statements(
         &self,
         domain: DomainId,
-        news: &[Item],
+        items: &[Item],
         lineage: &Lineage,
     ) -> Result<Vec<Statement>, ApiError> {
-        let keys: Vec<ArtifactId> = news.iter().map(|item| item.claim.key).collect();
+        let keys: Vec<ArtifactId> = items.iter().map(|item| item.claim.key).collect();
         let named = lineage.imports.clone();
         let mut imports = self.read(move |machine| {
             let owner = Owner { domain, visibility: Log::Published };
-            let shelf = machine.shelf()?;
             for key in &keys {
-                shelf.give(key, owner).map_err(|error| {
+                if !machine.has_artifact(key)? {
+                    continue;
+                }
+                machine.shelf()?.give(key, owner).map_err(|error| {
                     ApiError::new(ExitCode::Storage, format!("artifact {key}: {error}"))
                 })?;
             }
             named_imports(machine, domain, &named)
         })?;
-        for item in news {
+        let news: Vec<&Item> = items.iter().filter(|item| !item.there).collect();
+        for item in &news {
             if let Some(origin) = item.origin {
                 imports.insert(item.claim.key, (item.claim.clone(), origin));
             }
