@@ -1,7 +1,7 @@
 //! What people do between domains: they publish, follow and import, and say who may read and write what is
 //! published. All of it is drawn from a stream of its own.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use quipu_core::domain::{Access, Decision, Role};
 use quipu_core::event::Log;
@@ -240,8 +240,13 @@ impl World {
         let Some(driver) = self.machines[host].driver.as_mut() else { return Ok(()) };
         let fit = publishable(driver);
         let Some(mut fit) = self.unless_stopped(host, fit)? else { return Ok(()) };
-        self.federation.rng.shuffle(&mut fit);
-        fit.truncate(1 + self.federation.rng.index(3));
+        if self.federation.rng.permille(150) {
+            let Some(seen) = self.seen_at_a_snapshot(host)? else { return Ok(()) };
+            fit.retain(|artifact| seen.contains(&artifact.key));
+        } else {
+            self.federation.rng.shuffle(&mut fit);
+            fit.truncate(1 + self.federation.rng.index(3));
+        }
         let items: Vec<Item> = fit
             .iter()
             .filter_map(|artifact| {
@@ -270,6 +275,22 @@ impl World {
             self.publish_further(part, publication);
         }
         Ok(())
+    }
+
+    /// What is visible at some snapshot of a domain: all of it is to be published.
+    fn seen_at_a_snapshot(&mut self, host: usize) -> Result<Option<BTreeSet<ArtifactId>>, Finding> {
+        let Some(driver) = self.machines[host].driver.as_mut() else { return Ok(None) };
+        let snapshots = driver.catch_up().map(|state| state.snapshots().to_vec());
+        let Some(snapshots) = self.unless_stopped(host, snapshots)? else { return Ok(None) };
+        let snapshot = self.federation.rng.pick(&snapshots).map(|one| one.id);
+        let driver = self.machines[host].driver.as_mut();
+        let (Some(snapshot), Some(driver)) = (snapshot, driver) else { return Ok(None) };
+        let all = driver.state_at(&snapshot).and_then(|view| Ok(view.artifacts()?));
+        let all = self.unless_stopped(host, all)?;
+        let visible = |all: BTreeMap<ArtifactId, Artifact>| {
+            all.into_values().filter(Artifact::is_visible).map(|one| one.key).collect()
+        };
+        Ok(all.map(visible))
     }
 
     /// What the published log is told.
@@ -371,6 +392,17 @@ impl World {
         }
         let part = self.federation.part(domain, host);
         self.join_parts(part, source);
+        let via = self.federation.homes[self.machines[source].host];
+        if via != domain && !self.machines[part].enrolled {
+            self.federation.relayed += 1;
+        }
+        // Some also link to a machine that lies: a member's, or a follower's.
+        let liars: Vec<usize> = (0..self.hosts()).filter(|host| self.is_hostile(*host)).collect();
+        if self.federation.rng.permille(400)
+            && let Some(liar) = self.federation.rng.pick(&liars).copied()
+        {
+            self.join_parts(part, self.federation.part(domain, liar));
+        }
         self.declare(host, Statement::Follow(self.federation.domains[domain]));
     }
 
@@ -395,12 +427,12 @@ impl World {
         let Some((Some((claim, snapshot)), here)) = self.unless_stopped(part, found)? else {
             return Ok(());
         };
-        if here
-            && let Some(shelf) = self.machines[host].shelf.clone()
-            && shelf.give_home(&key).is_err()
-        {
-            self.give_up(host);
-            return Ok(());
+        if here && let Some(shelf) = self.machines[host].shelf.clone() {
+            if shelf.give_home(&key).is_err() {
+                self.give_up(host);
+                return Ok(());
+            }
+            self.federation.imported.push((host, key, claim.size));
         }
         if !self.federation.contents[home].contains(&key) {
             self.federation.contents[home].push(key);

@@ -2,8 +2,8 @@
 
 use quipu_core::event::Log;
 use quipu_core::history::History;
-use quipu_core::statement::End;
-use quipu_state::View;
+use quipu_core::statement::{Claim, End};
+use quipu_state::{Origin, View};
 
 use crate::machine::SimDriver;
 use crate::report::Finding;
@@ -48,7 +48,50 @@ impl World {
             self.check_forged(part)?;
             self.check_references(part)?;
         }
+        self.check_imports()?;
         self.question_all()
+    }
+
+    /// What is imported is what was published there, and its bytes are still here if they were then.
+    fn check_imports(&mut self) -> Result<(), Finding> {
+        for (host, key, size) in self.federation.imported.clone() {
+            let Some(driver) = self.machines[host].driver.as_ref() else { continue };
+            if driver.held().artifact_size(&key).map_err(unreadable)? != Some(size) {
+                let text = format!("machine {host}: {key}");
+                return Err(Finding::new("an import lost its bytes", text));
+            }
+        }
+        for host in (0..self.hosts()).filter(|host| !self.is_hostile(*host)).collect::<Vec<_>>() {
+            let Some(driver) = self.machines[host].driver.as_mut() else { continue };
+            let known = driver.catch_up().map_err(unreadable)?.current().artifacts();
+            for artifact in known.map_err(unreadable)?.into_values() {
+                for one in &artifact.candidates {
+                    if let Some(origin) = one.origin {
+                        self.check_import(host, &one.claim, origin)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn check_import(&mut self, host: usize, claim: &Claim, origin: Origin) -> Result<(), Finding> {
+        let part = self.federation.number(&origin.domain);
+        let part = part.map(|number| self.federation.part(number, host));
+        let part = part.filter(|part| self.machines[*part].has_log());
+        let Some(part) = part else {
+            let text = format!("machine {host}: {}", claim.key);
+            return Err(Finding::new("the origin of an import is not kept", text));
+        };
+        let Some(driver) = self.machines[part].driver.as_mut() else { return Ok(()) };
+        driver.catch_up().map_err(unreadable)?;
+        let pinned = driver.state_at(&origin.snapshot).map_err(unreadable)?;
+        let pinned = pinned.artifact(&claim.key).map_err(unreadable)?;
+        if pinned.as_ref().and_then(|one| one.put_claim()) != Some(claim) {
+            let text = format!("machine {host}: {claim:?} at {}: {pinned:?}", origin.snapshot);
+            return Err(Finding::new("an import is not what was published", text));
+        }
+        Ok(())
     }
 
     /// What was written by whoever may not counts nowhere.

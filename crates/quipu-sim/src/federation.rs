@@ -13,7 +13,7 @@ use quipu_node::{ArtifactPolicy, DriverError};
 use quipu_store::StoreError;
 
 use crate::affairs::Publication;
-use crate::isolation::Crossed;
+use crate::isolation::{Crossed, INTERNAL_AHEAD_MS};
 use crate::ledger::Pending;
 use crate::machine::{Machine, SimDriver};
 use crate::plan::{Plan, SECOND, Us};
@@ -37,8 +37,14 @@ pub(crate) struct Federation {
     pub(crate) publications: BTreeMap<usize, Vec<Publication>>,
     /// Frames that went from one domain to another.
     pub(crate) crossed: Vec<Crossed>,
+    /// How many there were.
+    pub(crate) crossings: u64,
     /// Events in published logs by those who may not write there.
     pub(crate) forged: BTreeSet<EventId>,
+    /// What machines imported while they had the bytes, with its size.
+    pub(crate) imported: Vec<(usize, ArtifactId, u64)>,
+    /// Followers that began with a log at a machine of neither domain.
+    pub(crate) relayed: u64,
     /// Questions of strangers that were compared.
     pub(crate) questions: u64,
 }
@@ -62,7 +68,10 @@ impl Federation {
             shown: BTreeMap::new(),
             publications: BTreeMap::new(),
             crossed: Vec::new(),
+            crossings: 0,
             forged: BTreeSet::new(),
+            imported: Vec::new(),
+            relayed: 0,
             questions: 0,
         };
         if !plan.has_domains() {
@@ -80,6 +89,9 @@ impl Federation {
             machines[host].shelves = true;
         }
         federation.make_parts(seed, machines);
+        for host in &mut machines[..federation.homes.len()] {
+            host.skew.offset_ms += INTERNAL_AHEAD_MS;
+        }
         Ok(federation)
     }
 

@@ -219,6 +219,8 @@ impl World {
         let choice = self.machines[machine].rng.below(21);
         match choice {
             13 if self.plan.faults.unprovable.low == 0 => {}
+            // Clocks of internal logs would not be known by where they are.
+            11 if self.is_federated() => {}
             15 => self.machines[machine].mood.withhold = 5,
             16 => self.machines[machine].mood.damage = 2,
             17 | 18 => {

@@ -31,6 +31,7 @@ mod rng;
 mod run;
 mod sabotage;
 mod scenario;
+mod secrets;
 mod spy;
 mod things;
 mod threads;

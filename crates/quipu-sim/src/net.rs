@@ -163,7 +163,6 @@ impl World {
     /// Puts a frame on a link.
     pub(crate) fn transmit(&mut self, from: usize, link: LinkId, bytes: Vec<u8>) {
         let now = self.now;
-        self.note_crossing(from, link, &bytes);
         let Some(on) = self.links.get_mut(&link) else { return };
         let Some(side) = on.ends.iter().position(|end| *end == from) else { return };
         let edge = &self.edges[on.edge];

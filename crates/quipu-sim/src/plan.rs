@@ -174,7 +174,9 @@ fn draw_domains(scenario: &Scenario, machines: usize, seed: u64) -> (Domains, Ve
     }
     let mut homes = Vec::new();
     for domain in 0..drawn.count.low as usize {
-        let size = scenario.machines.draw(&mut rng).max(1) as usize;
+        // A link between domains is like the first one within a domain, so there must be one.
+        let least = if domain == 0 { 2 } else { 1 };
+        let size = scenario.machines.draw(&mut rng).max(least) as usize;
         homes.extend(std::iter::repeat_n(domain, size));
     }
     (drawn, homes)

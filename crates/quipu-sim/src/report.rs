@@ -203,8 +203,12 @@ pub struct Report {
     pub bad_parts: u64,
     /// Artifacts published, over all domains.
     pub published: usize,
+    /// Artifacts imported by machines that had their bytes.
+    pub imported: usize,
+    /// Machines that began to follow a domain through another follower.
+    pub relayed: u64,
     /// Frames that went from one domain to another, and were searched for what is internal.
-    pub crossed: usize,
+    pub crossed: u64,
     /// Questions of strangers whose answers were compared.
     pub questions: u64,
     /// Turns of all machines.

@@ -3,13 +3,16 @@
 
 use quipu_core::event::Log;
 use quipu_core::history::History;
-use quipu_core::id::{ArtifactId, DomainId, NodeKey};
+use quipu_core::id::{ArtifactId, DomainId, EventId, LogDigest, NodeKey};
 use quipu_core::node::{Input, LinkRole};
-use quipu_core::sync::message::{Message, PROTOCOL_VERSION, Range, Wanted};
+use quipu_core::sketch::Item;
+use quipu_core::sync::message::{AuthorTag, Message, PROTOCOL_VERSION, Range, Wanted};
 
-use crate::isolation::Crossed;
+use crate::isolation::item_of;
 use crate::machine::Out;
 use crate::report::Finding;
+use crate::rng::Rng;
+use crate::things::unreadable;
 use crate::world::World;
 
 /// Somebody who is nowhere a member.
@@ -21,17 +24,70 @@ fn hello(domain: DomainId, log: Log) -> Message {
     Message::Hello { version: PROTOCOL_VERSION, domain, log, live: false, invite: None }
 }
 
-/// What a frame says, with one artifact's key left out.
-fn without(frame: &[u8], key: &ArtifactId) -> Vec<u8> {
-    let mut out = frame.to_vec();
-    let mut at = 0;
-    while at + key.0.len() <= out.len() {
-        if out[at..at + key.0.len()] == key.0 {
-            out[at..at + key.0.len()].fill(0);
+/// What somebody asks about: names of something internal, or made up.
+#[derive(Debug, Clone, Copy)]
+struct Target {
+    key: ArtifactId,
+    /// A member that publishes nothing.
+    author: AuthorTag,
+    /// The end of its feed.
+    item: Item,
+    digest: LogDigest,
+}
+
+impl Target {
+    /// Something that does not exist.
+    fn unknown(rng: &mut Rng) -> Self {
+        Self {
+            key: ArtifactId(rng.bytes()),
+            author: rng.bytes(),
+            item: Item(rng.bytes()),
+            digest: LogDigest(rng.bytes()),
         }
-        at += 1;
     }
-    out
+
+    /// All that can be asked about it, one by one.
+    fn questions(&self) -> Vec<Message> {
+        let Self { key, author, item, digest } = *self;
+        let ranges = |above| Wanted::Ranges(vec![Range { author, above }]);
+        let mut met = [0; 8];
+        met.copy_from_slice(&digest.0[..8]);
+        let compare = |met| Message::Compare { round: 1, attempt: 0, digest, count: 9, met };
+        vec![
+            Message::Ask { ask: 1, keys: vec![key] },
+            Message::Get { key, groups: 0..1 },
+            Message::Get { key, groups: 1 << 20..(1 << 20) + 1 },
+            Message::Lack { key },
+            Message::Offer { ask: 0, entries: vec![(key, 1)] },
+            Message::Want { round: 0, plain: true, wanted: ranges(0) },
+            Message::Want { round: 0, plain: true, wanted: ranges(1) },
+            Message::Tips(vec![item]),
+            compare(None),
+            compare(Some(met)),
+            Message::Level { round: 1, digest },
+            Message::End { round: 1, digest },
+        ]
+    }
+
+    /// What a frame says, with the names left out that it only says again.
+    fn blanked(&self, frame: &[u8]) -> Vec<u8> {
+        let mut out = frame.to_vec();
+        let names =
+            [&self.key.0[..], &self.digest.0, &self.item.0, &self.digest.0[..8], &self.author];
+        for name in names {
+            for at in 0..(out.len() + 1).saturating_sub(name.len()) {
+                if out[at..at + name.len()] == *name {
+                    out[at..at + name.len()].fill(0);
+                }
+            }
+        }
+        out
+    }
+}
+
+/// Questions that name nothing. Whoever is turned away gets no answer to them.
+fn plain_questions() -> [Message; 2] {
+    [Message::Want { round: 0, plain: true, wanted: Wanted::Everything }, Message::AskState]
 }
 
 fn is_refusal(frames: &[Vec<u8>]) -> bool {
@@ -78,8 +134,8 @@ impl World {
         if !self.may_read(part, &asks) {
             return self.ask_at_the_door(host, part, asks);
         }
-        let Some(secret) = self.secret_of(host, part)? else { return Ok(()) };
-        self.ask_for_artifact(part, asks, secret)
+        let secret = self.secret_of(host, part)?;
+        self.ask_for_secrets(host, part, asks, secret)
     }
 
     /// Whether a peer may read a published log, as its keeper knows it. Worked out here, from what the log
@@ -124,34 +180,51 @@ impl World {
         if joined.contains(&asks) {
             return Ok(());
         }
-        let heard = self.ask(host, asks, &[hello(domain, Log::Internal)])?;
+        let [all, state] = plain_questions();
+        let heard = self.ask(host, asks, &[hello(domain, Log::Internal), all, state])?;
         if is_refusal(&heard) {
-            return Ok(());
+            return self.ask_unintroduced(host, asks);
         }
         let text = format!("machine {host} answers {} frames", heard.len());
         Err(Finding::new("an internal log is shown to a stranger", text))
     }
 
+    /// Who does not say who it is, is told nothing.
+    fn ask_unintroduced(&mut self, host: usize, asks: NodeKey) -> Result<(), Finding> {
+        let secret = self.target_of(host, None)?;
+        let unknown = Target::unknown(&mut self.federation.rng);
+        self.compare_answers(host, asks, None, (secret, unknown))
+    }
+
     /// A log that is not kept, and one of which nothing is here yet.
     fn ask_of_nothing(&mut self, host: usize, domain: usize, asks: NodeKey) -> Result<(), Finding> {
         let domain = self.federation.domains[domain];
-        let unknown = DomainId(self.federation.rng.bytes());
-        let one = self.ask(host, asks, &[hello(domain, Log::Published)])?;
-        let other = self.ask(host, asks, &[hello(unknown, Log::Published)])?;
-        self.compare(
-            host,
-            (&one[..], &other[..]),
-            "a log that is not kept is told from an unknown one",
-        )
+        let what = "a log that is not kept is told from an unknown one";
+        self.ask_for_log(host, (host, domain), asks, what)
     }
 
     /// A log that is kept and not shown to the peer.
     fn ask_at_the_door(&mut self, host: usize, part: usize, asks: NodeKey) -> Result<(), Finding> {
-        let unknown = DomainId(self.federation.rng.bytes());
         let domain = self.machines[part].domain;
-        let one = self.ask(part, asks, &[hello(domain, Log::Published)])?;
-        let other = self.ask(host, asks, &[hello(unknown, Log::Published)])?;
-        self.compare(part, (&one[..], &other[..]), "a log is shown to whoever may not see it")
+        let what = "a log is shown to whoever may not see it";
+        self.ask_for_log(host, (part, domain), asks, what)
+    }
+
+    /// Asks for a published log and for an unknown one.
+    fn ask_for_log(
+        &mut self,
+        host: usize,
+        (part, domain): (usize, DomainId),
+        asks: NodeKey,
+        what: &str,
+    ) -> Result<(), Finding> {
+        let unknown = DomainId(self.federation.rng.bytes());
+        let mut heard = Vec::new();
+        for (machine, domain) in [(part, domain), (host, unknown)] {
+            let [all, state] = plain_questions();
+            heard.push(self.ask(machine, asks, &[hello(domain, Log::Published), all, state])?);
+        }
+        self.compare(part, (&heard[0], &heard[1]), what)
     }
 
     fn compare(
@@ -169,42 +242,89 @@ impl World {
         Err(Finding::new(what, text))
     }
 
-    /// The same questions about what is internal and about what does not exist.
-    fn ask_for_artifact(
+    /// Something internal of a machine. The artifact is the given one, or any that nobody published.
+    fn target_of(&mut self, host: usize, key: Option<ArtifactId>) -> Result<Target, Finding> {
+        let mut target = Target::unknown(&mut self.federation.rng);
+        let shown = &self.federation.shown;
+        let home = self.federation.homes[host];
+        let mut hidden =
+            self.federation.contents[home].iter().filter(|key| !shown.contains_key(*key));
+        target.key = key.or(hidden.next().copied()).unwrap_or(target.key);
+        let domain = self.machines[host].domain;
+        let Some(driver) = self.machines[host].driver.as_mut() else { return Ok(target) };
+        target.digest = driver.node_mut().digest();
+        let count = driver.held().count(Log::Internal);
+        if count > 1 {
+            let ordinal = 1 + self.federation.rng.below(count - 1);
+            let place = driver.held().place(Log::Internal, ordinal).map_err(unreadable)?;
+            target.item = item_of(&domain, place.head.author, place.head.seq, place.id);
+        }
+        Ok(target)
+    }
+
+    /// A reader of a published log asks there for what is internal.
+    fn ask_for_secrets(
         &mut self,
+        host: usize,
         part: usize,
         asks: NodeKey,
-        secret: ArtifactId,
+        secret: Option<ArtifactId>,
     ) -> Result<(), Finding> {
-        let unknown = ArtifactId(self.federation.rng.bytes());
-        let author: [u8; 5] = self.federation.rng.bytes();
+        let unknown = Target::unknown(&mut self.federation.rng);
+        let mut target = self.target_of(host, secret)?;
+        // An artifact of this domain may be told of in another one's log.
+        target.key = secret.unwrap_or(unknown.key);
+        let author = self.silent_member(host, part);
         let domain = self.machines[part].domain;
-        let mut heard = Vec::new();
-        for key in [secret, unknown] {
-            let range = Range { author, above: 0 };
-            let frames = [
-                hello(domain, Log::Published),
-                Message::Ask { ask: 1, keys: vec![key] },
-                Message::Get { key, groups: 0..1 },
-                Message::Want { round: 0, plain: true, wanted: Wanted::Ranges(vec![range]) },
-            ];
-            let answers = self.ask(part, asks, &frames)?;
-            heard.push(answers.iter().map(|frame| without(frame, &key)).collect::<Vec<_>>());
+        if let Some(node) = author {
+            let item = item_of(&domain, node, 1, EventId(self.federation.rng.bytes()));
+            let tag = target.author.len();
+            target.author.copy_from_slice(&item.0[..tag]);
         }
-        self.federation.questions += 1;
-        if heard[0] == heard[1] {
-            let (at, from) = (self.now, part);
-            let crossed = heard.concat().into_iter().map(|bytes| Crossed { at, from, bytes });
-            self.federation.crossed.extend(crossed);
-            return Ok(());
+        self.compare_answers(part, asks, Some(hello(domain, Log::Published)), (target, unknown))
+    }
+
+    /// A member of a machine's domain that wrote nothing to a published log.
+    fn silent_member(&self, host: usize, part: usize) -> Option<NodeKey> {
+        let dag = self.machines[part].driver.as_ref()?.node().dag()?;
+        self.circle_of(host).into_iter().find(|node| dag.ends_of(node).is_empty())
+    }
+
+    /// The same questions about what is internal and about what does not exist, each on a link of its own.
+    fn compare_answers(
+        &mut self,
+        machine: usize,
+        asks: NodeKey,
+        first: Option<Message>,
+        (secret, unknown): (Target, Target),
+    ) -> Result<(), Finding> {
+        for (one, other) in secret.questions().into_iter().zip(unknown.questions()) {
+            let mut heard = Vec::new();
+            for (target, question) in [(secret, &one), (unknown, &other)] {
+                let frames: Vec<Message> = first.iter().chain([question]).cloned().collect();
+                let answers = self.ask(machine, asks, &frames)?;
+                let answers = answers.iter().map(|frame| target.blanked(frame));
+                heard.push(answers.collect::<Vec<_>>());
+            }
+            self.federation.questions += 1;
+            if heard[0] != heard[1] {
+                let said = |frames: &[Vec<u8>]| {
+                    let said =
+                        frames.iter().map(|frame| format!("{:.200?}", Message::decode(frame)));
+                    said.collect::<Vec<_>>().join(", ")
+                };
+                let text = format!(
+                    "machine {machine}, {one:?}: {}; of what does not exist: {}",
+                    said(&heard[0]),
+                    said(&heard[1])
+                );
+                return Err(Finding::new("an answer tells of something internal", text));
+            }
+            for frame in heard.concat() {
+                self.note_crossed(machine, frame);
+            }
         }
-        let lengths = |frames: &[Vec<u8>]| frames.iter().map(Vec::len).collect::<Vec<_>>();
-        let text = format!(
-            "machine {part}, {secret}: {:?}, of what does not exist {:?}",
-            lengths(&heard[0]),
-            lengths(&heard[1])
-        );
-        Err(Finding::new("an answer tells of an internal artifact", text))
+        Ok(())
     }
 
     /// Opens a link to a machine as somebody, says some frames, and answers what it said.

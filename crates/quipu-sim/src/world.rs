@@ -328,6 +328,7 @@ impl World {
 
     /// Sends a frame, or what a liar makes of it.
     fn send(&mut self, machine: usize, link: LinkId, bytes: Vec<u8>) {
+        self.note_crossing(machine, link, &bytes);
         if !self.is_hostile(machine) {
             return self.transmit(machine, link, bytes);
         }
