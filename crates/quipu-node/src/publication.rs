@@ -7,7 +7,7 @@ use quipu_core::blind::Opening;
 use quipu_core::id::{ArtifactId, EventId, NodeKey};
 use quipu_core::statement::{Claim, EdgeKey, EdgeRole, End, Statement};
 use quipu_state::trace::{self, Direction, Walk};
-use quipu_state::{Edge, Origin, StateError, View};
+use quipu_state::{Artifact, Edge, Origin, StateError, View};
 
 /// Openings in one record: its payload stays below 64 KiB.
 const OPENINGS_MAX: usize = 400;
@@ -38,26 +38,38 @@ pub struct Public {
 }
 
 impl Public {
-    /// What a domain may name in public once the keys are published too, by its internal log.
+    /// What a domain may name in public once the keys are published too. Artifacts that another publisher
+    /// published are named only once this machine's published log tells of them: a snapshot of it must have
+    /// all that it names (DOM-6).
     ///
     /// # Errors
     /// If the disk is at fault.
     pub fn of(
         view: &View<'_>,
         keys: &[ArtifactId],
+        told: &BTreeSet<ArtifactId>,
         nodes: BTreeSet<NodeKey>,
     ) -> Result<Self, StateError> {
         let artifacts = keys.iter().copied().collect();
         let mut public = Self { artifacts, nodes, ..Self::default() };
         for artifact in view.artifacts()?.into_values() {
-            if artifact.published.is_some() {
+            if artifact.published.is_some() && told.contains(&artifact.key) {
                 public.artifacts.insert(artifact.key);
-            } else if artifact.origin().is_some() {
+            } else if artifact.origin().is_some() && artifact.counts().is_some() {
                 public.imports.insert(artifact.key);
             }
         }
         Ok(public)
     }
+}
+
+/// The artifacts that a published log tells of, other than by naming where they come from.
+///
+/// # Errors
+/// If the disk is at fault.
+pub fn told_in(published: &View<'_>) -> Result<BTreeSet<ArtifactId>, StateError> {
+    let all = published.artifacts()?.into_values();
+    Ok(all.filter(Artifact::is_put).map(|artifact| artifact.key).collect())
 }
 
 impl Lineage {

@@ -323,11 +323,13 @@ impl World {
                     ..Lineage::default()
                 },
                 false => {
-                    let may = Public::of(&view, &keys, nodes)?;
+                    let told = publication::told_in(&published)?;
+                    let may = Public::of(&view, &keys, &told, nodes)?;
                     publication::blind(&edges, &may, &mut || rng.bytes())
                 }
             };
             lineage.leave_out_known(&published)?;
+            self.federation.blinded += lineage.openings.len() as u64;
         }
         let mut imports: Imports = publication::imports_of(&view, &lineage.imports)?;
         publication::leave_out_known_imports(&mut imports, &published)?;

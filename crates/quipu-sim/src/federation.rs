@@ -43,6 +43,8 @@ pub(crate) struct Federation {
     pub(crate) forged: BTreeSet<EventId>,
     /// What machines imported while they had the bytes, with its size.
     pub(crate) imported: Vec<(usize, ArtifactId, u64)>,
+    /// Commitments that were published.
+    pub(crate) blinded: u64,
     /// Followers that began with a log at a machine of neither domain.
     pub(crate) relayed: u64,
     /// Questions of strangers that were compared.
@@ -71,6 +73,7 @@ impl Federation {
             crossings: 0,
             forged: BTreeSet::new(),
             imported: Vec::new(),
+            blinded: 0,
             relayed: 0,
             questions: 0,
         };

@@ -203,6 +203,8 @@ pub struct Report {
     pub bad_parts: u64,
     /// Artifacts published, over all domains.
     pub published: usize,
+    /// Ends of published edges that stayed internal: commitments.
+    pub blinded: u64,
     /// Artifacts imported by machines that had their bytes.
     pub imported: usize,
     /// Machines that began to follow a domain through another follower.

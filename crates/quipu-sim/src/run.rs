@@ -103,6 +103,7 @@ fn report_of(world: &mut World, scenario: &Scenario, seed: u64) -> Report {
         collected: world.things.collected,
         bad_parts: world.things.bad_parts,
         published: world.federation.shown.len(),
+        blinded: world.federation.blinded,
         imported: world.federation.imported.len(),
         relayed: world.federation.relayed,
         crossed: world.federation.crossings,

@@ -324,6 +324,7 @@ const TEXTS: &[&str] = texts![
     "domains",
     "many-leaves",
     "many-machines",
+    "random-domains",
     "random",
 ];
 

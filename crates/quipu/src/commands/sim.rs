@@ -11,6 +11,8 @@ use crate::output;
 
 /// Rows printed for a run of many seeds: the slowest ones.
 const ROWS_MAX: usize = 20;
+/// The scenario of several domains in which everything else is drawn from the seed.
+pub(crate) const SEVERAL_DOMAINS: &str = "random-domains";
 
 pub(crate) fn run(
     global: &Global,

@@ -234,11 +234,14 @@ fn lineage_of(
     domain: DomainId,
     keys: &[ArtifactId],
 ) -> Result<Lineage, ApiError> {
-    let members = in_published(machine, &domain, |machine| Ok(dag(machine)?.members()))?;
+    let (members, told) = in_published(machine, &domain, |machine| {
+        let members = dag(machine)?.members();
+        Ok((members, publication::told_in(&state(machine)?.current())?))
+    })?;
     let nodes = members.into_iter().map(|member| member.node).collect();
     let view = state(machine)?.current();
     let edges = publication::edges_above(&view, keys)?;
-    let public = Public::of(&view, keys, nodes)?;
+    let public = Public::of(&view, keys, &told, nodes)?;
     let mut failed = None;
     let mut lineage = publication::blind(&edges, &public, &mut || {
         let mut nonce = [0; 32];
