@@ -22,7 +22,8 @@ const BOOK_FILE: &str = "peers.json";
 const EARLY_FILE: &str = "early-state.json";
 const POLICY_FILE: &str = "artifact-policy.json";
 const ARTIFACTS_DIR: &str = "artifacts";
-const ARTIFACT_INDEX_FILE: &str = "artifact-index";
+/// The index of artifacts: whose they are.
+pub(crate) const ARTIFACT_INDEX_FILE: &str = "artifact-index";
 const DOMAINS_DIR: &str = "domains";
 const PORT_FILE: &str = "port.json";
 const INVITATION_FILE: &str = "invitation.json";
@@ -284,11 +285,6 @@ impl Home {
 
     pub(crate) fn book_in(&self, dir: &Path) -> Book {
         Self { dir: dir.to_owned() }.read(BOOK_FILE).unwrap_or_default()
-    }
-
-    /// Where the index of artifacts is: whose they are.
-    pub fn artifact_index(&self) -> PathBuf {
-        self.dir.join(ARTIFACT_INDEX_FILE)
     }
 
     /// Where the published log of a domain is.

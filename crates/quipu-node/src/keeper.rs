@@ -131,6 +131,7 @@ mod tests {
     use quipu_core::artifact::PART_GROUPS_MAX;
     use quipu_core::event::Log;
     use quipu_core::id::DomainId;
+    use quipu_store::FaultyDisk;
 
     #[test]
     fn each_part_is_answered_and_what_came_is_kept() {
@@ -142,7 +143,8 @@ mod tests {
             crate::artifacts::StoredArtifacts(from.clone()).keep(&mut &bytes[..]).expect("kept");
         let (sender, answers) = channel();
         let home = DomainId::default();
-        let shelf = Shelf::open(to.clone(), dir.path().join("index"), home).expect("a shelf");
+        let shelf =
+            Shelf::open(to.clone(), (Arc::new(FaultyDisk::new()), "index"), home).expect("a shelf");
         let owner = Owner { domain: home, visibility: Log::Internal };
         let shelved = Shelved::new(Arc::new(shelf), owner);
         let mut keeper = Keeper::new(shelved, move |input| drop(sender.send(input)));

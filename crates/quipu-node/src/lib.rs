@@ -13,6 +13,7 @@ mod held;
 pub mod home;
 mod keeper;
 pub mod newcomer;
+pub mod publication;
 pub mod service;
 pub mod shelf;
 pub mod view;

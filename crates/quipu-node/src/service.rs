@@ -8,6 +8,8 @@ mod early;
 mod published;
 mod redial;
 
+pub use published::hello_of;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 

@@ -7,18 +7,18 @@
 //! none. See `docs/formats/artifact.md` for the bytes.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use quipu_artifact::ArtifactStore;
+use quipu_artifact::{ArtifactStore, Files, RealFiles};
 use quipu_core::artifact::group_count;
 use quipu_core::event::Log;
 use quipu_core::history::Missing;
 use quipu_core::id::{ArtifactId, DomainId};
 use quipu_core::node::PartOutcome;
+use quipu_store::Disk;
+use quipu_store::disk::AppendFile;
 
 use crate::artifacts::{Artifacts, StoredArtifacts};
 
@@ -58,12 +58,19 @@ struct Entry {
 }
 
 /// The entries, and the file that they are read from at a start.
-#[derive(Debug)]
 struct Index {
     entries: BTreeMap<ArtifactId, Entry>,
-    file: File,
+    file: Box<dyn AppendFile>,
+    /// Cuts the file to a length.
+    cut: Box<dyn Fn(u64) -> io::Result<()> + Send + Sync>,
     /// Bytes of whole records.
     len: u64,
+}
+
+impl std::fmt::Debug for Index {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Index").field("entries", &self.entries).finish_non_exhaustive()
+    }
 }
 
 fn record(key: &ArtifactId, owner: &Owner, said: Said) -> [u8; RECORD_BYTES] {
@@ -97,10 +104,10 @@ impl Entry {
 }
 
 impl Index {
-    fn open(path: &Path) -> io::Result<Self> {
-        let bytes = match fs::read(path) {
+    fn open<D: Disk>(disk: Arc<D>, name: &str) -> io::Result<Self> {
+        let bytes = match disk.read(name) {
             Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Default::default(),
             Err(error) => return Err(error),
         };
         let mut entries = BTreeMap::new();
@@ -113,11 +120,14 @@ impl Index {
         }
         let live: usize = entries.values().map(|e| e.held.len() + e.coming.len()).sum();
         if whole < bytes.len() || whole / RECORD_BYTES > 2 * live + SPARE_RECORDS {
-            rewrite(path, &entries)?;
+            rewrite(&*disk, name, &entries)?;
         }
-        let file = OpenOptions::new().create(true).append(true).open(path)?;
-        let len = file.metadata()?.len();
-        Ok(Self { entries, file, len })
+        let file = Box::new(disk.append(name)?);
+        // The file may be new: its name must last, too.
+        disk.sync_dir("")?;
+        let len = disk.size(name)?;
+        let name = name.to_owned();
+        Ok(Self { entries, file, cut: Box::new(move |len| disk.truncate(&name, len)), len })
     }
 
     /// The bytes of an artifact are whole: gives them to those for whom they came.
@@ -134,9 +144,9 @@ impl Index {
     /// Durable when this returns.
     fn say(&mut self, key: ArtifactId, owner: Owner, said: Said) -> io::Result<()> {
         let written = self.file.write_all(&record(&key, &owner, said));
-        if let Err(error) = written.and_then(|()| self.file.sync_data()) {
+        if let Err(error) = written.and_then(|()| self.file.sync()) {
             // Half a record would move all that follow out of their places.
-            drop(self.file.set_len(self.len));
+            drop((self.cut)(self.len));
             return Err(error);
         }
         self.len += RECORD_BYTES as u64;
@@ -164,39 +174,42 @@ fn apply(entries: &mut BTreeMap<ArtifactId, Entry>, key: ArtifactId, owner: Owne
     }
 }
 
-fn rewrite(path: &Path, entries: &BTreeMap<ArtifactId, Entry>) -> io::Result<()> {
-    let aside = path.with_extension("tmp");
-    let mut out = io::BufWriter::new(File::create(&aside)?);
+fn rewrite<D: Disk>(disk: &D, name: &str, entries: &BTreeMap<ArtifactId, Entry>) -> io::Result<()> {
+    let aside = format!("{name}.tmp");
+    let mut out = Vec::new();
     for (key, entry) in entries {
         for owner in &entry.held {
-            out.write_all(&record(key, owner, Said::Held))?;
+            out.extend_from_slice(&record(key, owner, Said::Held));
         }
         for owner in &entry.coming {
-            out.write_all(&record(key, owner, Said::Coming))?;
+            out.extend_from_slice(&record(key, owner, Said::Coming));
         }
     }
-    let file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
-    file.sync_all()?;
-    fs::rename(&aside, path)?;
-    File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+    disk.write_new(&aside, &out)?;
+    disk.rename(&aside, name)?;
+    disk.sync_dir("")
 }
 
 /// The artifacts of a machine, with their owners.
 #[derive(Debug)]
-pub struct Shelf {
-    store: Arc<ArtifactStore>,
+pub struct Shelf<F: Files = RealFiles> {
+    store: Arc<ArtifactStore<F>>,
     /// The internal log of this machine's own domain.
     home: Owner,
     index: Mutex<Index>,
 }
 
-impl Shelf {
-    /// Opens the index beside the files.
+impl<F: Files> Shelf<F> {
+    /// Opens the index, a file of that name in the root of a disk.
     ///
     /// # Errors
     /// If the disk refuses.
-    pub fn open(store: Arc<ArtifactStore>, index: PathBuf, home: DomainId) -> io::Result<Self> {
-        let mut index = Index::open(&index)?;
+    pub fn open<D: Disk>(
+        store: Arc<ArtifactStore<F>>,
+        (disk, name): (Arc<D>, &str),
+        home: DomainId,
+    ) -> io::Result<Self> {
+        let mut index = Index::open(disk, name)?;
         let home = Owner { domain: home, visibility: Log::Internal };
         // Stopped between the last byte and the record of it: what is whole was verified.
         let coming = index.entries.iter().filter(|(_, entry)| !entry.coming.is_empty());
@@ -210,7 +223,7 @@ impl Shelf {
     }
 
     /// The files.
-    pub fn store(&self) -> &Arc<ArtifactStore> {
+    pub fn store(&self) -> &Arc<ArtifactStore<F>> {
         &self.store
     }
 
@@ -337,17 +350,17 @@ impl Came {
 
 /// The artifacts of one log.
 #[derive(Debug)]
-pub struct Shelved {
-    shelf: Arc<Shelf>,
+pub struct Shelved<F: Files = RealFiles> {
+    shelf: Arc<Shelf<F>>,
     owner: Owner,
-    stored: StoredArtifacts<quipu_artifact::RealFiles>,
+    stored: StoredArtifacts<F>,
     /// Of artifacts that are being fetched: what has come since the start.
     came: Arc<Mutex<BTreeMap<ArtifactId, Came>>>,
 }
 
-impl Shelved {
+impl<F: Files> Shelved<F> {
     /// The artifacts of an owner.
-    pub fn new(shelf: Arc<Shelf>, owner: Owner) -> Self {
+    pub fn new(shelf: Arc<Shelf<F>>, owner: Owner) -> Self {
         let stored = StoredArtifacts(shelf.store.clone());
         Self { shelf, owner, stored, came: Arc::default() }
     }
@@ -405,7 +418,7 @@ impl Shelved {
     }
 }
 
-impl Artifacts for Shelved {
+impl<F: Files> Artifacts for Shelved<F> {
     fn size(&self, key: &ArtifactId) -> io::Result<Option<u64>> {
         if self.shelf.owns(&self.owner, key) { self.stored.size(key) } else { Ok(None) }
     }

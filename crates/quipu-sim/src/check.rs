@@ -14,7 +14,6 @@ use crate::plan::SECOND;
 use crate::report::{Finding, Sabotage};
 use crate::world::World;
 
-const LOG: Log = Log::Internal;
 /// Bodies stay below this, however many leaves there are (EVT-13).
 const BODY_BYTES: usize = 6_000;
 /// With so few parents a body is far below that.
@@ -49,8 +48,9 @@ impl State {
         let mut order: Vec<(LogSeq, EventId)> = Vec::new();
         let mut cells: BTreeMap<Subject, (LogSeq, EventId)> = BTreeMap::new();
         let mut next = 0;
-        while next < held.count(LOG) {
-            for event in held.events(LOG, next..held.count(LOG)).map_err(unread)? {
+        let log = driver.log();
+        while next < held.count(log) {
+            for event in held.events(log, next..held.count(log)).map_err(unread)? {
                 next += 1;
                 if dag.is_quarantined(&event.id) {
                     continue;
@@ -134,7 +134,7 @@ impl World {
         let driver = self.machines[machine].driver.as_ref()?;
         let lost = self.options.sabotage == Some(Sabotage::LoseEvent) && machine == 0;
         let hidden = lost && self.ledger.acknowledged.last().is_some_and(|last| last.id == *id);
-        Some(!hidden && driver.held().find(LOG, id).ok().flatten().is_some())
+        Some(!hidden && driver.held().find(driver.log(), id).ok().flatten().is_some())
     }
 
     fn must_hold(&self, machine: usize, id: &EventId) -> Result<(), Finding> {
@@ -165,9 +165,12 @@ impl World {
 
     /// Whether all members hold the same and have nothing left to do.
     pub(crate) fn has_converged(&mut self) -> bool {
-        let members = self.members();
+        self.parties().iter().all(|party| self.party_agrees(party))
+    }
+
+    fn party_agrees(&mut self, members: &[usize]) -> bool {
         let mut digest = None;
-        for member in members {
+        for member in members.iter().copied() {
             let Some(driver) = self.machines[member].driver.as_mut() else { return false };
             if !driver.node().is_idle() || driver.node().dag().is_none() {
                 return false;
@@ -178,6 +181,11 @@ impl World {
             }
         }
         digest.is_some()
+    }
+
+    /// Those who must hold the same, log by log.
+    pub(crate) fn parties(&self) -> Vec<Vec<usize>> {
+        if self.is_federated() { self.domain_parties() } else { vec![self.members()] }
     }
 
     /// Waits until all members hold the same.
@@ -194,20 +202,26 @@ impl World {
 
     /// Everything that must hold once all agree. `replays` also asks for the plans.
     pub(crate) fn check_all(&mut self, replays: bool) -> Result<(), Finding> {
-        let members = self.members();
+        for party in self.parties() {
+            self.check_party(&party, replays)?;
+        }
+        self.check_domains()
+    }
+
+    fn check_party(&mut self, members: &[usize], replays: bool) -> Result<(), Finding> {
         let mut states = Vec::new();
-        for member in &members {
+        for member in members {
             let sabotaged = self.options.sabotage == Some(Sabotage::FoldByArrival);
             let by_arrival = sabotaged && member == members.last().unwrap_or(member);
             states.push((*member, self.state_of(*member, by_arrival)?));
         }
         self.check_equal(&states)?;
         self.check_reopened(&states)?;
-        self.check_kept(&members)?;
-        self.check_authors(&members)?;
-        self.check_erased(&members)?;
-        self.check_stores(&members)?;
-        self.check_data(&members, replays)
+        self.check_kept(members)?;
+        self.check_authors(members)?;
+        self.check_erased(members)?;
+        self.check_stores(members)?;
+        self.check_data(members, replays)
     }
 
     fn state_of(&mut self, member: usize, by_arrival: bool) -> Result<State, Finding> {
@@ -239,7 +253,7 @@ impl World {
     fn check_reopened(&self, states: &[(usize, State)]) -> Result<(), Finding> {
         for (member, state) in states.iter().take(8) {
             let machine = &self.machines[*member];
-            let opened = reopen(machine, self.domain)?;
+            let opened = reopen(machine)?;
             let mut driver = opened;
             if let Some(what) = state.difference(&State::of(&mut driver, false)?) {
                 let aside = aside(machine.driver.as_ref(), Some(&driver));
@@ -270,8 +284,9 @@ impl World {
         // All members hold the same, but for what is kept aside.
         for member in members {
             let Some(driver) = &self.machines[*member].driver else { continue };
-            for ordinal in 0..driver.held().count(LOG) {
-                let place = driver.held().place(LOG, ordinal).map_err(unread)?;
+            let log = driver.log();
+            for ordinal in 0..driver.held().count(log) {
+                let place = driver.held().place(log, ordinal).map_err(unread)?;
                 let Some(author) = honest.get(&place.head.author) else { continue };
                 if self.holds(*author, &place.id) == Some(false) {
                     let text = format!(
@@ -285,11 +300,19 @@ impl World {
         Ok(())
     }
 
+    /// What was acknowledged in the log of some machines.
+    fn acknowledged_in(&self, members: &[usize]) -> Vec<crate::ledger::Acknowledged> {
+        let log = |machine: usize| (self.machines[machine].domain, self.machines[machine].log);
+        let Some(first) = members.first() else { return Vec::new() };
+        let all = self.ledger.acknowledged.iter();
+        all.filter(|one| log(one.machine) == log(*first)).cloned().collect()
+    }
+
     /// Every acknowledged event is everywhere, unless its author's membership was disturbed: then
     /// it counts everywhere or nowhere.
     fn check_kept(&self, members: &[usize]) -> Result<(), Finding> {
         let disturbed = self.ledger.all_disturbed();
-        for one in &self.ledger.acknowledged {
+        for one in self.acknowledged_in(members) {
             let author = self.machines[one.machine].node;
             let holders = self.ledger.at_risk.get(&one.id);
             if holders.is_some_and(|holders| !holders.iter().any(|m| members.contains(m))) {
@@ -353,8 +376,8 @@ impl World {
         token: Option<&[u8; 24]>,
     ) -> Option<String> {
         let held = machine.driver.as_ref()?.held();
-        let ordinal = held.find(LOG, target).ok()??;
-        let event = held.event(LOG, ordinal).ok()?;
+        let ordinal = held.find(machine.log, target).ok()??;
+        let event = held.event(machine.log, ordinal).ok()?;
         if !quipu_core::kind::is_erasable(&event.header.kind) {
             return None;
         }
@@ -387,7 +410,8 @@ impl World {
 
     /// After everything, everybody who may write can still write, and all agree again.
     pub(crate) fn check_writable(&mut self) -> Result<(), Finding> {
-        let members: Vec<usize> = self.members().into_iter().take(16).collect();
+        let hosts = self.members().into_iter().filter(|m| self.machines[*m].log == Log::Internal);
+        let members: Vec<usize> = hosts.take(16).collect();
         let before = self.ledger.acknowledged.len();
         let mut writers = 0;
         for member in members {
@@ -419,11 +443,11 @@ fn problem_of(store: &Store<FaultyDisk>, aside: impl Fn(EventId) -> bool) -> Opt
     Some(format!("{}: {}: {}", problem.what, problem.object, problem.detail))
 }
 
-fn reopen(machine: &Machine, domain: DomainId) -> Result<SimDriver, Finding> {
+fn reopen(machine: &Machine) -> Result<SimDriver, Finding> {
     let disk = std::sync::Arc::new(machine.disk.fork());
     let opened = Driver::open(
         disk,
-        (domain, LOG),
+        (machine.domain, machine.log),
         machine.key.clone(),
         [0; 32],
         SimClock::default(),

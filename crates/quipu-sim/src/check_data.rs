@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use quipu_core::event::Log;
+use quipu_core::history::History;
 use quipu_core::id::{ArtifactId, EventId};
 use quipu_node::{ArtifactPolicy, DriverError};
 use quipu_state::cut::{self, Cut};
-use quipu_state::{State, StateError, View, plan};
+use quipu_state::{Artifact, State, StateError, View, plan};
 use quipu_store::{FaultyDisk, StoreError};
 
 use crate::machine::{Part, SimDriver};
@@ -15,7 +16,6 @@ use crate::report::{Finding, Sabotage};
 use crate::things::unreadable;
 use crate::world::World;
 
-const LOG: Log = Log::Internal;
 /// Snapshots that are replayed on every machine.
 const REPLAYED: usize = 2;
 
@@ -28,9 +28,13 @@ pub(crate) fn rows_at(
     let (Some(store), Some(dag)) = (driver.held().store(), driver.node().dag()) else {
         return Ok(Default::default());
     };
-    let cut = event.map(|event| Cut::up_to(store, LOG, event)).transpose().map_err(unreadable)?;
+    let cut = event
+        .map(|event| Cut::up_to(store, driver.log(), event))
+        .transpose()
+        .map_err(unreadable)?;
     let aside = |id: &EventId| event.is_none() && dag.is_quarantined(id);
-    let (replay, _) = plan::replay(store, LOG, cut.as_ref(), &aside, shards).map_err(unreadable)?;
+    let (replay, _) =
+        plan::replay(store, driver.log(), cut.as_ref(), &aside, shards).map_err(unreadable)?;
     let mut rows = blake3::Hasher::new();
     for row in &replay.rows {
         rows.update(format!("{:?}", (row.order(), row.subject, row.kind, &row.what)).as_bytes());
@@ -84,7 +88,7 @@ fn difference(view: &View<'_>, folded: &Folded) -> Result<Option<&'static str>, 
 /// The state that one gets who leaves out tombstones.
 fn without_tombstones(driver: &SimDriver) -> Result<State, Finding> {
     let disk = FaultyDisk::new();
-    let mut state = State::open(&disk, driver.node().domain(), LOG);
+    let mut state = State::open(&disk, driver.node().domain(), driver.log());
     let (Some(store), Some(dag)) = (driver.held().store(), driver.node().dag()) else {
         return Ok(state);
     };
@@ -94,7 +98,7 @@ fn without_tombstones(driver: &SimDriver) -> Result<State, Finding> {
         ..Default::default()
     };
     let query = plan::Query { filter, ..plan::Query::default() };
-    let (rows, _) = plan::scan(store, LOG, &query, 1).map_err(unreadable)?;
+    let (rows, _) = plan::scan(store, driver.log(), &query, 1).map_err(unreadable)?;
     aside.extend(rows.iter().map(|row| row.order().1));
     state.catch_up(&disk, store, &aside).map_err(unreadable)?;
     Ok(state)
@@ -127,7 +131,7 @@ impl World {
             let model = self.check_state(member, last)?;
             self.check_snapshots(member, &model, replays)?;
         }
-        for machine in 0..self.machines.len() {
+        for machine in 0..self.hosts() {
             self.check_files(machine)?;
             self.check_promises(machine)?;
         }
@@ -273,19 +277,35 @@ impl World {
 
     /// An artifact that a machine wants, lacks, and could have from another that it is linked to.
     fn lacking_artifact(&mut self) -> Result<Option<(usize, ArtifactId, usize)>, Finding> {
-        let members = self.members();
+        for party in self.parties() {
+            if let Some(found) = self.lacking_in(&party)? {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+
+    fn lacking_in(
+        &mut self,
+        members: &[usize],
+    ) -> Result<Option<(usize, ArtifactId, usize)>, Finding> {
         for member in members.iter().copied() {
             let on = &mut self.machines[member];
             let (Some(ArtifactPolicy::All), Some(driver)) = (on.policy, on.driver.as_mut()) else {
                 continue;
             };
+            let published = driver.log() == Log::Published;
             let state = driver.catch_up().map_err(unreadable)?;
             let artifacts = state.current().artifacts().map_err(unreadable)?;
             let has = |machine: usize, key: &ArtifactId| {
-                let store = self.machines[machine].store.as_ref();
-                store.is_some_and(|store| store.contains(key).unwrap_or(false))
+                let driver = self.machines[machine].driver.as_ref();
+                driver.is_some_and(|driver| {
+                    driver.held().artifact_size(key).is_ok_and(|size| size.is_some())
+                })
             };
-            for key in artifacts.values().filter(|one| one.is_visible()).map(|one| one.key) {
+            // What a published log only names is to be had elsewhere.
+            let wanted = |one: &&Artifact| one.is_visible() && (!published || one.is_put());
+            for key in artifacts.values().filter(wanted).map(|one| one.key) {
                 if has(member, &key) {
                     continue;
                 }
@@ -340,8 +360,8 @@ fn check_cut(
         return Ok(Some(what));
     }
     let Some(store) = driver.held().store() else { return Ok(None) };
-    let cut = Cut::up_to(store, LOG, &one.id).map_err(unreadable)?;
-    let winners = cut::winners(store, LOG, &cut).map_err(unreadable)?;
+    let cut = Cut::up_to(store, driver.log(), &one.id).map_err(unreadable)?;
+    let winners = cut::winners(store, driver.log(), &cut).map_err(unreadable)?;
     let list: Vec<_> = winners.iter().map(|entry| (entry.subject, entry.id)).collect();
     let same = quipu_core::state::root_of(&list) == root;
     Ok((!same).then_some("the winners of a cut are not those of its events"))

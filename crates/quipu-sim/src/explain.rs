@@ -3,15 +3,12 @@
 use std::collections::BTreeSet;
 
 use quipu_core::domain::Decision;
-use quipu_core::event::Log;
 use quipu_core::history::History;
 use quipu_core::id::EventId;
 
 use crate::machine::SimDriver;
 use crate::report::Finding;
 use crate::world::World;
-
-const LOG: Log = Log::Internal;
 
 impl World {
     /// Why machines do not agree, as far as can be told.
@@ -37,7 +34,8 @@ impl World {
                     .collect::<Vec<_>>(),
             );
         }
-        for pair in members.windows(2) {
+        let parties = self.parties();
+        for pair in parties.iter().flat_map(|party| party.windows(2)) {
             text += &self.lacking(pair[0], pair[1]);
             text += &self.lacking(pair[1], pair[0]);
             text += &self.judged(pair[0], pair[1]);
@@ -56,11 +54,12 @@ impl World {
             let (Some(dag), Some(second)) = (here.node().dag(), there.node().dag()) else {
                 continue;
             };
+            let log = here.log();
             let disputed = second.quarantined().iter().find(|id| {
-                !dag.is_quarantined(id) && here.held().find(LOG, id).ok().flatten().is_some()
+                !dag.is_quarantined(id) && here.held().find(log, id).ok().flatten().is_some()
             });
-            let event = disputed.and_then(|id| here.held().find(LOG, id).ok().flatten());
-            if let Some(event) = event.and_then(|ordinal| here.held().event(LOG, ordinal).ok()) {
+            let event = disputed.and_then(|id| here.held().find(log, id).ok().flatten());
+            if let Some(event) = event.and_then(|ordinal| here.held().event(log, ordinal).ok()) {
                 text += &format!(
                     "\n  counts on machine {n} only: {:?} of {}, seq {}, kind {}",
                     event.id,
@@ -69,9 +68,9 @@ impl World {
                     event.header.kind,
                 );
             }
-            for ordinal in 0..here.held().count(LOG) {
-                let Ok(event) = here.held().event(LOG, ordinal) else { continue };
-                let known = there.held().find(LOG, &event.id).ok().flatten().is_some();
+            for ordinal in 0..here.held().count(log) {
+                let Ok(event) = here.held().event(log, ordinal) else { continue };
+                let known = there.held().find(log, &event.id).ok().flatten().is_some();
                 if !known && let Some(decision) = Decision::of_event(&event) {
                     text += &format!(
                         "\n  only machine {n} knows {:?} of {}, seq {}, aside {}: {decision:?}",
@@ -94,9 +93,9 @@ impl World {
             return String::new();
         };
         let Some(dag) = other.node().dag() else { return String::new() };
-        let lacks = |id: &EventId| own.held().find(LOG, id).ok().flatten().is_none();
-        for ordinal in 0..other.held().count(LOG) {
-            let Ok(event) = other.held().event(LOG, ordinal) else { continue };
+        let lacks = |id: &EventId| own.held().find(own.log(), id).ok().flatten().is_none();
+        for ordinal in 0..other.held().count(other.log()) {
+            let Ok(event) = other.held().event(other.log(), ordinal) else { continue };
             if dag.is_quarantined(&event.id) || !lacks(&event.id) {
                 continue;
             }
@@ -121,8 +120,8 @@ pub(crate) fn aside(a: Option<&SimDriver>, b: Option<&SimDriver>) -> String {
     let (Some(a), Some(b)) = (a, b) else { return String::new() };
     let (Some(one), Some(other)) = (a.node().dag(), b.node().dag()) else { return String::new() };
     let (one, other) = (one.quarantined(), other.quarantined());
-    let place = |id: &EventId| match a.held().find(LOG, id).ok().flatten() {
-        Some(ordinal) => a.held().place(LOG, ordinal).ok().map(|place| {
+    let place = |id: &EventId| match a.held().find(a.log(), id).ok().flatten() {
+        Some(ordinal) => a.held().place(a.log(), ordinal).ok().map(|place| {
             format!("{id:?} of {} seq {} #{ordinal}", place.head.author.short(), place.head.seq)
         }),
         None => None,

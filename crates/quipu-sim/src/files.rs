@@ -9,10 +9,13 @@ use quipu_artifact::{ArtifactStore, FileAt, Files, MemoryFiles};
 use quipu_core::history::Missing;
 use quipu_core::id::ArtifactId;
 use quipu_core::node::PartOutcome;
-use quipu_node::{Artifacts, StoredArtifacts};
+use quipu_node::Artifacts;
+use quipu_node::shelf::Shelf;
 
 /// Bytes of artifacts in memory.
 pub(crate) type SimStore = ArtifactStore<MemoryFiles>;
+/// Whose they are, on a machine that keeps several logs.
+pub(crate) type SimShelf = Shelf<MemoryFiles>;
 
 /// What was done to artifacts in a turn, for the log of effects.
 #[derive(Debug, Clone, Default)]
@@ -33,7 +36,8 @@ impl Deeds {
 /// What a driver sees of them.
 #[derive(Debug)]
 pub(crate) struct SimArtifacts {
-    pub(crate) stored: StoredArtifacts<MemoryFiles>,
+    pub(crate) stored: Box<dyn Artifacts>,
+    pub(crate) store: Arc<SimStore>,
     pub(crate) deeds: Deeds,
     /// Broken on purpose: what does not fit is kept all the same.
     pub(crate) gullible: bool,
@@ -72,7 +76,7 @@ impl Artifacts for SimArtifacts {
         let outcome = self.stored.write_part(key, size, groups.clone(), bytes);
         self.deeds.add(&(key, size, groups, &outcome));
         match outcome {
-            PartOutcome::Bad(_) if self.gullible => believe(&self.stored.0, key, bytes),
+            PartOutcome::Bad(_) if self.gullible => believe(&self.store, key, bytes),
             outcome => outcome,
         }
     }

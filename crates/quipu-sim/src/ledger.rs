@@ -24,6 +24,8 @@ pub(crate) enum Pending {
     Crowd,
     /// An artifact was put.
     Put(ArtifactId),
+    /// Artifacts are told of in a published log.
+    Publish(Box<crate::affairs::Publication>),
     /// Something was said of artifacts or edges.
     Say,
     /// Leaves are brought together for a snapshot; so often was it tried before.

@@ -62,6 +62,7 @@ struct Tools<'a> {
     machine: &'a mut Machine,
     position: Position,
     domain: quipu_core::id::DomainId,
+    log: Log,
     victim: NodeKey,
     cells: u64,
 }
@@ -83,7 +84,7 @@ impl Tools<'_> {
         let payload = quipu_core::codec::v1::payload_block(&salt, value);
         let mut at = self.position.clone();
         change(&mut at);
-        let mut event = Draft { log: Log::Internal, kind, payload }.place(at, &self.domain);
+        let mut event = Draft { log: self.log, kind, payload }.place(at, &self.domain);
         event.signature = Some(sign_id(&self.machine.key, &event.id));
         event
     }
@@ -218,6 +219,8 @@ impl World {
         let choice = self.machines[machine].rng.below(21);
         match choice {
             13 if self.plan.faults.unprovable.low == 0 => {}
+            // Clocks of internal logs would not be known by where they are.
+            11 if self.is_federated() => {}
             15 => self.machines[machine].mood.withhold = 5,
             16 => self.machines[machine].mood.damage = 2,
             17 | 18 => {
@@ -248,13 +251,25 @@ impl World {
 
     fn lies_of(&mut self, machine: usize, kind: u64) -> Option<Vec<Event>> {
         let victim = self.machines[self.rng.index(self.machines.len())].node;
-        let (domain, cells) = (self.domain, self.plan.workload.cells.low);
+        let cells = self.plan.workload.cells.low;
+        let (domain, log) = (self.machines[machine].domain, self.machines[machine].log);
         let local = self.machines[machine].local_ms(self.now);
         let machine = &mut self.machines[machine];
         let node = machine.node;
         let position = machine.driver.as_ref()?.node().dag()?.next_position(node, local);
-        let mut tools = Tools { machine, position, domain, victim, cells };
+        let mut tools = Tools { machine, position, domain, log, victim, cells };
         Some(tools.events(kind))
+    }
+
+    /// An event in the log of a machine that is as it should be, but for who wrote it.
+    pub(crate) fn forgery(&mut self, machine: usize) -> Option<Event> {
+        let cells = self.plan.workload.cells.low;
+        let local = self.machines[machine].local_ms(self.now);
+        let machine = &mut self.machines[machine];
+        let (domain, log, node) = (machine.domain, machine.log, machine.node);
+        let position = machine.driver.as_ref()?.node().dag()?.next_position(node, local);
+        let mut tools = Tools { machine, position, domain, log, victim: node, cells };
+        Some(tools.event(|_| {}))
     }
 
     /// A removed member writes as if it were before its removal, and brings it as a file to
@@ -280,7 +295,7 @@ impl World {
             parents: Parents::from_slice(&[prev]),
             logseq: LogSeq(logseq.0 + 1),
         };
-        let mut tools = Tools { machine: on, position, domain, victim, cells };
+        let mut tools = Tools { machine: on, position, domain, log: Log::Internal, victim, cells };
         let event = tools.event(|_| {});
         on.mood.branch.push(event);
         let branch = on.mood.branch.clone();
@@ -372,7 +387,7 @@ impl World {
 }
 
 /// A frame that pushes events.
-fn events_frame(events: &[Event]) -> Vec<u8> {
+pub(crate) fn events_frame(events: &[Event]) -> Vec<u8> {
     let packed = pack::encode(events, &mut Context::writer(), &Nothing);
     Message::Events { index: 0, restart: true, live: true, packed }.encode()
 }

@@ -10,11 +10,15 @@
 //!
 //! *Boundary*: real time is read for one figure of the report only, and never decides anything.
 
+mod affairs;
 mod check;
 mod check_data;
+mod check_domains;
 mod crowd;
 mod explain;
+mod federation;
 mod files;
+mod isolation;
 mod ledger;
 mod liar;
 mod machine;
@@ -27,6 +31,8 @@ mod rng;
 mod run;
 mod sabotage;
 mod scenario;
+mod secrets;
+mod spy;
 mod things;
 mod threads;
 mod trouble;
@@ -35,5 +41,6 @@ mod world;
 pub use report::{Failure, Finding, Options, Report, Sabotage, table};
 pub use run::{Tally, check_determinism, run_many, run_seed};
 pub use scenario::{
-    Data, Faults, ProfileName, Scenario, Span, Topology, Workload, parse, scenario, scenarios,
+    Data, Domains, Faults, ProfileName, Scenario, Span, Topology, Workload, parse, scenario,
+    scenarios,
 };

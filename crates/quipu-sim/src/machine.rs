@@ -6,14 +6,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use ed25519_dalek::SigningKey;
 use quipu_artifact::MemoryFiles;
+use quipu_core::event::Log;
 use quipu_core::id::{ArtifactId, DomainId, NodeKey};
 use quipu_core::node::{Input, LinkId, Met};
 use quipu_core::sync::message::InviteProof;
 use quipu_core::sync::session::Traffic;
-use quipu_node::{ArtifactPolicy, Clock, Driver, DriverError, Links, Outcome, StoredArtifacts};
+use quipu_node::shelf::{Owner, Shelf, Shelved};
+use quipu_node::{
+    ArtifactPolicy, Artifacts, Clock, Driver, DriverError, Links, Outcome, StoredArtifacts,
+};
 use quipu_store::{FaultyDisk, Sealed, StoreOptions};
 
-use crate::files::{Deeds, SimArtifacts, SimStore};
+use crate::files::{Deeds, SimArtifacts, SimShelf, SimStore};
 use crate::liar::Mood;
 use crate::plan::{MS, Us};
 use crate::rng::Rng;
@@ -71,6 +75,9 @@ impl Links for SimLinks {
 /// The production driver over simulated surroundings.
 pub(crate) type SimDriver = Driver<FaultyDisk, SimClock, SimLinks>;
 
+/// Artifacts, and whose they are.
+pub(crate) type Lent = (Arc<SimStore>, Option<Arc<SimShelf>>);
+
 /// What a turn brought.
 #[derive(Debug, Default)]
 pub(crate) struct Turn {
@@ -100,10 +107,19 @@ pub(crate) enum Part {
     Backdater,
 }
 
-/// One machine.
+/// The file that says whose artifacts are, on a machine that keeps several logs.
+const INDEX_FILE: &str = "artifact-index";
+
+/// One machine; or the part of one in the published log of a domain.
 #[derive(Debug)]
 pub(crate) struct Machine {
     pub(crate) index: usize,
+    /// The machine itself. All its parts have its key, its clock and its artifacts, and live and die with
+    /// it.
+    pub(crate) host: usize,
+    /// The log that this is a part in.
+    pub(crate) domain: DomainId,
+    pub(crate) log: Log,
     pub(crate) part: Part,
     pub(crate) key: SigningKey,
     pub(crate) node: NodeKey,
@@ -129,6 +145,12 @@ pub(crate) struct Machine {
     pub(crate) files: MemoryFiles,
     /// Its artifacts, while it is up.
     pub(crate) store: Option<Arc<SimStore>>,
+    /// Whose they are, if it keeps several logs.
+    pub(crate) shelf: Option<Arc<SimShelf>>,
+    /// Whether it keeps several logs.
+    pub(crate) shelves: bool,
+    /// Broken on purpose: shows artifacts of one log to the peers of another.
+    pub(crate) leaky: bool,
     /// What it fetches by itself. Without it, it keeps no artifacts.
     pub(crate) policy: Option<ArtifactPolicy>,
     /// Artifacts of which no event tells yet.
@@ -151,6 +173,9 @@ impl Machine {
         let key = SigningKey::from_bytes(&rng.bytes());
         Self {
             index,
+            host: index,
+            domain: DomainId::default(),
+            log: Log::Internal,
             part: Part::Honest,
             node: NodeKey(key.verifying_key().to_bytes()),
             key,
@@ -172,6 +197,9 @@ impl Machine {
             requests: 0,
             files: MemoryFiles::new(),
             store: None,
+            shelf: None,
+            shelves: false,
+            leaky: false,
             policy: None,
             putting: BTreeMap::new(),
             files_cut: false,
@@ -197,13 +225,13 @@ impl Machine {
         self.options
     }
 
-    /// Opens what is on the disk.
-    pub(crate) fn start(&mut self, domain: DomainId, now: Us) -> Result<(), DriverError> {
+    /// Opens what is on the disk. The artifacts may be those of the machine that this is a part of.
+    pub(crate) fn start(&mut self, now: Us, lent: Option<Lent>) -> Result<(), DriverError> {
         self.life += 1;
         self.clock.0.store(self.local_ms(now), Ordering::Relaxed);
         let (mut driver, _) = Driver::open(
             self.disk.clone(),
-            (domain, quipu_core::event::Log::Internal),
+            (self.domain, self.log),
             self.key.clone(),
             self.rng.bytes(),
             self.clock.clone(),
@@ -213,24 +241,49 @@ impl Machine {
         for (peer, met) in &self.met {
             driver.node_mut().recall(*peer, *met);
         }
-        self.open_artifacts(&mut driver)?;
+        self.open_artifacts(&mut driver, lent)?;
         self.driver = Some(driver);
         Ok(())
     }
 
     /// Gives the driver the artifacts, if this machine keeps any.
-    fn open_artifacts(&mut self, driver: &mut SimDriver) -> Result<(), DriverError> {
+    fn open_artifacts(
+        &mut self,
+        driver: &mut SimDriver,
+        lent: Option<Lent>,
+    ) -> Result<(), DriverError> {
         let Some(policy) = self.policy else { return Ok(()) };
         // Without a store it goes on as a machine without artifacts, as in production.
-        let Ok(store) = SimStore::with_files(self.files.clone()) else { return Ok(()) };
-        let store = Arc::new(store);
+        let Some((store, shelf)) = lent.or_else(|| self.own_artifacts()) else { return Ok(()) };
+        let owner = Owner { domain: self.domain, visibility: self.log };
+        let stored: Box<dyn Artifacts> = match &shelf {
+            Some(shelf) if !self.leaky => Box::new(Shelved::new(shelf.clone(), owner)),
+            _ => Box::new(StoredArtifacts(store.clone())),
+        };
+        self.shelf = shelf;
         driver.set_artifacts(Box::new(SimArtifacts {
-            stored: StoredArtifacts(store.clone()),
+            stored,
+            store: store.clone(),
             deeds: self.deeds.clone(),
             gullible: self.gullible,
         }));
         self.store = Some(store);
         driver.fetch_artifacts(policy)
+    }
+
+    fn own_artifacts(&self) -> Option<Lent> {
+        let store = Arc::new(SimStore::with_files(self.files.clone()).ok()?);
+        if !self.shelves {
+            return Some((store, None));
+        }
+        let shelf =
+            Shelf::open(store.clone(), (self.disk.clone(), INDEX_FILE), self.domain).ok()?;
+        Some((store, Some(Arc::new(shelf))))
+    }
+
+    /// What the parts of this machine share while it is up.
+    pub(crate) fn lend(&self) -> Option<Lent> {
+        Some((self.store.clone()?, self.shelf.clone()))
     }
 
     /// The process ends, and the disk of artifacts stays as it is.
@@ -253,6 +306,7 @@ impl Machine {
     pub(crate) fn stop(&mut self) {
         self.driver = None;
         self.store = None;
+        self.shelf = None;
         self.putting.clear();
         self.sealed = None;
         self.inbox.clear();

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use quipu_core::event::{Event, Log, LogSeq};
+use quipu_core::event::{Event, LogSeq};
 use quipu_core::history::History;
 use quipu_core::id::{ArtifactId, EventId, NodeKey, Subject};
 use quipu_core::state::{StateHash, root_of};
@@ -47,7 +47,9 @@ pub(crate) struct Taken {
 /// What is said of an artifact.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Thing {
-    claims: BTreeMap<Claim, (Order, Subject)>,
+    claims: BTreeMap<Subject, (Order, Claim)>,
+    /// It was published from here.
+    published: bool,
     tombstone: Option<Order>,
     pin: Option<(Order, bool)>,
     resolution: Option<(Order, Claim, Vec<Subject>)>,
@@ -72,8 +74,9 @@ impl Model {
         let Some(dag) = driver.node().dag() else { return Ok(model) };
         let held = driver.held();
         let mut next = 0;
-        while next < held.count(Log::Internal) {
-            let events = held.events(Log::Internal, next..held.count(Log::Internal));
+        let log = driver.log();
+        while next < held.count(log) {
+            let events = held.events(log, next..held.count(log));
             let events = events
                 .map_err(|error| Finding::new("a log could not be read", error.to_string()))?;
             for event in events {
@@ -172,11 +175,17 @@ impl Folded {
     fn take(&mut self, told: &Told, statement: &Statement) {
         let order = told.order;
         match statement {
-            Statement::Put(claim) => {
+            Statement::Put(claim) | Statement::Import { claim, .. } => {
                 let subject = told.subject.unwrap_or_default();
                 let claims = &mut self.things.entry(claim.key).or_default().claims;
-                let place = claims.entry(claim.clone()).or_insert((order, subject));
-                place.0 = place.0.max(order);
+                let place = claims.entry(subject).or_insert((order, claim.clone()));
+                // Of one fold key the latest counts.
+                if order > place.0 {
+                    *place = (order, claim.clone());
+                }
+            }
+            Statement::Publish { key, .. } => {
+                self.things.entry(*key).or_default().published = true;
             }
             Statement::TombstoneArtifact(key) => {
                 let tombstone = &mut self.things.entry(*key).or_default().tombstone;
@@ -194,10 +203,8 @@ impl Folded {
             Statement::Edge(key, role) => self.edge(key, order, Some(*role)),
             Statement::TombstoneEdge(key) => self.edge(key, order, None),
             Statement::DropSnapshot(id) => _ = self.drops.insert(*id),
-            // The simulated people neither publish nor run programs.
+            // The simulated people do not run programs.
             Statement::Snapshot { .. }
-            | Statement::Import { .. }
-            | Statement::Publish { .. }
             | Statement::Publication { .. }
             | Statement::Follow(_)
             | Statement::Execution(_) => {}
@@ -220,7 +227,8 @@ impl Folded {
 
     /// Artifacts that are visible or pinned.
     pub(crate) fn held(&self) -> BTreeSet<ArtifactId> {
-        let held = |thing: &Thing| thing.is_pinned() || !thing.visible().is_empty();
+        let held =
+            |thing: &Thing| thing.published || thing.is_pinned() || !thing.visible().is_empty();
         self.things.iter().filter(|(_, thing)| held(thing)).map(|(key, _)| *key).collect()
     }
 
@@ -241,9 +249,8 @@ impl Folded {
 impl Thing {
     /// Claims that no later tombstone hides, in replay order.
     pub(crate) fn visible(&self) -> Vec<(Order, Claim)> {
-        let shown = self.claims.iter().filter(|(_, (order, _))| Some(*order) > self.tombstone);
-        let mut shown: Vec<(Order, Claim)> =
-            shown.map(|(claim, (order, _))| (*order, claim.clone())).collect();
+        let shown = self.claims.values().filter(|(order, _)| Some(*order) > self.tombstone);
+        let mut shown: Vec<(Order, Claim)> = shown.cloned().collect();
         shown.sort_unstable_by_key(|(order, _)| *order);
         shown
     }
@@ -261,8 +268,9 @@ impl Thing {
         if sizes.len() < 2 && tags.len() < 2 {
             return None;
         }
-        let knows_all =
-            |seen: &[Subject]| shown.iter().all(|(_, claim)| seen.contains(&self.claims[claim].1));
+        let subjects = self.claims.iter().filter(|(_, (order, _))| Some(*order) > self.tombstone);
+        let subjects: Vec<&Subject> = subjects.map(|(subject, _)| subject).collect();
+        let knows_all = |seen: &[Subject]| subjects.iter().all(|subject| seen.contains(*subject));
         let decided = self.resolution.as_ref().filter(|(_, keep, seen)| {
             knows_all(seen) && shown.iter().any(|(_, claim)| claim == keep)
         });

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use quipu_core::event::Log;
 use quipu_core::node::{Input, LinkId, LinkRole};
 use quipu_core::sync::session::Traffic;
 
@@ -23,6 +24,8 @@ pub(crate) struct Edge {
 pub(crate) struct Link {
     pub(crate) edge: usize,
     pub(crate) ends: [usize; 2],
+    /// The side that answers and has not heard yet what the link is about.
+    pub(crate) fresh: Option<usize>,
     /// When each direction has sent what was put on it.
     busy_until: [Us; 2],
     /// When the last frame of each direction arrives.
@@ -65,7 +68,7 @@ impl World {
         if link.is_some() {
             return;
         }
-        let up = ends.iter().all(|end| self.machines[*end].driver.is_some());
+        let up = self.may_link(ends);
         if !up || stalled || self.is_apart(ends) || self.is_banned(ends) {
             let after = self.rng.between(RETRY, 6 * RETRY);
             return self.at(now + after, Happening::Connect(edge));
@@ -83,8 +86,12 @@ impl World {
     ) {
         let link = self.next_link;
         self.next_link += 1;
+        let ups = ends.map(|end| self.machines[end].driver.is_some());
         let logs = ends.map(|end| self.machines[end].has_log());
         let first = match logs {
+            // The other is no part of the log yet, or is down.
+            _ if ups == [true, false] => 0,
+            _ if ups == [false, true] => 1,
             [true, false] => 1,
             [false, true] => 0,
             _ if request.is_some() => 0,
@@ -93,10 +100,23 @@ impl World {
         if live {
             self.edges[edge].link = Some(link);
         }
+        // Which log a link is about is known after the first frame.
+        let mut ends = ends;
+        let fresh = (self.machines[ends[1 - first]].log == Log::Published).then_some(1 - first);
+        if let Some(side) = fresh {
+            ends[side] = self.machines[ends[side]].host;
+        }
         let now = self.now;
         self.links.insert(
             link,
-            Link { edge, ends, busy_until: [now; 2], last_arrival: [now; 2], draining: [false; 2] },
+            Link {
+                edge,
+                ends,
+                fresh,
+                busy_until: [now; 2],
+                last_arrival: [now; 2],
+                draining: [false; 2],
+            },
         );
         for side in [first, 1 - first] {
             let (own, other) = (ends[side], ends[1 - side]);
@@ -187,12 +207,13 @@ impl World {
             return self.at(until, Happening::Drained { machine, link, side });
         }
         on.draining[side] = false;
+        let machine = if on.ends.contains(&machine) { machine } else { on.ends[side] };
         self.give(machine, Input::Writable { link, written: u64::MAX });
     }
 
     /// A frame arrives, if its link still is.
     pub(crate) fn deliver(&mut self, machine: usize, link: LinkId, bytes: Vec<u8>) {
-        if self.links.contains_key(&link) {
+        if let Some(machine) = self.routed(machine, link, &bytes) {
             self.give(machine, Input::Frame { link, bytes });
         }
     }
@@ -208,7 +229,10 @@ impl World {
 
     /// Whether a partition lies between two machines.
     pub(crate) fn is_apart(&self, ends: [usize; 2]) -> bool {
-        self.groups.as_ref().is_some_and(|groups| groups[ends[0]] != groups[ends[1]])
+        self.groups.as_ref().is_some_and(|groups| {
+            let of = |end: usize| groups[self.machines[end].host];
+            of(ends[0]) != of(ends[1])
+        })
     }
 
     /// Whether two machines have nothing to say to each other: after the trouble, liars are left

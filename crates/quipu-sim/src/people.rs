@@ -10,6 +10,7 @@ use quipu_core::node::{Command, CommandError, Input, Reply, RequestId};
 use quipu_core::sync::message::{InviteProof, invite_message};
 use quipu_core::value::{self, Value};
 
+use crate::affairs::Affair;
 use crate::ledger::{Erasure, Pending, Token};
 use crate::machine::Part;
 use crate::plan::{MS, SECOND};
@@ -39,6 +40,8 @@ pub(crate) enum Act {
     GreatestClock,
     /// Something about artifacts, edges or snapshots.
     Data(Deed),
+    /// Something between domains.
+    Affair(Affair),
     /// Many authors without machines each write one event, which come as a file.
     Crowd,
 }
@@ -50,6 +53,9 @@ impl World {
     /// Plans what people do, and starts the machines.
     pub(crate) fn begin(&mut self) -> Result<(), Finding> {
         self.equip();
+        if self.is_federated() {
+            return self.begin_domains();
+        }
         for machine in 0..self.machines.len() {
             self.start(machine)?;
         }
@@ -78,12 +84,12 @@ impl World {
         self.request(0, Command::Decide(decision), Pending::Decide);
     }
 
-    fn plan_acts(&mut self) {
+    pub(crate) fn plan_acts(&mut self) {
         let work = self.plan.workload;
         let end = self.plan.duration;
         // Everybody has joined by half of the time, if all are to write apart from each other.
         let start = if work.apart.low > 0 { end / 2 } else { (2 * SECOND).min(end / 4) };
-        for machine in 0..self.machines.len() {
+        for machine in 0..self.hosts() {
             let mut rng = self.machines[machine].rng.clone();
             for _ in 0..work.emits.draw(&mut rng) {
                 let at = rng.between(start, end);
@@ -136,11 +142,13 @@ impl World {
         if self.healed {
             return Ok(());
         }
-        if let Act::Data(deed) = act {
-            return self.data_act(deed);
+        match act {
+            Act::Data(deed) => return self.data_act(deed),
+            Act::Affair(affair) => return self.affair(affair),
+            _ => {}
         }
         match act {
-            Act::Data(_) => {}
+            Act::Data(_) | Act::Affair(_) => {}
             Act::Emit(machine) => self.emit(machine, 0),
             Act::Erase => self.erase(),
             Act::Remove => self.remove(),

@@ -1,7 +1,7 @@
 //! What a seed makes of a scenario: numbers drawn, nothing left open.
 
 use crate::rng::Rng;
-use crate::scenario::{Data, Faults, ProfileName, Scenario, Span, Topology, Workload};
+use crate::scenario::{Data, Domains, Faults, ProfileName, Scenario, Span, Topology, Workload};
 
 /// Microseconds of virtual time.
 pub(crate) type Us = u64;
@@ -57,6 +57,10 @@ pub(crate) struct Plan {
     pub(crate) faults: Faults,
     /// Drawn already, too, from a stream of its own.
     pub(crate) data: Data,
+    /// Drawn already, from yet another one.
+    pub(crate) domains: Domains,
+    /// The domain of each machine.
+    pub(crate) homes: Vec<usize>,
     pub(crate) hostile: Vec<usize>,
     pub(crate) backdaters: Vec<usize>,
     /// Machines that join later, by invitation.
@@ -67,13 +71,20 @@ impl Plan {
     /// Whether machines keep artifacts, and people do things with them.
     pub(crate) fn has_data(&self) -> bool {
         let Data { puts, edges, snapshots, .. } = self.data;
-        puts.low + edges.low + snapshots.low > 0
+        puts.low + edges.low + snapshots.low > 0 || self.has_domains()
+    }
+
+    /// Whether there are several domains.
+    pub(crate) fn has_domains(&self) -> bool {
+        self.domains.count.low > 0
     }
 
     /// Draws a plan.
     pub(crate) fn draw(scenario: &Scenario, seed: u64) -> Self {
         let mut rng = Rng::new(seed, "plan");
-        let machines = scenario.machines.draw(&mut rng).max(2) as usize;
+        let drawn = scenario.machines.draw(&mut rng).max(2) as usize;
+        let (domains, homes) = draw_domains(scenario, drawn, seed);
+        let machines = homes.len();
         let mut faults = draw_faults(&scenario.faults, &mut rng);
         // Drawn apart, so that what other seeds once drew stays as it was.
         faults.unprovable =
@@ -86,12 +97,15 @@ impl Plan {
             let count = (wanted as usize).min(others.len().saturating_sub(rest));
             others.split_off(others.len() - count)
         };
-        let hostile = some(faults.liars.low, 1);
+        let mut hostile = some(faults.liars.low, 1);
+        if domains.forgers.low > 0 {
+            hostile.extend(forgers(&homes));
+        }
         let backdaters = some(faults.backdaters.low, 1);
         let late = some(workload.joins.low, 0);
         Self {
             machines,
-            edges: draw_edges(scenario, machines, &faults, &mut rng),
+            edges: draw_edges(scenario, &homes, &faults, &mut rng),
             duration: scenario.seconds.draw(&mut rng) * SECOND,
             settle: scenario.settle_seconds.draw(&mut rng) * SECOND,
             parents_max: scenario.parents_max.draw(&mut rng).clamp(2, 128) as usize,
@@ -100,6 +114,8 @@ impl Plan {
             workload,
             faults,
             data: draw_data(&scenario.data, seed),
+            domains,
+            homes,
             hostile,
             backdaters,
             late,
@@ -132,6 +148,45 @@ fn draw_faults(of: &Faults, rng: &mut Rng) -> Faults {
         greatest_clock: draw(of.greatest_clock),
         unprovable: of.unprovable,
     }
+}
+
+/// The numbers of domains, and the domain of each machine.
+fn draw_domains(scenario: &Scenario, machines: usize, seed: u64) -> (Domains, Vec<usize>) {
+    let of = &scenario.domains;
+    let mut rng = Rng::new(seed, "domains plan");
+    let mut draw = |span: Span| Span::from(span.draw(&mut rng));
+    let drawn = Domains {
+        count: draw(of.count),
+        puts: draw(of.puts),
+        bytes: draw(of.bytes),
+        edges: draw(of.edges),
+        publishes: draw(of.publishes),
+        follows: draw(of.follows),
+        imports: draw(of.imports),
+        publishers: draw(of.publishers),
+        limits: draw(of.limits),
+        questions: draw(of.questions),
+        forgers: draw(of.forgers),
+        forgeries: of.forgeries,
+    };
+    if drawn.count.low == 0 {
+        return (drawn, vec![0; machines]);
+    }
+    let mut homes = Vec::new();
+    for domain in 0..drawn.count.low as usize {
+        // A link between domains is like the first one within a domain, so there must be one.
+        let least = if domain == 0 { 2 } else { 1 };
+        let size = scenario.machines.draw(&mut rng).max(least) as usize;
+        homes.extend(std::iter::repeat_n(domain, size));
+    }
+    (drawn, homes)
+}
+
+/// The last machine of each domain that has at least three.
+fn forgers(homes: &[usize]) -> Vec<usize> {
+    let is_last = |at: &usize| homes.get(at + 1) != Some(&homes[*at]);
+    let is_third = |at: &usize| *at >= 2 && homes[at - 2] == homes[*at];
+    (0..homes.len()).filter(|at| is_last(at) && is_third(at)).collect()
 }
 
 fn draw_data(of: &Data, seed: u64) -> Data {
@@ -173,7 +228,7 @@ fn draw_workload(of: &Workload, rng: &mut Rng) -> Workload {
 
 fn draw_edges(
     scenario: &Scenario,
-    machines: usize,
+    homes: &[usize],
     faults: &Faults,
     rng: &mut Rng,
 ) -> Vec<(usize, usize, Profile)> {
@@ -185,7 +240,8 @@ fn draw_edges(
         fixed => fixed,
     };
     let degree = scenario.degree.draw(rng) as usize;
-    let pairs = pairs(topology, machines, degree, rng);
+    let mut pairs = pairs(topology, homes.len(), degree, rng);
+    pairs.retain(|(a, b)| homes[*a] == homes[*b]);
     let profiled = |(a, b)| {
         let mut profile = Profile::of(scenario.profile, rng);
         profile.loss += faults.loss.low;

@@ -30,13 +30,33 @@ pub enum Sabotage {
     BelieveParts,
     /// A machine loses an artifact that it acknowledged.
     LoseArtifact,
+    /// Artifacts of one log are shown to the peers of another.
+    LeakKey,
+    /// Lineage is published as it is.
+    LeakEdge,
+    /// Published logs are shown to everybody.
+    OpenDoor,
+    /// A publisher publishes the id of an internal event.
+    LeakId,
+    /// The same with its clock.
+    LeakClock,
+    /// The same with its payload.
+    LeakPayload,
+    /// The same with bytes of an internal artifact.
+    LeakBytes,
+    /// An edge is published that names what is not.
+    StrayEdge,
+    /// A member that forged becomes a publisher.
+    LetIn,
+    /// A published event stays with the machine that wrote it.
+    Hide,
     /// Effects depend on something besides the seed.
     Noise,
 }
 
 impl Sabotage {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 22] = [
         Self::LyingDisk,
         Self::LoseEvent,
         Self::FoldByArrival,
@@ -48,6 +68,16 @@ impl Sabotage {
         Self::CollectSnapshots,
         Self::BelieveParts,
         Self::LoseArtifact,
+        Self::LeakKey,
+        Self::LeakEdge,
+        Self::OpenDoor,
+        Self::LeakId,
+        Self::LeakClock,
+        Self::LeakPayload,
+        Self::LeakBytes,
+        Self::StrayEdge,
+        Self::LetIn,
+        Self::Hide,
         Self::Noise,
     ];
 }
@@ -171,6 +201,18 @@ pub struct Report {
     pub collected: u64,
     /// Parts that were not of their artifact, and were named.
     pub bad_parts: u64,
+    /// Artifacts published, over all domains.
+    pub published: usize,
+    /// Ends of published edges that stayed internal: commitments.
+    pub blinded: u64,
+    /// Artifacts imported by machines that had their bytes.
+    pub imported: usize,
+    /// Machines that began to follow a domain through another follower.
+    pub relayed: u64,
+    /// Frames that went from one domain to another, and were searched for what is internal.
+    pub crossed: u64,
+    /// Questions of strangers whose answers were compared.
+    pub questions: u64,
     /// Turns of all machines.
     pub turns: u64,
     /// The largest event body, in bytes.

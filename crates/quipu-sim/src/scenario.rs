@@ -138,6 +138,37 @@ pub struct Data {
     pub lies: Span,
 }
 
+/// Several domains: what their people publish, follow and import, and what strangers try. Counts are for
+/// the whole run and all machines. With nothing here there is one domain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Domains {
+    /// How many domains. The scenario's `machines` are those of each.
+    pub count: Span,
+    /// Artifacts put.
+    pub puts: Span,
+    /// The most bytes of one.
+    pub bytes: Span,
+    /// Edges added.
+    pub edges: Span,
+    /// Publications, some with lineage.
+    pub publishes: Span,
+    /// Domains followed, besides one by each: directly or through another follower.
+    pub follows: Span,
+    /// Artifacts imported from other domains.
+    pub imports: Span,
+    /// Members made publishers.
+    pub publishers: Span,
+    /// Times that the published log is shown to some machines only. All are opened again in the end.
+    pub limits: Span,
+    /// Questions of strangers: for what is internal, and for what does not exist.
+    pub questions: Span,
+    /// 1: in domains of three or more machines one writes to the published log that may not.
+    pub forgers: Span,
+    /// Events written by each of them.
+    pub forgeries: Span,
+}
+
 /// What goes wrong. Counts are for the whole run and all machines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -228,6 +259,9 @@ pub struct Scenario {
     /// What people do with artifacts, edges and snapshots.
     #[serde(default)]
     pub data: Data,
+    /// Whether there are several domains, and what they have to do with each other.
+    #[serde(default)]
+    pub domains: Domains,
     /// What goes wrong.
     #[serde(default)]
     pub faults: Faults,
@@ -287,8 +321,10 @@ const TEXTS: &[&str] = texts![
     "snapshots",
     "gc-under-fire",
     "lying-artifacts",
+    "domains",
     "many-leaves",
     "many-machines",
+    "random-domains",
     "random",
 ];
 

@@ -152,6 +152,7 @@ impl World {
             machine.policy = Some(self.things.policy(self.plan.data.bytes.low));
             machine.gullible = gullible;
         }
+        self.equip_parts();
     }
 
     /// Plans what people do with artifacts, edges and snapshots.
@@ -190,7 +191,8 @@ impl World {
 
     /// Somebody does something. What needs a machine that is down is not done.
     pub(crate) fn data_act(&mut self, deed: Deed) -> Result<(), Finding> {
-        let machine = self.things.rng.index(self.machines.len());
+        let hosts = self.hosts();
+        let machine = self.things.rng.index(hosts);
         if self.machines[machine].driver.is_none() && !matches!(deed, Deed::Lie(_)) {
             return Ok(());
         }
@@ -212,22 +214,30 @@ impl World {
         Ok(())
     }
 
-    fn declare(&mut self, machine: usize, statement: Statement) {
+    pub(crate) fn declare(&mut self, machine: usize, statement: Statement) {
         self.request(machine, Command::Say(vec![statement]), Pending::Say);
     }
 
-    /// As `quipu put` does it: import, adopt, tell the node, say so.
     fn put(&mut self, machine: usize) {
         let bytes = self.things.content(self.plan.data.bytes.low);
         let type_tag = self.things.type_tag();
+        self.put_bytes(machine, &bytes, type_tag);
+    }
+
+    /// As `quipu put` does it: import, adopt, tell the node, say so.
+    pub(crate) fn put_bytes(&mut self, machine: usize, bytes: &[u8], type_tag: Option<String>) {
         let on = &mut self.machines[machine];
         let Some(store) = on.store.clone() else { return };
-        let adopted = store.import(&bytes[..], &mut |_| ()).and_then(|imported| {
+        let shelf = on.shelf.clone();
+        let adopted = store.import(bytes, &mut |_| ()).and_then(|imported| {
             let (key, size) = (imported.key, imported.size);
             store.adopt(imported).map(|()| (key, size))
         });
         self.note_deed(machine, &adopted.as_ref().map_err(ToString::to_string));
         let Ok((key, size)) = adopted else { return };
+        if shelf.is_some_and(|shelf| shelf.give_home(&key).is_err()) {
+            return self.give_up(machine);
+        }
         *self.machines[machine].putting.entry(key).or_default() += 1;
         self.give(machine, Input::ArtifactHeld { key, size });
         let claim = Claim { key, size, type_tag };
@@ -361,7 +371,9 @@ impl World {
     pub(crate) fn started_with_artifacts(&mut self, machine: usize) -> Result<(), Finding> {
         if self.machines[machine].policy.is_some() {
             self.give(machine, Input::Tick);
-            self.check_files(machine)?;
+            if self.machines[machine].host == machine {
+                self.check_files(machine)?;
+            }
         }
         Ok(())
     }
@@ -378,8 +390,10 @@ impl World {
             Ok(Reply::Emitted(emitted)) => emitted.last().map(|event| event.id),
             _ => None,
         };
-        if matches!(pending, Pending::Put(_) | Pending::Say | Pending::Snapshot { .. })
-            && let Some(id) = emitted.filter(|_| honest)
+        if matches!(
+            pending,
+            Pending::Put(_) | Pending::Say | Pending::Publish(_) | Pending::Snapshot { .. }
+        ) && let Some(id) = emitted.filter(|_| honest)
         {
             self.ledger.acknowledge(id, machine, None);
         }
@@ -395,6 +409,11 @@ impl World {
                 }
             }
             Pending::Say => {}
+            Pending::Publish(publication) => {
+                if emitted.is_some() {
+                    self.publish_further(machine, *publication);
+                }
+            }
             Pending::Merge(tries) => {
                 if reply.is_ok() {
                     self.snapshot(machine, tries)?;
@@ -435,6 +454,7 @@ impl World {
         let Some(driver) = self.machines[machine].driver.as_ref() else { return Ok(()) };
         let rows = crate::check_data::rows_at(driver, Some(&id), 1)?.1;
         self.things.shots.push(Shot { id, root, rows });
+        self.record_publications(machine, id);
         Ok(())
     }
 

@@ -160,17 +160,23 @@ impl World {
     /// The power of a machine fails.
     fn crash(&mut self, machine: usize) {
         let seed = self.rng.next();
-        self.machines[machine].stop();
-        self.machines[machine].disk.crash(seed);
-        self.machines[machine].crash_files();
-        self.down(machine);
+        for (part, n) in self.parts_of(machine).into_iter().zip(0..) {
+            self.machines[part].stop();
+            self.machines[part].disk.crash(seed.wrapping_add(n));
+        }
+        let host = self.machines[machine].host;
+        self.machines[host].crash_files();
+        self.down(host);
     }
 
     /// A machine is down: its links die, and it starts again some time later.
     fn down(&mut self, machine: usize) {
         self.stops += 1;
-        self.cut_all(machine);
-        self.ledger.pending.retain(|(of, _), _| *of != machine);
+        for part in self.parts_of(machine) {
+            self.cut_all(part);
+            self.ledger.pending.retain(|(of, _), _| *of != part);
+            self.federation.publications.remove(&part);
+        }
         let life = self.machines[machine].life;
         let after = self.rng.between(100 * MS, 60 * SECOND);
         self.at(self.now + after, Happening::Restart { machine, life });
@@ -189,6 +195,10 @@ impl World {
         }
         let disk = self.machines[machine].disk.clone();
         disk.set_faults(Faults::default());
+        if self.is_federated() {
+            self.crash(machine);
+            return Ok(());
+        }
         if !full || self.rng.permille(300) {
             disk.crash(seed);
             self.machines[machine].crash_files();
@@ -201,6 +211,9 @@ impl World {
 
     /// A machine stopped because its disk refused something between two turns.
     pub(crate) fn give_up(&mut self, machine: usize) {
+        if self.is_federated() {
+            return self.crash(machine);
+        }
         let seed = self.things.rng.next();
         let disk = self.machines[machine].disk.clone();
         disk.set_faults(Faults::default());
@@ -244,7 +257,9 @@ impl World {
             _ => 60_000,
         };
         let by = self.rng.below(2 * reach as u64) as i64 - reach;
-        self.machines[machine].skew.offset_ms += by;
+        for part in self.parts_of(machine) {
+            self.machines[part].skew.offset_ms += by;
+        }
     }
 
     /// Cuts all links between groups.
@@ -288,6 +303,7 @@ impl World {
             self.cut(link, "no answer", SECOND);
         }
         self.link_honest();
+        self.open_doors();
         for edge in 0..self.edges.len() {
             let at = self.now + self.rng.below(SECOND);
             self.at(at, Happening::Connect(edge));
@@ -297,6 +313,9 @@ impl World {
 
     /// Adds links until all honest members hang together without the help of others.
     pub(crate) fn link_honest(&mut self) {
+        if self.is_federated() {
+            return;
+        }
         let members = self.members();
         let mut group: Vec<usize> = (0..self.machines.len()).collect();
         for edge in &self.edges {

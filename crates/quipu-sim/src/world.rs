@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BinaryHeap};
 
 use quipu_core::domain::Parameters;
 use quipu_core::id::DomainId;
-use quipu_core::node::{Input, LinkId, Reply};
+use quipu_core::node::{Input, LinkId, Notice, Reply};
 use quipu_core::sync::message::Message;
 use quipu_store::StoreOptions;
 
+use crate::federation::Federation;
 use crate::ledger::Ledger;
 use crate::machine::{Machine, Out, Part, SimDriver, Turn};
 use crate::net::{Edge, Link, Moved, Seen};
@@ -94,6 +95,8 @@ pub(crate) struct World {
     pub(crate) healed: bool,
     pub(crate) ledger: Ledger,
     pub(crate) things: Things,
+    /// Nothing is in it if there is one domain.
+    pub(crate) federation: Federation,
     pub(crate) moved: Moved,
     pub(crate) seen: Seen,
     pub(crate) turns: u64,
@@ -122,6 +125,8 @@ impl World {
         let options_of = founder.options();
         let domain = SimDriver::found(disk, &parameters, &founder.key, entropy, at, options_of)
             .map_err(|error| Finding::new("founding failed", error.to_string()))?;
+        machines.iter_mut().for_each(|machine| machine.domain = domain);
+        let federation = Federation::found(&plan, seed, &mut machines, domain, &mut rng)?;
         let edges = plan.edges.iter().map(|(a, b, profile)| Edge {
             ends: [*a, *b],
             profile: *profile,
@@ -141,6 +146,7 @@ impl World {
             groups: None,
             healed: false,
             things: Things::new(seed),
+            federation,
             ledger: Ledger::default(),
             moved: Moved::default(),
             seen: Seen::default(),
@@ -232,16 +238,19 @@ impl World {
 
     /// Starts a machine.
     pub(crate) fn start(&mut self, machine: usize) -> Result<(), Finding> {
-        let (domain, now) = (self.domain, self.now);
+        let now = self.now;
+        let host = self.machines[machine].host;
+        let lent = if host == machine { None } else { self.machines[host].lend() };
         let on = &mut self.machines[machine];
-        if on.driver.is_some() || !on.enrolled {
+        if on.driver.is_some() || !on.enrolled || (host != machine && lent.is_none()) {
             return Ok(());
         }
-        on.start(domain, now).map_err(|error| {
+        on.start(now, lent).map_err(|error| {
             Finding::new("a machine did not start again", format!("machine {machine}: {error}"))
         })?;
         self.started_with_artifacts(machine)?;
-        self.check_acknowledged(machine)
+        self.check_acknowledged(machine)?;
+        self.start_parts(machine)
     }
 
     /// Runs all turns of one time. They cannot see each other's effects, so threads could run
@@ -271,7 +280,7 @@ impl World {
     }
 
     /// Carries out what a turn brought.
-    fn take(&mut self, turn: Turn) -> Result<(), Finding> {
+    pub(crate) fn take(&mut self, turn: Turn) -> Result<(), Finding> {
         self.note(&turn);
         if self.options.trace.is_some() {
             self.trace_turn(&turn);
@@ -290,7 +299,20 @@ impl World {
             }
         }
         self.data_notices(machine, &outcome.notices)?;
+        let unkept = self.is_federated()
+            && outcome.notices.iter().any(|notice| matches!(notice, Notice::ArtifactFailed { .. }));
+        if outcome.decided && self.is_federated() {
+            self.refresh_circles(machine);
+        }
         self.replies(machine, outcome.replies)?;
+        for domain in outcome.follows {
+            self.keep_published(machine, domain)?;
+        }
+        if unkept && !self.healed && self.machines[machine].driver.is_some() {
+            // The disk refused the index of artifacts: nothing more is fetched before a start.
+            self.give_up(machine);
+            return Ok(());
+        }
         if let Some(error) = stopped {
             return self.stopped(machine, &error);
         }
@@ -306,6 +328,7 @@ impl World {
 
     /// Sends a frame, or what a liar makes of it.
     fn send(&mut self, machine: usize, link: LinkId, bytes: Vec<u8>) {
+        self.note_crossing(machine, link, &bytes);
         if !self.is_hostile(machine) {
             return self.transmit(machine, link, bytes);
         }
@@ -399,6 +422,9 @@ impl World {
 
     /// Machines that must agree in the end: honest ones that are members.
     pub(crate) fn members(&self) -> Vec<usize> {
+        if self.is_federated() {
+            return self.parties().concat();
+        }
         let Some(dag) = self.machines[0].driver.as_ref().and_then(|driver| driver.node().dag())
         else {
             return Vec::new();

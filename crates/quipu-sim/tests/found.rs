@@ -16,6 +16,11 @@ const WITH_DATA: &[(&str, u64, &str)] = &[
     ("random", 1155, "a file of proofs that never took its place was not erased"),
 ];
 
+const SEVERAL_DOMAINS: &[(&str, u64, &str)] = &[
+    ("domains", 25, "lineage named what another publisher had published, and was not here yet"),
+    ("domains", 234, "what all claims have in common counted as a leak"),
+];
+
 const FOUND: &[(&str, u64, &str)] = &[
     ("random", 13, "an event kept aside was taken again, because it follows a feed end"),
     ("random", 31, "forks were flagged with what is kept aside, which differs by machine"),
@@ -40,7 +45,7 @@ fn named(name: &str) -> Scenario {
 
 #[test]
 fn seeds_with_data_that_once_failed_are_green() {
-    for (name, seed, cause) in WITH_DATA {
+    for (name, seed, cause) in WITH_DATA.iter().chain(SEVERAL_DOMAINS) {
         if let Err(failure) = run_seed(&named(name), *seed, Options::default()) {
             panic!("{cause}, again? {failure}");
         }

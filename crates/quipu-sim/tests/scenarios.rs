@@ -48,6 +48,8 @@ fn the_same_seed_runs_the_same_way() {
         ("gc-under-fire", 2),
         ("lying-artifacts", 2),
         ("snapshots", 2),
+        ("domains", 2),
+        ("random-domains", 3),
     ];
     for (name, seed) in seeds {
         if let Err(failure) = check_determinism(&named(name), seed, Options::default()) {
@@ -57,6 +59,35 @@ fn the_same_seed_runs_the_same_way() {
     let one = run_seed(&named("random"), 3, Options::default()).expect("green");
     let other = run_seed(&named("random"), 4, Options::default()).expect("green");
     assert_ne!(one.effects_hash, other.effects_hash);
+}
+
+/// One of the seeds is red with a broken rule, and green without.
+fn assert_turns_red(sabotage: Sabotage, name: &str, expected: &str, seeds: std::ops::Range<u64>) {
+    let red = seeds.into_iter().find_map(|seed| run(name, seed, Some(sabotage)).err());
+    let failure = red.unwrap_or_else(|| panic!("{sabotage:?}: no checker saw it"));
+    assert_eq!(failure.finding.what, expected, "{sabotage:?}: {failure}");
+    if let Err(failure) = run(name, failure.seed, None) {
+        panic!("without {sabotage:?}: {failure}");
+    }
+}
+
+#[test]
+fn what_leaks_from_a_domain_turns_the_checkers_red() {
+    let cases = [
+        (Sabotage::LeakKey, "an answer tells of something internal"),
+        (Sabotage::LeakEdge, "an internal artifact's key left its domain"),
+        (Sabotage::OpenDoor, "a log is shown to whoever may not see it"),
+        (Sabotage::LeakId, "an internal event id left its domain"),
+        (Sabotage::LeakClock, "an internal clock left its domain"),
+        (Sabotage::LeakPayload, "an internal payload left its domain"),
+        (Sabotage::LeakBytes, "an internal artifact's bytes left its domain"),
+        (Sabotage::StrayEdge, "what is published names what is not"),
+        (Sabotage::LetIn, "what a member forged counts"),
+        (Sabotage::Hide, "no agreement in time"),
+    ];
+    for (sabotage, expected) in cases {
+        assert_turns_red(sabotage, "domains", expected, 1..20);
+    }
 }
 
 #[test]
@@ -75,10 +106,7 @@ fn broken_rules_turn_the_checkers_red() {
         (Sabotage::LoseArtifact, "artifacts", "an artifact that was acknowledged is lost"),
     ];
     for (sabotage, name, expected) in cases {
-        let seeds: Vec<u64> = (1..4).collect();
-        let found = seeds.into_iter().find_map(|seed| run(name, seed, Some(sabotage)).err());
-        let what = found.map(|failure| failure.finding.what);
-        assert_eq!(what.as_deref(), Some(expected), "{sabotage:?}");
+        assert_turns_red(sabotage, name, expected, 1..4);
     }
     let noise = Options { sabotage: Some(Sabotage::Noise), ..Options::default() };
     let failure = check_determinism(&named("two-machines"), 1, noise).expect_err("noise");
@@ -103,6 +131,19 @@ fn scenarios_do_what_they_are_named_for() {
     assert!(reports("snapshots").map(|report| report.snapshots).sum::<usize>() > 20);
     assert!(reports("gc-under-fire").map(|report| report.collected).sum::<u64>() > 10);
     assert!(reports("lying-artifacts").map(|report| report.bad_parts).sum::<u64>() > 5);
+}
+
+#[test]
+fn several_domains_do_what_they_are_named_for() {
+    let tally = run_many(&named("domains"), 1..13, 2, Options::default(), &|_, _| {});
+    assert_eq!(tally.failures, []);
+    let count = |of: fn(&quipu_sim::Report) -> u64| tally.reports.iter().map(of).sum::<u64>();
+    assert!(tally.reports.iter().all(|report| report.crossed > 100 && report.questions > 100));
+    assert!(count(|report| report.published as u64) > 30);
+    assert!(count(|report| report.imported as u64) > 10);
+    assert!(count(|report| report.relayed) > 3);
+    assert!(count(|report| report.blinded) > 3);
+    assert!(count(|report| report.stops) > 10);
 }
 
 #[test]

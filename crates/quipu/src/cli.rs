@@ -382,6 +382,9 @@ pub(crate) enum Command {
         /// The scenario; default: everything drawn from the seed. `list` lists them.
         #[arg(long, default_value = "random", value_name = "NAME")]
         scenario: String,
+        /// Several domains that follow each other, else everything drawn from the seed: `random-domains`.
+        #[arg(long, conflicts_with = "scenario")]
+        domains: bool,
         /// The first seed.
         #[arg(long, default_value_t = 1, value_name = "N")]
         seed: u64,
@@ -404,6 +407,7 @@ const SIM_EXAMPLES: &str = "\
 Examples:
   quipu sim --scenario list
   quipu sim --seeds 100
+  quipu sim --domains --seeds 100
   quipu sim --scenario many-machines
   quipu sim --scenario crashes --seed 7 --twice";
 

@@ -42,7 +42,8 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, ApiError> {
         }
         Command::Flowchart { format } => flowchart(format, global.json),
         Command::Demo { keep } => demo::run(keep, global.quiet),
-        Command::Sim { scenario, seed, seeds, twice, sabotage } => {
+        Command::Sim { scenario, domains, seed, seeds, twice, sabotage } => {
+            let scenario = if domains { sim::SEVERAL_DOMAINS.to_owned() } else { scenario };
             sim::run(global, &scenario, seed, seeds, twice, sabotage.as_deref())
         }
         Command::Reference => simple::reference(),

@@ -1,6 +1,5 @@
 //! What is published, by this domain and by others (DOM-1..DOM-9).
 
-mod blinding;
 mod domains;
 mod publish;
 

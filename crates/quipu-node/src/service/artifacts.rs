@@ -8,11 +8,12 @@ use quipu_core::event::Log;
 use quipu_core::history::History;
 use quipu_core::id::{ArtifactId, DomainId};
 use quipu_core::node::Input;
+use quipu_store::RealDisk;
 
 use super::{Machine, Message, ServiceError};
 use crate::artifacts::ArtifactPolicy;
 use crate::driver::DriverError;
-use crate::home::Home;
+use crate::home::{ARTIFACT_INDEX_FILE, Home};
 use crate::keeper::Keeper;
 use crate::shelf::{Owner, Shelf, Shelved};
 
@@ -22,7 +23,8 @@ pub(super) type Files = Result<Arc<Shelf>, String>;
 /// Opens the files of a machine. A machine whose artifacts cannot be opened still has its log.
 pub(super) fn open(home: &Home, domain: DomainId) -> Files {
     let store = ArtifactStore::open(&home.artifacts_dir()).map_err(|error| error.to_string())?;
-    let shelf = Shelf::open(Arc::new(store), home.artifact_index(), domain);
+    let disk = RealDisk::new(home.dir()).map_err(|error| error.to_string())?;
+    let shelf = Shelf::open(Arc::new(store), (Arc::new(disk), ARTIFACT_INDEX_FILE), domain);
     shelf.map(Arc::new).map_err(|error| error.to_string())
 }
 

@@ -468,7 +468,7 @@ impl Machine {
 }
 
 /// The domain whose published log a first frame asks for.
-fn hello_of(frame: &[u8]) -> Option<DomainId> {
+pub fn hello_of(frame: &[u8]) -> Option<DomainId> {
     match Said::decode_frame(&bytes::Bytes::copy_from_slice(frame)) {
         Ok(Said::Hello { domain, log: Log::Published, .. }) => Some(domain),
         _ => None,

@@ -1,4 +1,8 @@
+use std::fs;
+use std::path::PathBuf;
+
 use quipu_core::artifact::{GROUP_BYTES, PART_GROUPS_MAX};
+use quipu_store::RealDisk;
 use tempfile::TempDir;
 
 use super::*;
@@ -13,7 +17,8 @@ const SIZE: usize = (3 * PART_GROUPS_MAX * GROUP_BYTES) as usize + 77;
 
 fn open(dir: &TempDir) -> Arc<Shelf> {
     let store = Arc::new(ArtifactStore::open(&dir.path().join("artifacts")).unwrap());
-    Arc::new(Shelf::open(store, index_of(dir), HOME).unwrap())
+    let disk = Arc::new(RealDisk::new(dir.path()).unwrap());
+    Arc::new(Shelf::open(store, (disk, "artifact-index"), HOME).unwrap())
 }
 
 fn index_of(dir: &TempDir) -> PathBuf {

@@ -11,6 +11,8 @@ use crate::output;
 
 /// Rows printed for a run of many seeds: the slowest ones.
 const ROWS_MAX: usize = 20;
+/// The scenario of several domains in which everything else is drawn from the seed.
+pub(crate) const SEVERAL_DOMAINS: &str = "random-domains";
 
 pub(crate) fn run(
     global: &Global,
@@ -45,7 +47,8 @@ pub(crate) fn run(
 fn sabotage_of(name: &str) -> Result<Sabotage, ApiError> {
     let known =
         || Sabotage::ALL.iter().map(|s| format!("{s:?}").to_lowercase()).collect::<Vec<_>>();
-    let found = Sabotage::ALL.iter().find(|s| format!("{s:?}").eq_ignore_ascii_case(name));
+    let wanted = name.replace('-', "");
+    let found = Sabotage::ALL.iter().find(|s| format!("{s:?}").eq_ignore_ascii_case(&wanted));
     found
         .copied()
         .ok_or_else(|| ApiError::misuse(format!("no sabotage {name:?}")).hint(known().join(", ")))

@@ -15,13 +15,11 @@ use super::super::at::{state, with_view};
 use super::super::data::find_artifact;
 use super::super::read::dag;
 use super::super::{Api, ApiError, ExitCode, Sink};
-use super::blinding::{self, Lineage, Public};
 use super::{check_publishable, federated, in_published, pinned_in};
+use crate::publication::{self, Imports, Lineage, Public};
 use crate::service::{Machine, ServiceError};
 use crate::shelf::Owner;
 
-/// Openings in one record: its payload stays below 64 KiB.
-const OPENINGS_MAX: usize = 400;
 /// How often a snapshot is tried while other events keep arriving.
 const SNAPSHOT_TRIES: u32 = 100;
 
@@ -65,7 +63,9 @@ impl Api {
         let unrecorded = items.iter().any(|item| item.recorded.is_none());
         let made = if is_news || unrecorded { Some(self.public_snapshot(domain)?) } else { None };
         if let Some(made) = made {
-            let recorded = records(&items, lineage, made);
+            let unrecorded = items.iter().filter(|item| item.recorded.is_none());
+            let keys: Vec<ArtifactId> = unrecorded.map(|item| item.claim.key).collect();
+            let recorded = publication::records(&keys, &lineage, made);
             self.handle.command(Command::Say(recorded))?;
         }
         for item in items {
@@ -92,9 +92,8 @@ impl Api {
         lineage: &Lineage,
     ) -> Result<Vec<Statement>, ApiError> {
         let keys: Vec<ArtifactId> = items.iter().map(|item| item.claim.key).collect();
-        let mut imports: BTreeMap<ArtifactId, (Claim, Origin)> = BTreeMap::new();
         let named = lineage.imports.clone();
-        imports.extend(self.read(move |machine| {
+        let mut imports = self.read(move |machine| {
             let owner = Owner { domain, visibility: Log::Published };
             for key in &keys {
                 if !machine.has_artifact(key)? {
@@ -105,20 +104,15 @@ impl Api {
                 })?;
             }
             named_imports(machine, domain, &named)
-        })?);
-        let mut out = Vec::new();
-        for item in items.iter().filter(|item| !item.there) {
-            out.push(Statement::Put(item.claim.clone()));
+        })?;
+        let news: Vec<&Item> = items.iter().filter(|item| !item.there).collect();
+        for item in &news {
             if let Some(origin) = item.origin {
                 imports.insert(item.claim.key, (item.claim.clone(), origin));
             }
         }
-        out.extend(imports.into_values().map(|(claim, Origin { domain, snapshot })| {
-            Statement::Import { claim, domain, snapshot }
-        }));
-        let edges = lineage.edges.iter().cloned();
-        out.extend(edges.map(|(key, role)| Statement::Edge(key, role)));
-        Ok(out)
+        let puts = news.iter().map(|item| item.claim.clone()).collect();
+        Ok(publication::statements(puts, imports, lineage))
     }
 
     /// A snapshot of the published log.
@@ -240,55 +234,30 @@ fn lineage_of(
     domain: DomainId,
     keys: &[ArtifactId],
 ) -> Result<Lineage, ApiError> {
+    let (members, told) = in_published(machine, &domain, |machine| {
+        let members = dag(machine)?.members();
+        Ok((members, publication::told_in(&state(machine)?.current())?))
+    })?;
+    let nodes = members.into_iter().map(|member| member.node).collect();
     let view = state(machine)?.current();
-    let edges = blinding::edges_above(&view, keys)?;
-    let mut public = Public { artifacts: keys.iter().copied().collect(), ..Public::default() };
-    for artifact in view.artifacts()?.into_values() {
-        if artifact.published.is_some() {
-            public.artifacts.insert(artifact.key);
-        } else if artifact.origin().is_some() {
-            public.imports.insert(artifact.key);
-        }
-    }
-    let members = in_published(machine, &domain, |machine| Ok(dag(machine)?.members()))?;
-    public.nodes = members.into_iter().map(|member| member.node).collect();
+    let edges = publication::edges_above(&view, keys)?;
+    let public = Public::of(&view, keys, &told, nodes)?;
     let mut failed = None;
-    let lineage = blinding::blind(&edges, &public, &mut || {
+    let mut lineage = publication::blind(&edges, &public, &mut || {
         let mut nonce = [0; 32];
         if let Err(error) = getrandom::fill(&mut nonce) {
             failed = Some(error);
         }
         nonce
     });
-    match failed {
-        Some(error) => Err(ApiError::new(ExitCode::Storage, format!("no randomness: {error}"))),
-        None => known_left_out(machine, domain, lineage),
+    if let Some(error) = failed {
+        return Err(ApiError::new(ExitCode::Storage, format!("no randomness: {error}")));
     }
-}
-
-/// Leaves out edges that the published log has already, and commitments that then stand nowhere. Edges
-/// with commitments are always new.
-fn known_left_out(
-    machine: &mut Machine,
-    domain: DomainId,
-    mut lineage: Lineage,
-) -> Result<Lineage, ApiError> {
     in_published(machine, &domain, |machine| {
         let view = state(machine)?.current();
-        let mut edges = Vec::with_capacity(lineage.edges.len());
-        for (key, role) in std::mem::take(&mut lineage.edges) {
-            let at = key.to.first().or(key.from.first());
-            let known = match at {
-                Some(end) => view.edges_at(end)?,
-                None => Vec::new(),
-            };
-            if !known.iter().any(|(edge, _)| edge.key == key && edge.role == role) {
-                edges.push((key, role));
-            }
-        }
-        lineage.edges = edges;
-        Ok(lineage)
-    })
+        Ok(lineage.leave_out_known(&view)?)
+    })?;
+    Ok(lineage)
 }
 
 /// The artifacts of other domains that lineage names and the published log does not know yet.
@@ -296,36 +265,13 @@ fn named_imports(
     machine: &mut Machine,
     domain: DomainId,
     named: &BTreeSet<ArtifactId>,
-) -> Result<BTreeMap<ArtifactId, (Claim, Origin)>, ApiError> {
-    let mut out = BTreeMap::new();
-    for key in named {
-        let artifact = state(machine)?.current().artifact(key)?;
-        let Some(artifact) = artifact else { continue };
-        if let (Some(claim), Some(origin)) = (artifact.counts(), artifact.origin()) {
-            out.insert(*key, (claim.clone(), origin));
-        }
-    }
+) -> Result<Imports, ApiError> {
+    let mut imports = publication::imports_of(&state(machine)?.current(), named)?;
     in_published(machine, &domain, |machine| {
         let view = state(machine)?.current();
-        for key in named {
-            let known = view.artifact(key)?.and_then(|artifact| artifact.origin());
-            if known.is_some() && known == out.get(key).map(|(_, origin)| *origin) {
-                out.remove(key);
-            }
-        }
-        Ok(out)
-    })
-}
-
-/// What the internal log remembers of a publication.
-fn records(items: &[Item], lineage: Lineage, snapshot: EventId) -> Vec<Statement> {
-    let unrecorded = items.iter().filter(|item| item.recorded.is_none());
-    let mut out: Vec<Statement> =
-        unrecorded.map(|item| Statement::Publish { key: item.claim.key, snapshot }).collect();
-    for (openings, part) in lineage.openings.chunks(OPENINGS_MAX).zip(0..) {
-        out.push(Statement::Publication { snapshot, part, openings: openings.to_vec() });
-    }
-    out
+        Ok(publication::leave_out_known_imports(&mut imports, &view)?)
+    })?;
+    Ok(imports)
 }
 
 /// Published artifacts that this domain's CURRENT hides.
