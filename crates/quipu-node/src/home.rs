@@ -27,6 +27,7 @@ pub(crate) const ARTIFACT_INDEX_FILE: &str = "artifact-index";
 const DOMAINS_DIR: &str = "domains";
 const PORT_FILE: &str = "port.json";
 const INVITATION_FILE: &str = "invitation.json";
+const PUBLICATION_FILE: &str = "publication.json";
 const SOCKET_FILE: &str = "control.sock";
 /// Longer paths do not fit into a socket address on Linux (108 bytes with the final zero).
 const SOCKET_PATH_BYTES_MAX: usize = 100;
@@ -104,6 +105,24 @@ pub struct Home {
 
 fn io_error(path: &Path) -> impl FnOnce(io::Error) -> HomeError + '_ {
     move |source| HomeError::Io { path: path.to_owned(), source }
+}
+
+/// What is to be remembered of a publication that is on its way.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PublicationIntent {
+    /// The keys of what is published.
+    pub keys: Vec<String>,
+    /// What its commitments stand for.
+    pub openings: Vec<OpeningText>,
+}
+
+/// What opens a commitment.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct OpeningText {
+    /// What it stands for.
+    pub end: String,
+    /// Its random key, 64 hexadecimal digits.
+    pub nonce: String,
 }
 
 impl Home {
@@ -348,6 +367,37 @@ impl Home {
         let text = fs::read(&path).map_err(io_error(&path))?;
         serde_json::from_slice(&text)
             .map_err(|error| HomeError::Damaged { path, detail: error.to_string() })
+    }
+
+    /// A publication that was begun and not remembered in the log, if there is one.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn publication(&self) -> Result<Option<PublicationIntent>, HomeError> {
+        if !self.dir.join(PUBLICATION_FILE).exists() {
+            return Ok(None);
+        }
+        self.read(PUBLICATION_FILE).map(Some)
+    }
+
+    /// Notes a publication that is about to begin, durably.
+    ///
+    /// # Errors
+    /// If the disk refuses.
+    pub fn set_publication(&self, intent: &PublicationIntent) -> Result<(), HomeError> {
+        self.replace(PUBLICATION_FILE, intent)
+    }
+
+    /// Forgets it.
+    ///
+    /// # Errors
+    /// If the disk refuses.
+    pub fn forget_publication(&self) -> Result<(), HomeError> {
+        let path = self.dir.join(PUBLICATION_FILE);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error(&path)(error)),
+            _ => Ok(()),
+        }
     }
 
     /// Writes a file aside and renames it, so that it is never half there.

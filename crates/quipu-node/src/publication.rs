@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use quipu_core::blind::Opening;
+use quipu_core::blind::{Commitment, Opening};
 use quipu_core::id::{ArtifactId, EventId, NodeKey};
 use quipu_core::statement::{Claim, EdgeKey, EdgeRole, End, Statement};
 use quipu_state::trace::{self, Direction, Walk};
@@ -61,6 +61,73 @@ impl Public {
         }
         Ok(public)
     }
+}
+
+impl Public {
+    /// Whether an end is shown as it is.
+    fn may_name(&self, end: &End) -> bool {
+        match end {
+            End::Artifact(key) => self.artifacts.contains(key) || self.imports.contains(key),
+            End::Node(node) => self.nodes.contains(node),
+            // A commitment is public as it is.
+            End::Blinded(_) => true,
+        }
+    }
+}
+
+/// The edges that a published log shows with commitments, as they are internally.
+#[derive(Debug, Default)]
+pub struct Shown {
+    /// With the ends that were hidden.
+    edges: BTreeSet<(EdgeKey, EdgeRole, BTreeSet<End>)>,
+}
+
+impl Shown {
+    /// Those whose commitments the openings open.
+    ///
+    /// # Errors
+    /// If the disk is at fault.
+    pub fn of(
+        published: &View<'_>,
+        open: impl Fn(&Commitment) -> Option<End>,
+    ) -> Result<Self, StateError> {
+        let (mut shown, mut damaged) = (Self::default(), None);
+        published.visit(&mut |entry| match published.edge(entry) {
+            Ok(Some(edge)) => shown.edges.extend(opened(&edge, &open)),
+            Ok(None) => {}
+            Err(error) => damaged = Some(error),
+        })?;
+        damaged.map_or(Ok(shown), Err)
+    }
+
+    /// Whether an edge is shown with the same ends hidden as would be hidden now. Once more of them are
+    /// public, it is worth showing again.
+    pub fn has(&self, edge: &Edge, public: &Public) -> bool {
+        let ends = edge.key.from.iter().chain(&edge.key.to);
+        let hidden = ends.filter(|end| !public.may_name(end)).copied().collect();
+        self.edges.contains(&(edge.key.clone(), edge.role, hidden))
+    }
+}
+
+/// A published edge with its commitments opened, and what they stand for; nothing if it has none, or one
+/// that is not opened.
+fn opened(
+    edge: &Edge,
+    open: impl Fn(&Commitment) -> Option<End>,
+) -> Option<(EdgeKey, EdgeRole, BTreeSet<End>)> {
+    let mut hidden = BTreeSet::new();
+    let mut show = |end: &End| match end {
+        End::Blinded(commitment) => {
+            let end = open(commitment)?;
+            hidden.insert(end);
+            Some(end)
+        }
+        End::Artifact(_) | End::Node(_) => Some(*end),
+    };
+    let from = edge.key.from.iter().map(&mut show).collect::<Option<Vec<End>>>()?;
+    let to = edge.key.to.iter().map(&mut show).collect::<Option<Vec<End>>>()?;
+    let key = EdgeKey::new(from, to, &edge.key.kind)?;
+    (!hidden.is_empty()).then_some((key, edge.role, hidden))
 }
 
 /// The artifacts that a published log tells of, other than by naming where they come from.
@@ -172,19 +239,17 @@ pub fn blind(edges: &[Edge], public: &Public, random: &mut dyn FnMut() -> [u8; 3
     let mut openings: BTreeMap<End, Opening> = BTreeMap::new();
     let mut shown: BTreeSet<EdgeKey> = BTreeSet::new();
     for edge in edges {
-        let mut show = |end: &End| match end {
-            End::Artifact(key) if public.artifacts.contains(key) => *end,
-            End::Artifact(key) if public.imports.contains(key) => {
-                lineage.imports.insert(*key);
-                *end
-            }
-            End::Node(node) if public.nodes.contains(node) => *end,
-            // A commitment is public as it is.
-            End::Blinded(_) => *end,
-            End::Artifact(_) | End::Node(_) => {
+        let mut show = |end: &End| {
+            if !public.may_name(end) {
                 let opening = Opening { nonce: random(), end: *end };
-                End::Blinded(openings.entry(*end).or_insert(opening).commitment())
+                return End::Blinded(openings.entry(*end).or_insert(opening).commitment());
             }
+            if let End::Artifact(key) = end
+                && !public.artifacts.contains(key)
+            {
+                lineage.imports.insert(*key);
+            }
+            *end
         };
         let from = edge.key.from.iter().map(&mut show).collect();
         let to = edge.key.to.iter().map(&mut show).collect();

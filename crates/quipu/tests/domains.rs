@@ -9,9 +9,11 @@ use std::sync::Arc;
 
 use common::data::{noise, refused, text, texts};
 use common::{Machine, agree, files_under, temp, until};
+use quipu_core::blind::Opening;
 use quipu_core::event::Log;
+use quipu_core::id::{ArtifactId, NodeKey};
 use quipu_core::node::{Command, Input, LinkId};
-use quipu_core::statement::{Claim, Statement};
+use quipu_core::statement::{Claim, EdgeKey, EdgeRole, End, Statement};
 use quipu_node::home::Home;
 use quipu_node::service::SystemClock;
 use quipu_node::{Driver, Links};
@@ -432,8 +434,10 @@ fn commitments_are_opened_by_their_owner_only() {
     };
     assert_eq!((check(&keys[0]), check(&keys[1])), (0, 1));
     // The next publication has another commitment to the same thing.
-    a.run(["publish", &keys[2], "--with-lineage"]);
-    until("the second publication arrives", || of(&b, &at_a, "edges").len() == 3);
+    let other = a.key_of(b"made of the same thing");
+    a.edge(&[&keys[0]], &[&other], "derived");
+    a.run(["publish", &other, "--with-lineage"]);
+    until("the second publication arrives", || of(&b, &at_a, "edges").len() == 2);
     let ends = of(&b, &at_a, "edges");
     let blinded: std::collections::BTreeSet<String> = ends
         .iter()
@@ -442,6 +446,63 @@ fn commitments_are_opened_by_their_owner_only() {
         .filter(|end| end.starts_with("blinded:"))
         .collect();
     assert_eq!(blinded.len(), 2, "{ends:?}");
+}
+
+/// Lineage is told once. Once more of it may be named, it is told again.
+#[test]
+fn lineage_again_is_nothing_new() {
+    let temp = temp();
+    let a = Machine::found("a", temp.path());
+    let at_a = id_of(&a);
+    let keys = chain(&a);
+    let publish = |key: &String| a.one(["publish", key, "--with-lineage"]);
+    let edges = || texts(&of(&a, &at_a, "edges"), "uuid").len();
+    let first = publish(&keys[3]);
+    assert_eq!(edges(), 3);
+    let digest = published_digest(&a);
+    let again = publish(&keys[3]);
+    assert_eq!((&again["snapshot"], &again["new"]), (&first["snapshot"], &false.into()));
+    assert_eq!((published_digest(&a), edges()), (digest, 3));
+    // What led to this one is told with its name now.
+    publish(&keys[1]);
+    assert_eq!(edges(), 4);
+}
+
+/// What a machine notes before it publishes is remembered, if it stops right after having published.
+#[test]
+fn a_stop_within_a_publication_loses_no_opening() {
+    let temp = temp();
+    let a = Machine::found("a", temp.path());
+    let keys = chain(&a);
+    a.one(["publish", &keys[5], "--with-lineage"]);
+    let [hidden, shown] = [&keys[0], &keys[1]].map(|key| key.parse::<ArtifactId>().unwrap());
+    let opening = |nonce| Opening { nonce: [nonce; 32], end: End::Artifact(hidden) };
+    let (told, untold) = (opening(7), opening(8));
+    let note = |openings: &[Opening]| {
+        let openings = openings.iter().map(
+            |one| json!({ "end": one.end.to_string(), "nonce": NodeKey(one.nonce).to_string() }),
+        );
+        let note = json!({ "keys": [keys[1], keys[2]], "openings": openings.collect::<Vec<_>>() });
+        std::fs::write(a.dir.join(".quipu/publication.json"), note.to_string()).unwrap();
+    };
+    // It stopped before it published anything: nothing is to be remembered.
+    note(&[told, untold]);
+    let commitment = |one: &Opening| one.commitment().to_string();
+    refused(&a.try_run(["commitment", "open", &commitment(&told)]), 4, &["made no commitment"]);
+    assert!(!a.dir.join(".quipu/publication.json").exists());
+    // And after.
+    note(&[told, untold]);
+    let from = vec![End::Blinded(told.commitment())];
+    let edge = EdgeKey::new(from, vec![End::Artifact(shown)], "derived").unwrap();
+    let put = Statement::Put(Claim { key: shown, size: 20_001, type_tag: Some("t1".into()) });
+    say_in_published(&a, vec![put, Statement::Edge(edge, EdgeRole::Both)]);
+    assert_eq!(a.one(["commitment", "open", &commitment(&told)])["end"], keys[0].as_str());
+    refused(&a.try_run(["commitment", "open", &commitment(&untold)]), 4, &["made no commitment"]);
+    let state = |key: &String| text(&a.artifact(key).unwrap(), "state");
+    assert_eq!((state(&keys[1]).as_str(), state(&keys[2]).as_str()), ("published", "internal"));
+    let edges = of(&a, &id_of(&a), "edges").len();
+    a.one(["publish", &keys[1], "--with-lineage"]);
+    assert_eq!(of(&a, &id_of(&a), "edges").len(), edges, "its lineage is told already");
 }
 
 #[test]

@@ -1,15 +1,19 @@
 //! What is published, by this domain and by others (DOM-1..DOM-9).
 
 mod domains;
+mod intent;
 mod publish;
 
 pub use domains::check_opening;
 
+use std::collections::BTreeMap;
+
+use quipu_core::blind::{Commitment, Opening};
 use quipu_core::domain::{ACCESS_ENTRIES_MAX, Access, Decision, Role};
 use quipu_core::id::{ArtifactId, DomainId, EventId, NodeKey, SnapshotId};
 use quipu_core::node::{Command, Emitted, Reply};
 use quipu_core::statement::Statement;
-use quipu_state::Artifact;
+use quipu_state::{Artifact, View, kind_of};
 use serde_json::{Value, json};
 
 use super::at::state;
@@ -74,6 +78,23 @@ pub(super) fn pinned_in(
         }
     }
     Ok(None)
+}
+
+/// What this domain's commitments stand for, and the snapshots of their publications.
+fn openings_of(view: &View<'_>) -> Result<BTreeMap<Commitment, (Opening, EventId)>, ApiError> {
+    let mut records = Vec::new();
+    view.visit(&mut |entry| {
+        if kind_of(entry) == Some(quipu_core::kind::PUBLICATION_RECORD) {
+            records.push(*entry);
+        }
+    })?;
+    let mut out = BTreeMap::new();
+    for entry in &records {
+        if let Some(Statement::Publication { openings, snapshot, .. }) = view.statement(entry)? {
+            out.extend(openings.into_iter().map(|one| (one.commitment(), (one, snapshot))));
+        }
+    }
+    Ok(out)
 }
 
 /// Names a published snapshot as other domains do.

@@ -8,14 +8,14 @@ use quipu_core::history::History;
 use quipu_core::id::{ArtifactId, DomainId, EventId, NodeKey};
 use quipu_core::node::{Command, Reply};
 use quipu_core::statement::{Claim, End, Statement};
-use quipu_state::{Artifact, kind_of};
+use quipu_state::Artifact;
 use serde_json::{Value, json};
 
 use super::super::at::state;
 use super::super::data::{artifact_json, find_artifact};
 use super::super::read::dag;
 use super::super::{Api, ApiError, Sink};
-use super::{find_domain, in_published, pinned_in};
+use super::{find_domain, in_published, openings_of, pinned_in};
 use crate::service::Machine;
 
 impl Api {
@@ -226,23 +226,10 @@ impl Api {
         sink: Sink<'_>,
     ) -> Result<(), ApiError> {
         let wanted = parse_commitment(commitment)?;
+        self.finish_publication()?;
         let found = self.read(move |machine| {
-            let view = state(machine)?.current();
-            let mut records = Vec::new();
-            view.visit(&mut |entry| {
-                if kind_of(entry) == Some(quipu_core::kind::PUBLICATION_RECORD) {
-                    records.push(*entry);
-                }
-            })?;
-            for entry in &records {
-                if let Some(Statement::Publication { openings, snapshot, .. }) =
-                    view.statement(entry)?
-                    && let Some(opening) = openings.iter().find(|one| one.commitment() == wanted)
-                {
-                    return Ok(Some((*opening, snapshot)));
-                }
-            }
-            Ok(None)
+            let mut openings = openings_of(&state(machine)?.current())?;
+            Ok(openings.remove(&wanted))
         })?;
         let (opening, snapshot) = found.ok_or_else(|| {
             ApiError::not_found(format!("this domain made no commitment {wanted}"))

@@ -15,8 +15,9 @@ use super::super::at::{state, with_view};
 use super::super::data::find_artifact;
 use super::super::read::dag;
 use super::super::{Api, ApiError, ExitCode, Sink};
-use super::{check_publishable, federated, in_published, pinned_in};
-use crate::publication::{self, Imports, Lineage, Public};
+use super::intent::intent;
+use super::{check_publishable, federated, in_published, openings_of, pinned_in};
+use crate::publication::{self, Imports, Lineage, Public, Shown};
 use crate::service::{Machine, ServiceError};
 use crate::shelf::Owner;
 
@@ -43,6 +44,7 @@ impl Api {
         with_lineage: bool,
         sink: Sink<'_>,
     ) -> Result<(), ApiError> {
+        self.finish_publication()?;
         let items = self.read(move |machine| items_of(machine, &keys, snapshot.as_deref()))?;
         if items.is_empty() {
             return Err(ApiError::not_found("nothing is visible there that could be published"));
@@ -55,19 +57,7 @@ impl Api {
             true => self.read(move |machine| lineage_of(machine, domain, &wanted))?,
             false => Lineage::default(),
         };
-        let statements = self.public_statements(domain, &items, &lineage)?;
-        let is_news = !statements.is_empty();
-        if is_news {
-            self.write_published(domain, Command::Say(statements))?;
-        }
-        let unrecorded = items.iter().any(|item| item.recorded.is_none());
-        let made = if is_news || unrecorded { Some(self.public_snapshot(domain)?) } else { None };
-        if let Some(made) = made {
-            let unrecorded = items.iter().filter(|item| item.recorded.is_none());
-            let keys: Vec<ArtifactId> = unrecorded.map(|item| item.claim.key).collect();
-            let recorded = publication::records(&keys, &lineage, made);
-            self.handle.command(Command::Say(recorded))?;
-        }
+        let made = self.publish_items(domain, &items, &lineage)?;
         for item in items {
             let Some(snapshot) = item.recorded.or(made) else { continue };
             sink(json!({
@@ -81,6 +71,29 @@ impl Api {
             }))?;
         }
         Ok(())
+    }
+
+    /// Writes what is new to the published log, and remembers it in the internal one. Answers the snapshot.
+    fn publish_items(
+        &self,
+        domain: DomainId,
+        items: &[Item],
+        lineage: &Lineage,
+    ) -> Result<Option<EventId>, ApiError> {
+        let statements = self.public_statements(domain, items, lineage)?;
+        let unrecorded = items.iter().filter(|item| item.recorded.is_none());
+        let keys: Vec<ArtifactId> = unrecorded.map(|item| item.claim.key).collect();
+        if statements.is_empty() && keys.is_empty() {
+            return Ok(None);
+        }
+        self.note_intent(intent(&keys, lineage))?;
+        if !statements.is_empty() {
+            self.write_published(domain, Command::Say(statements))?;
+        }
+        let made = self.public_snapshot(domain)?;
+        self.handle.command(Command::Say(publication::records(&keys, lineage, made)))?;
+        self.drop_intent()?;
+        Ok(Some(made))
     }
 
     /// What the published log is told. The bytes are the published log's before it tells of them; those of
@@ -116,7 +129,7 @@ impl Api {
     }
 
     /// A snapshot of the published log.
-    fn public_snapshot(&self, domain: DomainId) -> Result<EventId, ApiError> {
+    pub(super) fn public_snapshot(&self, domain: DomainId) -> Result<EventId, ApiError> {
         for _ in 0..SNAPSHOT_TRIES {
             self.handle.command_published(domain, Command::Merge)?;
             match self.handle.snapshot(Some(domain), None) {
@@ -239,9 +252,14 @@ fn lineage_of(
         Ok((members, publication::told_in(&state(machine)?.current())?))
     })?;
     let nodes = members.into_iter().map(|member| member.node).collect();
+    let openings = openings_of(&state(machine)?.current())?;
+    let shown = in_published(machine, &domain, |machine| {
+        Ok(Shown::of(&state(machine)?.current(), |one| openings.get(one).map(|one| one.0.end))?)
+    })?;
     let view = state(machine)?.current();
-    let edges = publication::edges_above(&view, keys)?;
+    let mut edges = publication::edges_above(&view, keys)?;
     let public = Public::of(&view, keys, &told, nodes)?;
+    edges.retain(|edge| !shown.has(edge, &public));
     let mut failed = None;
     let mut lineage = publication::blind(&edges, &public, &mut || {
         let mut nonce = [0; 32];
