@@ -4,6 +4,7 @@
 mod artifact;
 mod history;
 mod node;
+mod shelf;
 mod store;
 mod targets;
 // The module alone: the crate would bring a whole QUIC stack with it.
@@ -45,6 +46,7 @@ targets! {
     node::node_messages,
     store::store_files,
     artifact::artifact_part,
+    shelf::artifact_index,
 }
 
 /// The target with that name.

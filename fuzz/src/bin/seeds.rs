@@ -116,7 +116,12 @@ fn main() {
         .to_vec();
     let changed = vec![vec![0, 18, 2], vec![0, 0, 16, 9, 1, 1], vec![1, 0, 16], vec![2, 3, 4, 5]];
     let parts = vec![join(&good), join(&changed), vec![0xff; 200]];
-    let sets: [(&str, Vec<Vec<u8>>); 17] = [
+    let records: Vec<u8> = (0..60).map(|n: u8| n % 12 * 7 % 11).collect();
+    let index = [(vec![], vec![]), (vec![80, 0, 1], vec![1, 2, 3])]
+        .map(|(changes, rest)| join(&[records.clone(), changes, rest]))
+        .to_vec();
+    let sets: [(&str, Vec<Vec<u8>>); 18] = [
+        ("artifact_index", index),
         ("artifact_part", parts),
         ("bundle", bundles),
         ("request", requests),
