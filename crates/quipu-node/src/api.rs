@@ -18,7 +18,7 @@ mod write;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use quipu_core::id::{DomainId, NodeKey};
+use quipu_core::id::{ArtifactId, DomainId, NodeKey};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -330,7 +330,17 @@ pub enum Request {
         /// Their keys, 64 hexadecimal digits each.
         runs: Vec<String>,
     },
-    /// Takes in what a run made, which the client has imported into the machine's directory, and announces it.
+    /// Moves what the client has imported into the machine's directory to its place, and holds it as long as the
+    /// client stays connected.
+    Hold {
+        /// The name of the import.
+        import: String,
+        /// Its key.
+        key: String,
+        /// Its size in bytes.
+        size: u64,
+    },
+    /// Announces a run and what it made, whose bytes are here.
     RecordRun(Ran),
     /// The receipts that were announced.
     Receipts {
@@ -480,6 +490,20 @@ pub struct Api {
     importer: Importer,
     /// The domain whose published log is asked about; else this domain's internal log.
     focus: Option<DomainId>,
+    /// Artifacts that are held for this client.
+    held: Vec<ArtifactId>,
+}
+
+impl Drop for Api {
+    fn drop(&mut self) {
+        let held = std::mem::take(&mut self.held);
+        if !held.is_empty() {
+            // If the machine has stopped it holds nothing any more.
+            let _ = self.handle.call(move |machine| {
+                held.iter().for_each(|key| machine.let_go_of_artifact(key));
+            });
+        }
+    }
 }
 
 impl Api {
@@ -489,7 +513,7 @@ impl Api {
     /// If the machine has stopped.
     pub fn new(handle: Handle) -> Result<Self, ApiError> {
         let node = handle.call(|machine| machine.driver.node().key())?;
-        Ok(Self { handle, node, importer: Importer::default(), focus: None })
+        Ok(Self { handle, node, importer: Importer::default(), focus: None, held: Vec::new() })
     }
 
     /// Answers a request.
@@ -555,6 +579,7 @@ impl Api {
             Request::Import { domain, key } => self.import(&domain, &key, sink),
             Request::CommitmentOpen { commitment } => self.commitment_open(&commitment, sink),
             Request::KnownRuns { runs } => self.known_runs(&runs, sink),
+            Request::Hold { import, key, size } => self.hold(import, &key, size, sink),
             Request::RecordRun(ran) => self.record_run(ran, sink),
             Request::Receipts { at } => self.receipts(at, sink),
             Request::RequestRun { run, program, inputs, snapshot } => {

@@ -205,6 +205,53 @@ pub(crate) enum Command {
         /// The artifact's key, or the first 8 characters or more.
         key: String,
     },
+    /// Make programs of sources, and look at them.
+    #[command(subcommand)]
+    Program(ProgramCommand),
+    /// Run a program, or answer with the receipt that is known.
+    #[command(after_help = RUN_EXAMPLES)]
+    Run {
+        /// The program; or a receipt whose run is to be made again.
+        program: String,
+        /// An input of the program.
+        #[arg(long = "input", value_name = "NAME=KEY", value_parser = named_key)]
+        inputs: Vec<(String, String)>,
+        /// The snapshot that the program's queries are about. Default: the present.
+        #[arg(long, value_name = "SNAPSHOT")]
+        snapshot: Option<String>,
+        /// How many machines of the roster must agree before the result counts.
+        #[arg(long, value_name = "K", default_value_t = 1)]
+        require_receipts: u64,
+        /// Run all steps though their results are known.
+        #[arg(long)]
+        force: bool,
+        /// Run a receipt's program though the inputs are not those of the receipt.
+        #[arg(long)]
+        recompute: bool,
+        /// Steps that run at a time. Default: as many as there are processors.
+        #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+        threads: usize,
+    },
+    /// List the receipts, and those that contradict each other.
+    Receipts,
+    /// Show a receipt, or check it by running its program again.
+    #[command(subcommand)]
+    Receipt(ReceiptCommand),
+    /// Run again what the receipts are about. Exit code 1 if one is not true.
+    #[command(after_help = "Example:\n  quipu audit --snapshot monday --sample 10")]
+    Audit {
+        /// Those that stand at this snapshot. Default: all.
+        #[arg(long, value_name = "SNAPSHOT")]
+        snapshot: Option<String>,
+        /// Only so many, evenly spread.
+        #[arg(long, value_name = "N")]
+        sample: Option<usize>,
+    },
+    /// The machines whose receipts count when several are asked for.
+    Roster {
+        #[command(subcommand)]
+        command: Option<RosterCommand>,
+    },
     /// Commitments to what a publication left internal.
     #[command(subcommand)]
     Commitment(CommitmentCommand),
@@ -613,6 +660,64 @@ fn duration_ms(text: &str) -> Result<u64, String> {
     };
     let number: u64 = text[..text.len() - 1].parse().map_err(|_| "a number first".to_owned())?;
     number.checked_mul(unit).ok_or_else(|| "too long".to_owned())
+}
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  quipu program build count.toml
+  quipu run PROGRAM --input text=KEY
+  quipu run RECEIPT                     make a recorded run again
+  quipu run PROGRAM --input text=KEY --require-receipts 2";
+
+fn named_key(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, key)) if !name.is_empty() && !key.is_empty() => {
+            Ok((name.to_owned(), key.to_owned()))
+        }
+        _ => Err("a name, =, and an artifact's key".to_owned()),
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ProgramCommand {
+    /// Check a source, put its modules and the program as artifacts, and print the program's key.
+    #[command(after_help = "Example:\n  quipu program build count.toml")]
+    Build {
+        /// JSON or TOML. Modules are named by `file:PATH`, from where the source is, or by key.
+        file: PathBuf,
+        /// Only check it.
+        #[arg(long)]
+        check: bool,
+    },
+    /// Show a program.
+    Show {
+        /// Its key, or the start of it.
+        key: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ReceiptCommand {
+    /// Show what a receipt says.
+    Show {
+        /// Its key, or the start of it.
+        key: String,
+    },
+    /// Run its program again, from the receipt alone, and compare. Exit code 1 if it is not true.
+    Verify {
+        /// Its key, or the start of it.
+        key: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum RosterCommand {
+    /// Fix the roster: these machines and no others. Takes an admin.
+    Set {
+        /// Their keys, or the first 8 digits or more.
+        #[arg(required = true)]
+        nodes: Vec<String>,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -112,6 +112,12 @@ impl Client {
     }
 }
 
+impl quipu_run::Ask for Client {
+    fn ask(&mut self, request: Request, sink: Sink<'_>) -> Result<(), ApiError> {
+        Client::ask(self, request, sink)
+    }
+}
+
 fn daemon_gone(error: std::io::Error) -> ApiError {
     ApiError::new(ExitCode::Storage, format!("the daemon is gone: {error}"))
         .hint("what it acknowledged is safe; run the command again")

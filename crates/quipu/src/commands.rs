@@ -7,6 +7,7 @@ mod export;
 mod found;
 mod git;
 mod load;
+mod programs;
 mod published;
 mod sim;
 mod simple;
@@ -18,7 +19,11 @@ use quipu_core::machine::{dot, mermaid};
 use quipu_core::sync::session::SessionState;
 use quipu_node::api::{ApiError, ExitCode, Request, TraceQuery};
 
-use crate::cli::{ChartFormat, Cli, Command, ConflictCommand, EdgeCommand};
+use quipu_run::Wish;
+
+use crate::cli::{
+    ChartFormat, Cli, Command, ConflictCommand, EdgeCommand, ReceiptCommand, RosterCommand,
+};
 use crate::{daemon, demo, output, start};
 
 /// Runs a command.
@@ -77,6 +82,21 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, ApiError> {
         Command::Follow { ticket } => published::follow(global, &ticket),
         Command::Domains => published::domains(global),
         Command::Import { domain, key } => published::import(global, domain, key),
+        Command::Program(command) => programs::program(global, command),
+        Command::Run { program, inputs, snapshot, require_receipts, force, recompute, threads } => {
+            let inputs = inputs.into_iter().collect();
+            let required = require_receipts;
+            let wish = Wish { program, inputs, snapshot, required, force, recompute, threads };
+            programs::run(global, &wish)
+        }
+        Command::Receipts => programs::receipts(global),
+        Command::Receipt(ReceiptCommand::Show { key }) => programs::show(global, &key),
+        Command::Receipt(ReceiptCommand::Verify { key }) => programs::verify(global, &key),
+        Command::Audit { snapshot, sample } => programs::audit(global, snapshot, sample),
+        Command::Roster { command: None } => simple::list(global, Request::Roster, &["node"]),
+        Command::Roster { command: Some(RosterCommand::Set { nodes }) } => {
+            simple::list(global, Request::RosterSet { nodes }, &["node"])
+        }
         Command::Commitment(command) => published::commitment(global, command),
         Command::Id => simple::one(global, Request::Id),
         Command::Status => simple::one(global, Request::Status { at }),
@@ -134,6 +154,7 @@ fn reads(command: &Command) -> bool {
             | Command::Snapshots
             | Command::Current
             | Command::Federation
+            | Command::Receipts
     )
 }
 

@@ -28,9 +28,6 @@ pub const GENERATED: &str = "run.generated";
 /// An artifact that a run made.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Made {
-    /// The name of the import in the machine's directory; nothing if the bytes are in their place.
-    #[serde(default)]
-    pub import: Option<String>,
     /// Its key.
     pub key: String,
     /// Its size in bytes.
@@ -47,6 +44,9 @@ pub struct Ran {
     pub run: String,
     /// The receipt.
     pub receipt: Made,
+    /// Inputs that were made for it: answers to queries.
+    #[serde(default)]
+    pub answers: Vec<Made>,
     /// Its outputs.
     pub outputs: Vec<Made>,
     /// Keys of what it used.
@@ -178,50 +178,43 @@ impl Api {
         Ok(())
     }
 
-    /// Takes in what a run made, and says so: all or nothing.
+    /// Moves what the client has imported to its place, and holds it until the client is gone: a run makes
+    /// much before it can say what it is.
+    pub(super) fn hold(
+        &mut self,
+        import: String,
+        key: &str,
+        size: u64,
+        sink: Sink<'_>,
+    ) -> Result<(), ApiError> {
+        let key = artifact(key)?;
+        self.handle.call(move |machine| machine.adopt_artifact(&import, &key, size))??;
+        self.held.push(key);
+        Ok(sink(json!({ "key": key.to_string(), "size": size }))?)
+    }
+
+    /// Says what a run made, whose bytes are here: all or nothing.
     pub(super) fn record_run(&self, ran: Ran, sink: Sink<'_>) -> Result<(), ApiError> {
         let run = run_key(&ran.run)?;
         let receipt = ran.receipt.claim()?;
-        let mut claims = ran.outputs.iter().map(Made::claim).collect::<Result<Vec<_>, _>>()?;
-        claims.push(receipt.clone());
+        let claims = |list: &[Made]| list.iter().map(Made::claim).collect::<Result<Vec<_>, _>>();
+        let (answers, outputs) = (claims(&ran.answers)?, claims(&ran.outputs)?);
         let used = ran.used.iter().map(|key| artifact(key)).collect::<Result<Vec<_>, _>>()?;
-        let made = || ran.outputs.iter().chain([&ran.receipt]);
         let snapshot = ran.snapshot.clone();
-        let announce = move |machine: &mut Machine| {
+        let statements = self.read(move |machine| {
             let snapshot = match &snapshot {
                 None => None,
                 Some(text) => Some(event_of(machine, text)?),
             };
             let (key, size, node) = (receipt.key, receipt.size, machine.driver.node().key());
             let announcement = Announcement { run, receipt: key, size, node, snapshot };
-            news(machine, &claims, &used, announcement)
-        };
-        let mut adopted = Vec::new();
-        let said =
-            self.adopt_made(made(), &mut adopted).and_then(|()| match self.read(announce)? {
-                statements if statements.is_empty() => Ok(()),
-                statements => Ok(self.handle.command(Command::Say(statements)).map(drop)?),
-            });
-        self.handle.call(move |machine| {
-            adopted.iter().for_each(|key| machine.let_go_of_artifact(key));
+            let made = Generated { receipt: &receipt, answers: &answers, outputs: &outputs };
+            news(machine, &made, &used, announcement)
         })?;
-        said?;
-        Ok(sink(json!({ "run": ran.run, "receipt": ran.receipt.key }))?)
-    }
-
-    /// Moves what was imported to its place, where it is held until it is let go of.
-    fn adopt_made<'a>(
-        &self,
-        made: impl Iterator<Item = &'a Made>,
-        adopted: &mut Vec<ArtifactId>,
-    ) -> Result<(), ApiError> {
-        for made in made {
-            let Some(import) = made.import.clone() else { continue };
-            let (key, size) = (artifact(&made.key)?, made.size);
-            self.handle.call(move |machine| machine.adopt_artifact(&import, &key, size))??;
-            adopted.push(key);
+        if !statements.is_empty() {
+            self.handle.command(Command::Say(statements))?;
         }
-        Ok(())
+        Ok(sink(json!({ "run": ran.run, "receipt": ran.receipt.key }))?)
     }
 
     /// The receipts of this domain, in the order of their announcements.
@@ -351,17 +344,30 @@ impl Api {
     }
 }
 
+/// What came of a run.
+struct Generated<'a> {
+    receipt: &'a Claim,
+    answers: &'a [Claim],
+    outputs: &'a [Claim],
+}
+
 /// What the log does not say yet of a run that is done.
 fn news(
     machine: &mut Machine,
-    claims: &[Claim],
+    made: &Generated<'_>,
     used: &[ArtifactId],
     announcement: Announcement,
 ) -> Result<Vec<Statement>, ApiError> {
+    let all = || made.answers.iter().chain(made.outputs).chain([made.receipt]);
+    for claim in all() {
+        if machine.artifact_size(&claim.key)? != Some(claim.size) {
+            return Err(ApiError::not_found(format!("the bytes of {} are not here", claim.key)));
+        }
+    }
     let view = state(machine)?.current();
     let mut out = Vec::new();
     let mut seen = BTreeSet::new();
-    for claim in claims {
+    for claim in all() {
         let known = view.artifact(&claim.key)?;
         let known = known.is_some_and(|one| one.counts().is_some_and(|it| it.size == claim.size));
         if !known && seen.insert(claim.key) {
@@ -369,11 +375,11 @@ fn news(
         }
     }
     let receipt = announcement.receipt;
-    let made: Vec<ArtifactId> =
-        claims.iter().map(|claim| claim.key).filter(|key| *key != receipt).collect();
+    let outputs: Vec<ArtifactId> = made.outputs.iter().map(|claim| claim.key).collect();
     let known: BTreeSet<EdgeKey> =
         view.edges_at(&End::Artifact(receipt))?.into_iter().map(|(edge, _)| edge.key).collect();
-    for edge in edges(used, &receipt, USED, true).chain(edges(&made, &receipt, GENERATED, false)) {
+    for edge in edges(used, &receipt, USED, true).chain(edges(&outputs, &receipt, GENERATED, false))
+    {
         if !known.contains(&edge) {
             out.push(Statement::Edge(edge, EdgeRole::Both));
         }

@@ -1,0 +1,21 @@
+//! Runs programs at a machine (PEL-1 to PEL-11).
+//!
+//! [`Workplace`] is a machine as the execution of programs sees it: artifacts to read and to keep, and
+//! somebody who answers [requests](quipu_node::api::Request) about the log. [`Workplace::run`] runs a program or
+//! reuses what is known of it, and announces the receipt; [`Workplace::verify`] and [`Workplace::audit`] run
+//! again what receipts are about.
+//!
+//! *Boundary*: what a run is and what it gives is `quipu-exec`'s; what the log says of it, `quipu-node`'s.
+
+mod ask;
+mod execute;
+mod explain;
+mod known;
+mod receipts;
+mod snapshot;
+mod workplace;
+
+pub use ask::Ask;
+pub use execute::{Outcome, Wish};
+pub use receipts::Report;
+pub use workplace::Workplace;

@@ -1,0 +1,184 @@
+//! Receipts: shown, checked by running again, compared with each other (PEL-5, PEL-7).
+
+use std::collections::BTreeMap;
+
+use quipu_core::id::ArtifactId;
+use quipu_exec::receipt::{Difference, Kept, Receipt, compare};
+use quipu_exec::run::{NothingKnown, Settings, Stopper, load};
+use quipu_exec::verify::verify;
+use quipu_exec::watch::Watch;
+use quipu_node::api::{ApiError, Request};
+use serde_json::{Value, json};
+
+use crate::ask::Ask;
+use crate::explain::{difference_json, run_error, verify_error};
+use crate::workplace::{Workplace, key_in};
+
+/// What came of running a receipt's run again.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// The receipt.
+    pub receipt: ArtifactId,
+    /// Where what was found differs first; nothing if the receipt is true.
+    pub first_difference: Option<Difference>,
+    /// Why nothing can be said of it.
+    pub unknown: Option<String>,
+    /// Steps that ran.
+    pub steps_run: usize,
+}
+
+impl Report {
+    /// Whether the receipt was found to be true.
+    pub fn ok(&self) -> bool {
+        self.first_difference.is_none() && self.unknown.is_none()
+    }
+
+    /// As scripts get it.
+    pub fn to_json(&self) -> Value {
+        json!({
+            "receipt": self.receipt.to_string(),
+            "ok": self.ok(),
+            "first_difference": self.first_difference.as_ref().map(difference_json),
+            "error": self.unknown,
+            "steps_run": self.steps_run,
+        })
+    }
+}
+
+fn kept_json(list: &BTreeMap<String, Kept>) -> Value {
+    let one = |(name, kept): (&String, &Kept)| {
+        (name.clone(), json!({ "key": kept.key.to_string(), "size": kept.size }))
+    };
+    Value::Object(list.iter().map(one).collect())
+}
+
+/// A receipt as scripts get it.
+fn receipt_json(key: &ArtifactId, receipt: &Receipt) -> Value {
+    let step = |(id, step): (&String, &quipu_exec::receipt::StepReceipt)| {
+        (id.clone(), json!({ "key": step.key.to_string(), "outputs": kept_json(&step.outputs) }))
+    };
+    let inputs = receipt.inputs.iter().map(|(name, key)| (name.clone(), key.to_string().into()));
+    json!({
+        "receipt": key.to_string(),
+        "run": receipt.run_key().to_string(),
+        "program": receipt.program.to_string(),
+        "profile": receipt.profile,
+        "inputs": inputs.collect::<serde_json::Map<_, _>>(),
+        "steps": receipt.steps.iter().map(step).collect::<serde_json::Map<_, _>>(),
+        "outputs": kept_json(&receipt.outputs),
+    })
+}
+
+impl<A: Ask + 'static> Workplace<A> {
+    /// What a receipt says.
+    ///
+    /// # Errors
+    /// If there is no such receipt.
+    pub fn show(&self, text: &str) -> Result<Value, ApiError> {
+        let key = self.get(text)?;
+        Ok(receipt_json(&key, &self.receipt(&key)?))
+    }
+
+    /// The bytes of a program.
+    ///
+    /// # Errors
+    /// If there is no such artifact, or it is larger than a program may be.
+    pub fn program_bytes(&self, text: &str) -> Result<Vec<u8>, ApiError> {
+        let key = self.get(text)?;
+        self.bytes(&key, quipu_exec::limits::PROGRAM_BYTES_MAX)
+    }
+
+    /// Runs again what a receipt is about, from the receipt alone, and compares.
+    ///
+    /// # Errors
+    /// If there is no such receipt, or it could not be run again.
+    pub fn verify(&self, text: &str, watch: &dyn Watch) -> Result<Report, ApiError> {
+        let key = self.get(text)?;
+        let receipt = self.receipt(&key)?;
+        self.gather(&receipt)?;
+        let stop = Stopper::default();
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let known = &NothingKnown;
+        let settings = Settings { known, watch, threads, stop: &stop, order_seed: None };
+        let verified = verify(self.runner(), &self.artifacts(), &receipt, settings)
+            .map_err(|error| verify_error(&error))?;
+        let (first_difference, steps_run) = (verified.first_difference, verified.steps_run);
+        Ok(Report { receipt: key, first_difference, unknown: None, steps_run })
+    }
+
+    /// Brings here what a run needs.
+    fn gather(&self, receipt: &Receipt) -> Result<(), ApiError> {
+        self.get(&receipt.program.to_string())?;
+        let program = load(receipt.program, self.artifacts().as_ref());
+        let program = program.map_err(|error| run_error(&error))?;
+        let modules = program.running().filter_map(|(_, step)| match step.action {
+            quipu_exec::program::Action::Module { key, .. } => Some(key),
+            _ => None,
+        });
+        for key in modules.chain(receipt.inputs.values().copied()) {
+            if !self.has(&key)? {
+                self.get(&key.to_string())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The receipts that stand at a snapshot, each once, in the order of their announcements.
+    ///
+    /// # Errors
+    /// If the machine does not answer.
+    pub fn to_audit(&self, snapshot: Option<String>) -> Result<Vec<ArtifactId>, ApiError> {
+        let rows = self.machine().all(Request::Receipts { at: snapshot })?;
+        let mut keys = Vec::new();
+        for row in rows {
+            let key = key_in(&row["receipt"])?;
+            if !keys.contains(&key) {
+                keys.push(key);
+            }
+        }
+        Ok(keys)
+    }
+
+    /// The same as [`Self::verify`]; what prevents it is a finding.
+    ///
+    /// # Errors
+    /// If it is a bug.
+    pub fn audit(&self, receipt: &ArtifactId, watch: &dyn Watch) -> Result<Report, ApiError> {
+        match self.verify(&receipt.to_string(), watch) {
+            Err(error) if error.code == quipu_node::api::ExitCode::Bug => Err(error),
+            Err(error) => Ok(Report {
+                receipt: *receipt,
+                first_difference: None,
+                unknown: Some(error.to_string()),
+                steps_run: 0,
+            }),
+            report => report,
+        }
+    }
+
+    /// The receipts that were announced; those that contradict another one with the first difference.
+    ///
+    /// # Errors
+    /// If the machine does not answer.
+    pub fn receipts(&self, at: Option<String>) -> Result<Vec<Value>, ApiError> {
+        let mut rows = self.machine().all(Request::Receipts { at })?;
+        let mut firsts: BTreeMap<String, ArtifactId> = BTreeMap::new();
+        for row in &mut rows {
+            let key = key_in(&row["receipt"])?;
+            let run = row["run"].as_str().unwrap_or_default().to_owned();
+            let first = *firsts.entry(run).or_insert(key);
+            if row["diverges"] == true && first != key {
+                row["first_difference"] = self.difference(&first, &key).unwrap_or(Value::Null);
+                row["differs_from"] = first.to_string().into();
+            }
+        }
+        Ok(rows)
+    }
+
+    /// Where two receipts differ first, if both and their program are here.
+    fn difference(&self, a: &ArtifactId, b: &ArtifactId) -> Option<Value> {
+        let (a, b) = (self.receipt(a).ok()?, self.receipt(b).ok()?);
+        let program = load(a.program, self.artifacts().as_ref()).ok()?;
+        compare(&program, &a, &b).as_ref().map(difference_json)
+    }
+}
