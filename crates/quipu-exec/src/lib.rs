@@ -16,6 +16,7 @@
 //! names the step. *Boundary*: no events, no network. Bytes come from the caller's store and go there.
 
 pub mod artifacts;
+pub mod attest;
 pub mod key;
 pub mod limits;
 mod modules;

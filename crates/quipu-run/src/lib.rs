@@ -11,6 +11,7 @@ mod ask;
 mod execute;
 mod explain;
 mod known;
+mod lineage;
 mod receipts;
 mod snapshot;
 mod workplace;

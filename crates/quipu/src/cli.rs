@@ -247,6 +247,19 @@ pub(crate) enum Command {
         #[arg(long, value_name = "N")]
         sample: Option<usize>,
     },
+    /// Show where an artifact came from, across domains: runs with their steps, edges, imports.
+    #[command(after_help = "Examples:\n  quipu lineage KEY --format dot | dot -Tsvg > lineage.svg\n  \
+        quipu lineage KEY --format in-toto > attestation.json")]
+    Lineage {
+        /// Its key, or the start of it.
+        key: String,
+        /// What became of it, instead.
+        #[arg(long)]
+        down: bool,
+        /// How.
+        #[arg(long, value_name = "FORMAT", default_value = "table")]
+        format: LineageFormat,
+    },
     /// The machines whose receipts count when several are asked for.
     Roster {
         #[command(subcommand)]
@@ -632,6 +645,20 @@ pub(crate) enum ExportFormat {
     Dot,
     /// The DAG for Mermaid.
     Mermaid,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LineageFormat {
+    /// Tables.
+    Table,
+    /// Nodes and edges.
+    Json,
+    /// For Graphviz.
+    Dot,
+    /// W3C PROV.
+    ProvJson,
+    /// An in-toto statement with SLSA provenance, signed by this machine (DSSE).
+    InToto,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -93,6 +93,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, ApiError> {
         Command::Receipt(ReceiptCommand::Show { key }) => programs::show(global, &key),
         Command::Receipt(ReceiptCommand::Verify { key }) => programs::verify(global, &key),
         Command::Audit { snapshot, sample } => programs::audit(global, snapshot, sample),
+        Command::Lineage { key, down, format } => programs::lineage(global, &key, down, format),
         Command::Roster { command: None } => simple::list(global, Request::Roster, &["node"]),
         Command::Roster { command: Some(RosterCommand::Set { nodes }) } => {
             simple::list(global, Request::RosterSet { nodes }, &["node"])

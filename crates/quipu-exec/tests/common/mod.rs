@@ -11,7 +11,7 @@ use quipu_core::id::ArtifactId;
 use quipu_exec::artifacts::{Artifacts, Made, ReadSeek};
 use quipu_exec::program::{Built, Program, Syntax, build};
 use quipu_exec::run::{Done, Known, NothingKnown, RunError, Settings, Stopper, run};
-use quipu_exec::watch::Unwatched;
+use quipu_exec::watch::{Unwatched, Watch};
 use quipu_exec::{CacheDir, Runner};
 
 /// Artifacts in memory; files for what is being made.
@@ -123,11 +123,22 @@ pub fn execute(
     inputs: &[(&str, ArtifactId)],
     how: How<'_>,
 ) -> Result<Done, RunError> {
+    execute_watched(runner, store, &(*key, program.clone()), inputs, how, &Unwatched)
+}
+
+pub fn execute_watched(
+    runner: &Runner,
+    store: &Arc<Memory>,
+    (key, program): &(ArtifactId, Program),
+    inputs: &[(&str, ArtifactId)],
+    how: How<'_>,
+    watch: &dyn Watch,
+) -> Result<Done, RunError> {
     let artifacts: Arc<dyn Artifacts> = Arc::clone(store) as Arc<dyn Artifacts>;
     let inputs = inputs.iter().map(|(name, key)| ((*name).to_owned(), *key)).collect();
     let stop = Stopper::default();
     let How { known, threads, order_seed } = how;
-    let settings = Settings { known, watch: &Unwatched, threads, stop: &stop, order_seed };
+    let settings = Settings { known, watch, threads, stop: &stop, order_seed };
     run(runner, &artifacts, *key, program, &inputs, settings)
 }
 

@@ -1,12 +1,16 @@
 //! Programs, runs, receipts.
 
 use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
 use indicatif::ProgressBar;
 use quipu_artifact::ArtifactStore;
-use quipu_core::id::ArtifactId;
+use quipu_core::id::{ArtifactId, NodeKey};
+use quipu_exec::attest::{
+    Envelope, IN_TOTO_TYPE, Lineage, to_dot, to_prov_json, to_statement,
+};
 use quipu_exec::limits::PROGRAM_BYTES_MAX;
 use quipu_exec::program::{Program, Syntax, build};
 use quipu_exec::watch::{Ended, Meter, Watch};
@@ -15,7 +19,7 @@ use quipu_run::{Outcome, Wish, Workplace};
 use serde_json::{Value, json};
 
 use super::artifacts::store;
-use crate::cli::{Global, ProgramCommand};
+use crate::cli::{Global, LineageFormat, ProgramCommand};
 use crate::client::Client;
 use crate::output::{self, plain};
 use crate::start;
@@ -59,13 +63,15 @@ pub(crate) fn program(global: &Global, command: ProgramCommand) -> Result<ExitCo
 /// Reads a source that is not larger than one may be.
 fn source(file: &Path) -> Result<String, ApiError> {
     let name = file.display();
-    let size = super::simple::open(file)?.metadata()?.len();
-    if size > PROGRAM_BYTES_MAX as u64 {
-        let message = format!("{name} has {size} bytes: a program has at most {PROGRAM_BYTES_MAX}");
+    let mut text = String::new();
+    let limit = PROGRAM_BYTES_MAX as u64 + 1;
+    let read = super::simple::open(file)?.take(limit).read_to_string(&mut text);
+    read.map_err(|error| ApiError::refused(format!("{name}: {error}")).hint("a program is text"))?;
+    if text.len() > PROGRAM_BYTES_MAX {
+        let message = format!("{name}: a program has at most {PROGRAM_BYTES_MAX} bytes");
         return Err(ApiError::refused(message));
     }
-    std::fs::read_to_string(file)
-        .map_err(|error| ApiError::refused(format!("{name}: {error}")).hint("a program is text"))
+    Ok(text)
 }
 
 fn build_program(global: &Global, file: &Path, check: bool) -> Result<ExitCode, ApiError> {
@@ -265,4 +271,53 @@ pub(crate) fn audit(
     let summary = format!("{} of {total} receipts run again, {failed} not true", chosen.len());
     output::note(global.quiet, &summary);
     Ok(if failed == 0 { ExitCode::Done } else { ExitCode::Problem })
+}
+
+pub(crate) fn lineage(
+    global: &Global,
+    key: &str,
+    down: bool,
+    format: LineageFormat,
+) -> Result<ExitCode, ApiError> {
+    let (subject, lineage) = workplace(global)?.lineage(key, !down)?;
+    match format {
+        LineageFormat::Table if !global.json => lineage_tables(&lineage.to_json())?,
+        LineageFormat::Table | LineageFormat::Json => output::json(&lineage.to_json())?,
+        LineageFormat::Dot => output::line(to_dot(&lineage).trim_end())?,
+        LineageFormat::ProvJson => output::json(&to_prov_json(&lineage))?,
+        LineageFormat::InToto => output::json(&attestation(global, &lineage, subject)?)?,
+    }
+    Ok(ExitCode::Done)
+}
+
+fn lineage_tables(lineage: &Value) -> std::io::Result<()> {
+    let cell = |value: &Value| if value.is_null() { String::new() } else { plain(value) };
+    for (list, columns) in [
+        ("nodes", &["id", "label", "type_tag", "size", "domain"][..]),
+        ("edges", &["from", "relation", "as", "to"][..]),
+    ] {
+        let mut table = output::table(columns);
+        for row in lineage[list].as_array().into_iter().flatten() {
+            table.add_row(columns.iter().map(|column| cell(&row[*column])));
+        }
+        output::line(&table.to_string())?;
+    }
+    Ok(())
+}
+
+/// The statement about an artifact, signed with this machine's key.
+fn attestation(
+    global: &Global,
+    lineage: &Lineage,
+    subject: ArtifactId,
+) -> Result<Value, ApiError> {
+    let key = start::find_home(global)?.key()?;
+    let node = NodeKey(key.verifying_key().to_bytes()).to_string();
+    let statement = to_statement(lineage, subject, &node).ok_or_else(|| {
+        ApiError::refused(format!("nothing is known of how {subject} was made"))
+            .hint("quipu trace KEY")
+    })?;
+    let payload = statement.to_string().into_bytes();
+    let sign = |bytes: &[u8]| ed25519_dalek::Signer::sign(&key, bytes).to_bytes();
+    Ok(Envelope::sign(IN_TOTO_TYPE, payload, &node, sign).to_json())
 }
