@@ -248,8 +248,10 @@ pub(crate) enum Command {
         sample: Option<usize>,
     },
     /// Show where an artifact came from, across domains: runs with their steps, edges, imports.
-    #[command(after_help = "Examples:\n  quipu lineage KEY --format dot | dot -Tsvg > lineage.svg\n  \
-        quipu lineage KEY --format in-toto > attestation.json")]
+    #[command(
+        after_help = "Examples:\n  quipu lineage KEY --format dot | dot -Tsvg > lineage.svg\n  \
+        quipu lineage KEY --format in-toto > attestation.json"
+    )]
     Lineage {
         /// Its key, or the start of it.
         key: String,

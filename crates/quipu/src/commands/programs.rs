@@ -8,9 +8,7 @@ use std::sync::Arc;
 use indicatif::ProgressBar;
 use quipu_artifact::ArtifactStore;
 use quipu_core::id::{ArtifactId, NodeKey};
-use quipu_exec::attest::{
-    Envelope, IN_TOTO_TYPE, Lineage, to_dot, to_prov_json, to_statement,
-};
+use quipu_exec::attest::{Envelope, IN_TOTO_TYPE, Lineage, to_dot, to_prov_json, to_statement};
 use quipu_exec::limits::PROGRAM_BYTES_MAX;
 use quipu_exec::program::{Program, Syntax, build};
 use quipu_exec::watch::{Ended, Meter, Watch};
@@ -306,11 +304,7 @@ fn lineage_tables(lineage: &Value) -> std::io::Result<()> {
 }
 
 /// The statement about an artifact, signed with this machine's key.
-fn attestation(
-    global: &Global,
-    lineage: &Lineage,
-    subject: ArtifactId,
-) -> Result<Value, ApiError> {
+fn attestation(global: &Global, lineage: &Lineage, subject: ArtifactId) -> Result<Value, ApiError> {
     let key = start::find_home(global)?.key()?;
     let node = NodeKey(key.verifying_key().to_bytes()).to_string();
     let statement = to_statement(lineage, subject, &node).ok_or_else(|| {

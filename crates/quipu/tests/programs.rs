@@ -1,0 +1,283 @@
+//! Programs as a user has them: built, run, reused, checked, across machines and domains (PEL-1 to PEL-11).
+
+mod common;
+
+use std::path::PathBuf;
+
+use common::data::{refused, text};
+use common::{Machine, Ran, agree, temp, until};
+use serde_json::{Value, json};
+
+/// Copies its standard input to its standard output, with every byte raised by one.
+const NEXT: &str = r#"(module
+  (import "wasi_snapshot_preview1" "fd_read"
+    (func $read (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_write"
+    (func $write (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (func (export "_start") (local $n i32) (local $at i32)
+    (block $end (loop $more
+      (i32.store (i32.const 0) (i32.const 64))
+      (i32.store (i32.const 4) (i32.const 4096))
+      (drop (call $read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 8)))
+      (local.set $n (i32.load (i32.const 8)))
+      (br_if $end (i32.eqz (local.get $n)))
+      (local.set $at (i32.const 0))
+      (loop $byte
+        (i32.store8 (i32.add (i32.const 64) (local.get $at))
+          (i32.add (i32.const 1) (i32.load8_u (i32.add (i32.const 64) (local.get $at)))))
+        (local.set $at (i32.add (local.get $at) (i32.const 1)))
+        (br_if $byte (i32.lt_u (local.get $at) (local.get $n))))
+      (i32.store (i32.const 4) (local.get $n))
+      (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))
+      (br $more)))))"#;
+
+/// Never ends.
+const LOOP: &str = r#"(module (memory (export "memory") 1)
+  (func (export "_start") (loop $again (br $again))))"#;
+
+/// Two steps, one after the other.
+const TWICE: &str = r#"
+quipu-program = 1
+name = "twice the next"
+
+[inputs]
+text = {}
+
+[[steps]]
+id = "first"
+module = "file:next.wasm"
+inputs = { stdin = "input:text" }
+outputs = { stdout = "text/plain" }
+
+[[steps]]
+id = "second"
+module = "file:next.wasm"
+inputs = { stdin = "first/stdout" }
+outputs = { stdout = "text/plain" }
+
+[outputs]
+result = "second/stdout"
+"#;
+
+/// Writes a source with its modules, and builds it. Gives the program's key.
+fn built(machine: &Machine, source: &str, modules: &[(&str, &str)]) -> String {
+    text(
+        &machine.one(["program", "build", written(machine, source, modules).to_str().unwrap()]),
+        "key",
+    )
+}
+
+fn written(machine: &Machine, source: &str, modules: &[(&str, &str)]) -> PathBuf {
+    let dir = machine.root.join(format!("{}-sources", machine.name));
+    std::fs::create_dir_all(&dir).unwrap();
+    for (name, module) in modules {
+        std::fs::write(dir.join(name), wat::parse_str(module).unwrap()).unwrap();
+    }
+    let file = dir.join("program.toml");
+    std::fs::write(&file, source).unwrap();
+    file
+}
+
+fn twice(machine: &Machine) -> String {
+    built(machine, TWICE, &[("next.wasm", NEXT)])
+}
+
+fn run(machine: &Machine, program: &str, input: &str) -> Value {
+    machine.one(["run", program, "--input", &format!("text={input}")])
+}
+
+fn steps(row: &Value) -> (u64, u64) {
+    (row["steps_run"].as_u64().unwrap(), row["steps_reused"].as_u64().unwrap())
+}
+
+fn problem(ran: &Ran) -> Value {
+    assert_eq!(ran.code, 1, "{} {}", ran.stdout, ran.stderr);
+    ran.items()[0].clone()
+}
+
+#[test]
+fn a_run_is_done_once() {
+    let temp = temp();
+    let a = Machine::found("a", temp.path());
+    let (program, input) = (twice(&a), a.key_of(b"HAL"));
+    let first = run(&a, &program, &input);
+    assert_eq!(steps(&first), (2, 0));
+    assert_eq!(first["counts"], true);
+    let result = text(&first["outputs"]["result"], "key");
+    assert!(a.get(&result) == b"JCN");
+    let again = run(&a, &program, &input);
+    assert_eq!((steps(&again), &again["receipt"]), ((0, 2), &first["receipt"]));
+    // A later snapshot changes nothing, and neither does running it all again.
+    a.emit("something else");
+    a.run(["snapshot", "create"]);
+    assert_eq!(steps(&run(&a, &program, &input)), (0, 2));
+    let forced =
+        a.one(["run", &program, "--input", &format!("text={input}"), "--force", "--threads", "3"]);
+    assert_eq!((steps(&forced), &forced["receipt"]), ((2, 0), &first["receipt"]));
+    assert_eq!(a.run(["receipts"]).len(), 1);
+    // What the second step made of HAL's next is what the first makes of IBM.
+    let other = run(&a, &program, &a.key_of(b"IBM"));
+    assert_eq!(steps(&other), (1, 1));
+    let shown = a.one(["receipt", "show", &text(&first, "receipt")]);
+    assert_eq!(shown["inputs"]["text"], input.as_str());
+    assert_eq!(shown["program"], program.as_str());
+    let verified = a.one(["receipt", "verify", &text(&first, "receipt")]);
+    assert_eq!((&verified["ok"], &verified["first_difference"]), (&true.into(), &Value::Null));
+    assert_eq!(a.run(["audit"]).len(), 2);
+    let lineage = a.one(["lineage", &result, "--format", "json"]);
+    let kinds = |kind: &str| {
+        lineage["nodes"].as_array().unwrap().iter().filter(|node| node["kind"] == kind).count()
+    };
+    assert_eq!((kinds("step"), kinds("machine")), (2, 1));
+    a.verify_clean();
+}
+
+#[test]
+fn a_receipt_answers_on_another_node() {
+    let temp = temp();
+    let mut a = Machine::found("a", temp.path());
+    let invitation = a.serve();
+    let mut b = Machine::joined("b", temp.path(), &invitation);
+    b.serve();
+    let (program, input) = (twice(&a), a.key_of(b"HAL"));
+    let first = run(&a, &program, &input);
+    agree(&[&a, &b]);
+    until("the receipt arrives", || {
+        b.run(["receipts"]).first().is_some_and(|row| row["have"] == true)
+    });
+    let there = run(&b, &program, &input);
+    assert_eq!((steps(&there), &there["receipt"]), ((0, 2), &first["receipt"]));
+    // Whoever runs it again gets the same receipt: that is what receipts are for.
+    let forced = b.one(["run", &program, "--input", &format!("text={input}"), "--force"]);
+    assert_eq!((steps(&forced), &forced["receipt"]), ((2, 0), &first["receipt"]));
+    assert_eq!(forced["nodes"], 2);
+}
+
+#[test]
+fn several_must_agree() {
+    let temp = temp();
+    let mut a = Machine::found("a", temp.path());
+    let invitation = a.serve();
+    let mut b = Machine::joined("b", temp.path(), &invitation);
+    b.serve();
+    let (program, input) = (twice(&a), a.key_of(b"HAL"));
+    a.run(["roster", "set", &a.node(), &b.node()]);
+    let wanted = |machine: &Machine| {
+        let input = format!("text={input}");
+        machine.try_run(["run", &program, "--input", &input, "--require-receipts", "2"])
+    };
+    let alone = problem(&wanted(&a));
+    assert_eq!((&alone["counts"], &alone["of_roster"]), (&false.into(), &1.into()));
+    agree(&[&a, &b]);
+    until("b knows the roster", || b.run(["roster"]).len() == 2);
+    let both = wanted(&b);
+    assert_eq!(both.code, 0, "{}", both.stderr);
+    assert_eq!(steps(&both.items()[0]), (2, 0), "a witness believes nobody");
+    agree(&[&a, &b]);
+    let now = wanted(&a);
+    assert_eq!((now.code, steps(&now.items()[0])), (0, (0, 2)));
+    // Only an admin fixes the roster.
+    refused(&b.try_run(["roster", "set", &b.node()]), 3, &["admin"]);
+}
+
+#[test]
+fn outputs_that_are_gone_are_made_again() {
+    let temp = temp();
+    let a = Machine::found("a", temp.path());
+    let (program, input) = (twice(&a), a.key_of(b"HAL"));
+    let first = run(&a, &program, &input);
+    let result = text(&first["outputs"]["result"], "key");
+    let files = common::files_under(&a.dir.join(".quipu/artifacts"));
+    let gone: Vec<_> = files.iter().filter(|file| file.ends_with(&result)).collect();
+    assert!(!gone.is_empty(), "{files:?}");
+    gone.iter().for_each(|file| std::fs::remove_file(file).unwrap());
+    let healed = run(&a, &program, &input);
+    assert!(healed["steps_run"].as_u64() > Some(0), "{healed}");
+    assert_eq!(healed["receipt"], first["receipt"]);
+    assert!(a.get(&result) == b"JCN");
+}
+
+#[test]
+fn a_recorded_run_with_other_inputs_is_an_error() {
+    let temp = temp();
+    let a = Machine::found("a", temp.path());
+    let (program, input) = (twice(&a), a.key_of(b"HAL"));
+    let receipt = text(&run(&a, &program, &input), "receipt");
+    assert_eq!(steps(&a.one(["run", &receipt])), (0, 2));
+    let other = format!("text={}", a.key_of(b"other"));
+    let ran = a.try_run(["run", &receipt, "--input", &other]);
+    refused(&ran, 3, &[&receipt, "text", "--recompute"]);
+    let noted = a.run(["log", "--kind", "program.inputs-differ"]);
+    assert_eq!(noted[0]["payload"]["inputs"][0]["name"], "text");
+    let recomputed = a.one(["run", &receipt, "--input", &other, "--recompute"]);
+    assert_eq!(steps(&recomputed), (2, 0));
+    assert_ne!(recomputed["receipt"], receipt.as_str());
+}
+
+#[test]
+fn queries_are_inputs() {
+    let source = r#"
+quipu-program = 1
+[[steps]]
+id = "notes"
+query = { operator = "projection", parameters = { fields = ["kind"] }, of = [{ operator = "segment-scan", parameters = { kind = "app.note" } }] }
+outputs = { rows = "application/x-ndjson" }
+
+[[steps]]
+id = "next"
+module = "file:next.wasm"
+inputs = { stdin = "notes/rows" }
+outputs = { stdout = {} }
+
+[outputs]
+result = "next/stdout"
+"#;
+    let temp = temp();
+    let a = Machine::found("a", temp.path());
+    let program = built(&a, source, &[("next.wasm", NEXT)]);
+    a.emit("one");
+    a.one(["snapshot", "create", "--name", "then"]);
+    let first = a.one(["run", &program, "--snapshot", "then"]);
+    let result = a.get(&text(&first["outputs"]["result"], "key"));
+    let rows: Vec<u8> = result.iter().map(|byte| byte.wrapping_sub(1)).collect();
+    assert_eq!(String::from_utf8(rows).unwrap(), "{\"kind\":\"app.note\"}\n");
+    a.emit("two");
+    // The snapshot answers the same, so nothing runs; the present does not.
+    assert_eq!(a.one(["run", &program, "--snapshot", "then"])["steps_run"], 0);
+    assert_eq!(a.one(["run", &program])["steps_run"], 1);
+}
+
+#[test]
+fn what_is_wrong_is_said() {
+    let temp = temp();
+    let a = Machine::found("a", temp.path());
+    let input = a.key_of(b"HAL");
+    let wrong = TWICE.replace("first/stdout", "second/stdout");
+    let file = written(&a, &wrong, &[("next.wasm", NEXT), ("loop.wasm", LOOP)]);
+    let ran = a.try_run(["program", "build", file.to_str().unwrap()]);
+    refused(&ran, 3, &["no program"]);
+    assert!(
+        ran.stderr.contains("program.toml:") && ran.stderr.contains("second"),
+        "{}",
+        ran.stderr
+    );
+    refused(&a.try_run(["run", &"b".repeat(30)]), 4, &["no artifact"]);
+    refused(&a.try_run(["run", &input]), 3, &[&input]);
+    let program = twice(&a);
+    refused(&a.try_run(["run", &program]), 2, &["text"]);
+    let other = format!("other={input}");
+    refused(&a.try_run(["run", &program, "--input", &other]), 2, &["other"]);
+    let endless = TWICE.replace("next.wasm", "loop.wasm").replace(
+        "outputs = { stdout = \"text/plain\" }",
+        "outputs = { stdout = \"text/plain\" }\nlimits = { fuel = 1000000 }",
+    );
+    let endless = built(&a, &endless, &[]);
+    let text_input = format!("text={input}");
+    refused(&a.try_run(["run", &endless, "--input", &text_input]), 3, &["first", "fuel"]);
+    assert_eq!(a.run(["receipts"]), Vec::<Value>::new());
+    refused(&a.try_run(["receipt", "verify", &input]), 3, &[&input]);
+    assert_eq!(a.run(["roster"]), Vec::<Value>::new());
+    assert_eq!(a.one(["status"])["domain"], json!(a.one(["id"])["domain"]));
+    a.verify_clean();
+}
