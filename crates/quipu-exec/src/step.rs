@@ -1,7 +1,7 @@
 //! Running one step.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::sync::Arc;
 
 use quipu_core::id::ArtifactId;
@@ -185,7 +185,7 @@ impl Runner {
         let made = match &job.step.action {
             Action::Module { key, args } => self.run_module(job, *key, args, artifacts, meter)?,
             Action::Operator { name, parameters } => {
-                run_operator(job, name, parameters, artifacts.as_ref())?
+                run_operator(job, name, parameters, artifacts.as_ref(), meter)?
             }
             Action::Query(_) => {
                 let why = "a query is answered before the run begins".to_owned();
@@ -408,6 +408,7 @@ fn run_operator(
     name: &str,
     parameters: &quipu_core::value::Map,
     artifacts: &dyn Artifacts,
+    meter: &Meter,
 ) -> Result<BTreeMap<String, Made>, StepError> {
     let limits = job.step.limits;
     let mut inputs: Vec<Box<dyn Read + Send>> = Vec::new();
@@ -420,7 +421,16 @@ fn run_operator(
     }
     let mut out =
         Bounded { spool: Spool::new(artifacts.work_dir()), max: limits.output, over: false };
-    let ran = operators::run_pure(name, parameters, &mut inputs, limits.memory, &mut out);
+    let ran = operators::run_pure(
+        name,
+        parameters,
+        &mut inputs,
+        limits.memory,
+        &mut Metered(&mut out, meter),
+    );
+    if meter.is_killed() {
+        return Err(StepError::Killed);
+    }
     if out.over {
         return Err(StepError::Limit(Stop::OutputLimit(limits.output).to_string()));
     }
@@ -431,6 +441,24 @@ fn run_operator(
     let made = out.spool.finish().map_err(|error| io_error("writing outputs".to_owned(), error))?;
     let output = job.step.outputs.keys().next().cloned().unwrap_or_default();
     Ok([(output, made)].into())
+}
+
+/// Counts what an operator writes, and ends it when it is not wanted any more.
+struct Metered<'m>(&'m mut Bounded, &'m Meter);
+
+impl io::Write for Metered<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.1.is_killed() {
+            return Err(io::Error::other("stopped on request"));
+        }
+        let written = self.0.write(bytes)?;
+        self.1.count(self.0.spool.size(), 0);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// What an operator or a query writes, up to a limit.
@@ -446,7 +474,7 @@ impl io::Write for Bounded {
             self.over = true;
             return Err(io::Error::from(io::ErrorKind::FileTooLarge));
         }
-        io::Write::write(&mut self.spool, bytes)
+        self.spool.write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
