@@ -62,7 +62,7 @@ fn the_way_back_and_forth() {
     // the key of its input.
     assert_eq!(back.nodes.len(), 7);
     let forth = lineage.reach(Id::Blinded([9; 32]), false);
-    assert!(forth.nodes.contains_key(&later) && forth.edges.len() == 5, "{forth:?}");
+    assert!(forth.nodes.contains_key(&later) && forth.edges.len() == 6, "{forth:?}");
     let json = back.to_json();
     assert_eq!(json["nodes"].as_array().map(Vec::len), Some(7));
     assert_eq!(json["edges"].as_array().map(Vec::len), Some(back.edges.len()));
