@@ -260,11 +260,10 @@ fn compute(module: &str, native: &str) -> Result<(), Failed> {
     bench.run(&program, &inputs, &NothingKnown, 1)?;
     let mut times = Vec::new();
     let mut natives = Vec::new();
-    let mut output = None;
     for _ in 0..5 {
         let (time, receipt) = bench.run(&program, &inputs, &NothingKnown, 1)?;
         times.push(time);
-        output = receipt.outputs.values().next().map(|kept| kept.key);
+        let output = receipt.outputs.values().next().map(|kept| kept.key);
         let start = Instant::now();
         let of_native = Command::new(native).output()?;
         natives.push(start.elapsed());
