@@ -1,7 +1,7 @@
 //! Running one step.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::sync::Arc;
 
 use quipu_core::id::ArtifactId;

@@ -238,10 +238,11 @@ fn a_run_is_stopped_while_it_computes() {
         order_seed: None,
     };
     let inputs = Default::default();
+    let (to_stop, on) = (&stop, &runner);
     let result = std::thread::scope(|scope| {
-        scope.spawn(|| {
+        scope.spawn(move || {
             begins.recv().expect("it begins");
-            stop.stop(&runner);
+            to_stop.stop(on);
         });
         quipu_exec::run::run(&runner, &artifacts, key, &program, &inputs, settings)
     });
