@@ -103,6 +103,9 @@ impl Spool {
         self.flush()?;
         let there = self.size.saturating_sub(at).min(into.len() as u64) as usize;
         let into = &mut into[..there];
+        if there == 0 {
+            return Ok(0);
+        }
         match &self.place {
             Place::Memory(bytes) => {
                 into.copy_from_slice(&bytes[at as usize..][..there]);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use quipu_core::id::ArtifactId;
 use quipu_core::value::Value;
-use wasmtime::{Engine, ExternType, Linker, Module, Store, Trap, UpdateDeadline};
+use wasmtime::{Engine, ExternType, InstancePre, Linker, Module, Store, Trap, UpdateDeadline};
 
 use crate::artifacts::Artifacts;
 use crate::key::StepKey;
@@ -185,7 +185,7 @@ impl Runner {
         let made = match &job.step.action {
             Action::Module { key, args } => self.run_module(job, *key, args, artifacts, meter)?,
             Action::Operator { name, parameters } => {
-                run_operator(job, name, parameters, artifacts.as_ref())?
+                run_operator(job, name, parameters, artifacts.as_ref(), meter)?
             }
             Action::Query(_) => {
                 let why = "a query is answered before the run begins".to_owned();
@@ -221,14 +221,17 @@ impl Runner {
         meter: &Arc<Meter>,
     ) -> Result<BTreeMap<String, Made>, StepError> {
         let module = self.module(key, artifacts.as_ref())?;
-        check_module(&module).map_err(|why| StepError::Module { key, why })?;
+        let refused = |why| StepError::Module { key, why };
+        check_module(&module).map_err(refused)?;
+        let ready = self.linker.instantiate_pre(&module);
+        let ready = ready.map_err(|error| refused(format!("{error:#}")))?;
         let limits = job.step.limits;
         let files = files_of(job, artifacts)?;
         let args = std::iter::once(ARG_0.to_owned()).chain(args.iter().cloned()).collect();
         let host = Host::new(files, args, &job.key().0, limits.memory, Arc::clone(meter));
         let mut store = Store::new(&self.engine, host);
         store.limiter(|host| &mut host.memory);
-        let ended = self.start(&mut store, &module, limits);
+        let ended = start(&mut store, &ready, limits);
         let left = store.get_fuel().unwrap_or(0);
         let mut host = store.into_data();
         host.meter.count(meter.bytes(), limits.fuel.saturating_sub(left));
@@ -237,27 +240,6 @@ impl Runner {
         }
         let output = |error| io_error("writing outputs".to_owned(), error);
         declared(host.files.finish().map_err(output)?, job.step)
-    }
-
-    fn start(
-        &self,
-        store: &mut Store<Host>,
-        module: &Module,
-        limits: Limits,
-    ) -> wasmtime::Result<()> {
-        store.set_fuel(limits.fuel)?;
-        store.set_epoch_deadline(1);
-        store.epoch_deadline_callback(|store| {
-            if store.data().meter.is_killed() {
-                return Err(wasmtime::Error::new(Stop::Killed));
-            }
-            Ok(UpdateDeadline::Continue(1))
-        });
-        if store.data().meter.is_killed() {
-            return Err(wasmtime::Error::new(Stop::Killed));
-        }
-        let instance = self.linker.instantiate(&mut *store, module)?;
-        instance.get_typed_func::<(), ()>(&mut *store, "_start")?.call(store, ())
     }
 }
 
@@ -276,6 +258,27 @@ impl From<wasmtime::Error> for Load {
     fn from(error: wasmtime::Error) -> Self {
         Self::Compile(error)
     }
+}
+
+fn start(
+    store: &mut Store<Host>,
+    ready: &InstancePre<Host>,
+    limits: Limits,
+) -> wasmtime::Result<()> {
+    store.set_fuel(limits.fuel)?;
+    store.set_epoch_deadline(1);
+    store.epoch_deadline_callback(|store| {
+        if store.data().meter.is_killed() {
+            return Err(wasmtime::Error::new(Stop::Killed));
+        }
+        Ok(UpdateDeadline::Continue(1))
+    });
+    // After the deadline is set: whoever kills from now on ends a wait for it.
+    if store.data().meter.is_killed() {
+        return Err(wasmtime::Error::new(Stop::Killed));
+    }
+    let instance = ready.instantiate(&mut *store)?;
+    instance.get_typed_func::<(), ()>(&mut *store, "_start")?.call(store, ())
 }
 
 fn io_error(what: String, error: io::Error) -> StepError {
@@ -316,7 +319,10 @@ fn check_module(module: &Module) -> Result<(), String> {
         }
     }
     match module.get_export("_start") {
-        Some(ExternType::Func(_)) => {}
+        Some(ExternType::Func(start)) if start.params().len() + start.results().len() == 0 => {}
+        Some(ExternType::Func(_)) => {
+            return Err("its `_start` takes or gives something: it is no command".to_owned());
+        }
         _ => return Err("it has no function `_start`: it is no command".to_owned()),
     }
     match module.get_export("memory") {
@@ -408,6 +414,7 @@ fn run_operator(
     name: &str,
     parameters: &quipu_core::value::Map,
     artifacts: &dyn Artifacts,
+    meter: &Meter,
 ) -> Result<BTreeMap<String, Made>, StepError> {
     let limits = job.step.limits;
     let mut inputs: Vec<Box<dyn Read + Send>> = Vec::new();
@@ -420,7 +427,16 @@ fn run_operator(
     }
     let mut out =
         Bounded { spool: Spool::new(artifacts.work_dir()), max: limits.output, over: false };
-    let ran = operators::run_pure(name, parameters, &mut inputs, limits.memory, &mut out);
+    let ran = operators::run_pure(
+        name,
+        parameters,
+        &mut inputs,
+        limits.memory,
+        &mut Metered(&mut out, meter),
+    );
+    if meter.is_killed() {
+        return Err(StepError::Killed);
+    }
     if out.over {
         return Err(StepError::Limit(Stop::OutputLimit(limits.output).to_string()));
     }
@@ -431,6 +447,24 @@ fn run_operator(
     let made = out.spool.finish().map_err(|error| io_error("writing outputs".to_owned(), error))?;
     let output = job.step.outputs.keys().next().cloned().unwrap_or_default();
     Ok([(output, made)].into())
+}
+
+/// Counts what an operator writes, and ends it when it is not wanted any more.
+struct Metered<'m>(&'m mut Bounded, &'m Meter);
+
+impl io::Write for Metered<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.1.is_killed() {
+            return Err(io::Error::other("stopped on request"));
+        }
+        let written = self.0.write(bytes)?;
+        self.1.count(self.0.spool.size(), 0);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// What an operator or a query writes, up to a limit.
@@ -446,7 +480,7 @@ impl io::Write for Bounded {
             self.over = true;
             return Err(io::Error::from(io::ErrorKind::FileTooLarge));
         }
-        io::Write::write(&mut self.spool, bytes)
+        self.spool.write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {

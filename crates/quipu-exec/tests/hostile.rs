@@ -195,3 +195,56 @@ fn a_healthy_step_still_runs_after_all_that() {
     assert_eq!(done.receipt.outputs["out"].key, x);
     assert_eq!(store.leftovers(), 0);
 }
+
+#[test]
+fn a_size_that_no_memory_can_have_is_told_to_the_module() {
+    let (store, runner) = (Memory::new(), runner());
+    // Within the limit first, then beyond 4 GiB, then within it again.
+    let body = "(func (export \"_start\") (drop (call $out))
+        (call $check (i32.ne (memory.grow (i32.const 1)) (i32.const 2)))
+        (call $check (i32.ne (memory.grow (i32.const 65535)) (i32.const -1)))
+        (call $check (i32.ne (memory.grow (i32.const -1)) (i32.const -1)))
+        (call $check (i32.ne (memory.grow (i32.const 1)) (i32.const 3))))";
+    for limit in [4_194_304u64, 4_294_967_296] {
+        let program = one_step(&store, &module(body), &format!("limits = {{ memory = {limit} }}"));
+        execute(&runner, &store, &program, &[], How::default()).expect("it goes on");
+    }
+}
+
+/// Stops the run as soon as a step begins.
+struct StopAtOnce(std::sync::mpsc::Sender<()>);
+
+impl quipu_exec::watch::Watch for StopAtOnce {
+    fn begin(&self, _: &str, _: &Arc<quipu_exec::watch::Meter>) {
+        let _ = self.0.send(());
+    }
+}
+
+#[test]
+fn a_run_is_stopped_while_it_computes() {
+    let (store, runner) = (Memory::new(), runner());
+    let forever = module("(func (export \"_start\") (loop $l (br $l)))");
+    let most = quipu_exec::limits::FUEL_MAX;
+    let (key, program) = one_step(&store, &forever, &format!("limits = {{ fuel = {most} }}"));
+    let artifacts: Arc<dyn quipu_exec::artifacts::Artifacts> = store.clone();
+    let stop = quipu_exec::run::Stopper::default();
+    let (begun, begins) = std::sync::mpsc::channel();
+    let watch = StopAtOnce(begun);
+    let settings = quipu_exec::run::Settings {
+        known: &quipu_exec::run::NothingKnown,
+        watch: &watch,
+        threads: 1,
+        stop: &stop,
+        order_seed: None,
+    };
+    let inputs = Default::default();
+    let (to_stop, on) = (&stop, &runner);
+    let result = std::thread::scope(|scope| {
+        scope.spawn(move || {
+            begins.recv().expect("it begins");
+            to_stop.stop(on);
+        });
+        quipu_exec::run::run(&runner, &artifacts, key, &program, &inputs, settings)
+    });
+    assert!(matches!(result, Err(RunError::Stopped)), "{result:?}");
+}

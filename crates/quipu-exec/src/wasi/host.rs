@@ -84,9 +84,9 @@ impl ResourceLimiter for Memory {
     }
 
     // The module must not see that this host has less memory than another.
+    // It is told only of what was allowed above: refusals are answers like any other.
     fn memory_grow_failed(&mut self, _: wasmtime::Error) -> wasmtime::Result<()> {
-        // Also told when the limit above has refused, which is an answer like any other.
-        if self.refused.is_some() { Ok(()) } else { Err(wasmtime::Error::new(Stop::HostMemory)) }
+        Err(wasmtime::Error::new(Stop::HostMemory))
     }
 
     fn table_growing(

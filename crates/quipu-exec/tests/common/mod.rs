@@ -15,14 +15,14 @@ use quipu_exec::watch::{Unwatched, Watch};
 use quipu_exec::{CacheDir, Runner};
 
 /// Artifacts in memory; files for what is being made.
-pub struct Memory {
+pub(crate) struct Memory {
     artifacts: Mutex<BTreeMap<ArtifactId, Arc<[u8]>>>,
     work: tempfile::TempDir,
-    pub puts: AtomicU64,
+    pub(crate) puts: AtomicU64,
 }
 
 impl Memory {
-    pub fn new() -> Arc<Self> {
+    pub(crate) fn new() -> Arc<Self> {
         let work = tempfile::tempdir().expect("a directory");
         Arc::new(Self { artifacts: Mutex::default(), work, puts: AtomicU64::new(0) })
     }
@@ -31,26 +31,26 @@ impl Memory {
         self.artifacts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn add(&self, bytes: &[u8]) -> ArtifactId {
+    pub(crate) fn add(&self, bytes: &[u8]) -> ArtifactId {
         let key = ArtifactId::of(bytes);
         self.map().insert(key, bytes.into());
         key
     }
 
-    pub fn remove(&self, key: ArtifactId) {
+    pub(crate) fn remove(&self, key: ArtifactId) {
         assert!(self.map().remove(&key).is_some(), "{key} was here");
     }
 
-    pub fn bytes(&self, key: ArtifactId) -> Arc<[u8]> {
+    pub(crate) fn bytes(&self, key: ArtifactId) -> Arc<[u8]> {
         Arc::clone(self.map().get(&key).expect("it is here"))
     }
 
-    pub fn text(&self, key: ArtifactId) -> String {
+    pub(crate) fn text(&self, key: ArtifactId) -> String {
         String::from_utf8_lossy(&self.bytes(key)).into_owned()
     }
 
     /// Files that are left over in the place for files that are being made.
-    pub fn leftovers(&self) -> usize {
+    pub(crate) fn leftovers(&self) -> usize {
         std::fs::read_dir(self.work.path()).expect("it is there").count()
     }
 }
@@ -77,16 +77,16 @@ impl Artifacts for Memory {
     }
 }
 
-pub fn runner() -> Runner {
+pub(crate) fn runner() -> Runner {
     Runner::new(None).expect("this machine can run programs")
 }
 
-pub fn runner_with(cache: CacheDir) -> Runner {
+pub(crate) fn runner_with(cache: CacheDir) -> Runner {
     Runner::new(Some(cache)).expect("this machine can run programs")
 }
 
 /// Builds a TOML source; `file:NAME` is one of these modules, as text or as binary.
-pub fn built(store: &Memory, source: &str, modules: &[(&str, &str)]) -> Built {
+pub(crate) fn built(store: &Memory, source: &str, modules: &[(&str, &str)]) -> Built {
     let mut put = |path: &str| {
         let text = modules.iter().find(|(name, _)| *name == path);
         let (_, text) = text.ok_or_else(|| "there is no such file".to_owned())?;
@@ -97,17 +97,21 @@ pub fn built(store: &Memory, source: &str, modules: &[(&str, &str)]) -> Built {
 }
 
 /// A program that has to be right.
-pub fn program(store: &Memory, source: &str, modules: &[(&str, &str)]) -> (ArtifactId, Program) {
+pub(crate) fn program(
+    store: &Memory,
+    source: &str,
+    modules: &[(&str, &str)],
+) -> (ArtifactId, Program) {
     let built = built(store, source, modules);
     let messages: Vec<String> = built.messages.iter().map(ToString::to_string).collect();
     let program = built.program.unwrap_or_else(|| panic!("{}", messages.join("\n")));
     (store.add(&program.encode()), program)
 }
 
-pub struct How<'h> {
-    pub known: &'h dyn Known,
-    pub threads: usize,
-    pub order_seed: Option<u64>,
+pub(crate) struct How<'h> {
+    pub(crate) known: &'h dyn Known,
+    pub(crate) threads: usize,
+    pub(crate) order_seed: Option<u64>,
 }
 
 impl Default for How<'_> {
@@ -116,7 +120,7 @@ impl Default for How<'_> {
     }
 }
 
-pub fn execute(
+pub(crate) fn execute(
     runner: &Runner,
     store: &Arc<Memory>,
     (key, program): &(ArtifactId, Program),
@@ -126,7 +130,7 @@ pub fn execute(
     execute_watched(runner, store, &(*key, program.clone()), inputs, how, &Unwatched)
 }
 
-pub fn execute_watched(
+pub(crate) fn execute_watched(
     runner: &Runner,
     store: &Arc<Memory>,
     (key, program): &(ArtifactId, Program),
@@ -143,7 +147,7 @@ pub fn execute_watched(
 }
 
 /// A program of one step with this module, which has the output `out`.
-pub fn one_step(store: &Memory, module: &str, more: &str) -> (ArtifactId, Program) {
+pub(crate) fn one_step(store: &Memory, module: &str, more: &str) -> (ArtifactId, Program) {
     let source = format!(
         "quipu-program = 1\n[[steps]]\nid = \"s\"\nmodule = \"file:m\"\noutputs = {{ out = {{}} }}\n{more}\n[outputs]\nout = \"s/out\"\n"
     );
@@ -152,7 +156,7 @@ pub fn one_step(store: &Memory, module: &str, more: &str) -> (ArtifactId, Progra
 
 /// A module around this body, with everything that bodies here use: `$out` opens `/out/out` and
 /// `$write` writes memory to a descriptor.
-pub fn module(body: &str) -> String {
+pub(crate) fn module(body: &str) -> String {
     format!(
         r#"(module
   (import "wasi_snapshot_preview1" "path_open"
@@ -190,7 +194,7 @@ pub fn module(body: &str) -> String {
 }
 
 /// Copies `/in/in` to `/out/out`.
-pub const COPY: &str = r#"
+pub(crate) const COPY: &str = r#"
   (func (export "_start") (local $from i32) (local $to i32) (local $got i32)
     (local.set $from (call $open (i32.const 3) (i32.const 16) (i32.const 2) (i32.const 0) (i64.const 2)))
     (local.set $to (call $out))
@@ -200,6 +204,6 @@ pub const COPY: &str = r#"
       (br_if $more (local.get $got))))"#;
 
 /// A module that copies `/in/in` to `/out/out`.
-pub fn copy() -> String {
+pub(crate) fn copy() -> String {
     module(COPY)
 }
