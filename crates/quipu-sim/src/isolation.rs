@@ -165,6 +165,10 @@ impl World {
     fn add_frontiers(&mut self, secrets: &mut Secrets, internal: &All, published: &All) {
         let all = self.machines.iter_mut().filter(|machine| machine.log == Log::Internal);
         for driver in all.filter_map(|machine| machine.driver.as_mut()) {
+            // Logs that are empty, or hold only R, which is public, have one digest in both.
+            if driver.held().count(Log::Internal) <= 1 {
+                continue;
+            }
             let digest = driver.node_mut().digest();
             secrets.add("the digest of an internal log left its domain", &digest.0, Us::MAX);
         }
