@@ -87,9 +87,9 @@ impl Federation {
             federation.domains.push(found(plan, &machines[founder], rng)?);
         }
         federation.contents = vec![Vec::new(); federation.domains.len()];
-        for host in 0..federation.homes.len() {
-            machines[host].domain = federation.domains[federation.homes[host]];
-            machines[host].shelves = true;
+        for (host, home) in machines.iter_mut().zip(&federation.homes) {
+            host.domain = federation.domains[*home];
+            host.shelves = true;
         }
         federation.make_parts(seed, machines);
         for host in &mut machines[..federation.homes.len()] {

@@ -5,7 +5,7 @@
 //! clocks from a time of their own), so nothing is found by chance: a run of 8 such bytes stands at a given
 //! place once in 2^64 times.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use quipu_core::codec::{v1, varint};
 use quipu_core::event::LogSeq;
@@ -35,40 +35,41 @@ pub(crate) struct Secret {
     until: Us,
 }
 
-/// All secrets, found by words of theirs.
-#[derive(Debug)]
+/// Secrets as they are collected.
+#[derive(Debug, Default)]
 pub(crate) struct Secrets {
     list: Vec<Secret>,
-    words: BTreeMap<[u8; WORD], Vec<(usize, usize)>>,
+    /// Words with the secrets that they are of, and where in them.
+    words: Vec<(u64, usize, usize)>,
+}
+
+/// All secrets, found by words of theirs.
+#[derive(Debug)]
+pub(crate) struct Index {
+    list: Vec<Secret>,
+    /// Sorted.
+    words: Vec<(u64, usize, usize)>,
     filter: Vec<u64>,
 }
 
-fn bit_of(word: &[u8; WORD]) -> (usize, u64) {
-    let hash = u64::from_le_bytes(*word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+fn bit_of(word: u64) -> (usize, u64) {
+    let hash = word.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let bit = hash >> (64 - FILTER_BITS);
     ((bit / 64) as usize, 1 << (bit % 64))
 }
 
-fn word_at(bytes: &[u8], at: usize) -> Option<[u8; WORD]> {
-    bytes.get(at..at + WORD)?.try_into().ok()
+fn word_at(bytes: &[u8], at: usize) -> Option<u64> {
+    Some(u64::from_le_bytes(bytes.get(at..at + WORD)?.try_into().ok()?))
 }
 
 impl Secrets {
-    /// None yet.
-    pub(crate) fn new() -> Self {
-        let filter = vec![0; 1 << (FILTER_BITS - 6)];
-        Self { list: Vec::new(), words: BTreeMap::new(), filter }
-    }
-
     /// Adds a secret that is one until a time. Of what is too short nothing is said.
     pub(crate) fn add(&mut self, what: &'static str, bytes: &[u8], until: Us) {
         let run = bytes.len().min(RUN);
         let stride = if run < RUN { bytes.len() } else { STRIDE };
         for at in (0..bytes.len()).step_by(stride.max(1)) {
             let Some(word) = word_at(bytes, at) else { continue };
-            let (place, bit) = bit_of(&word);
-            self.filter[place] |= bit;
-            self.words.entry(word).or_default().push((self.list.len(), at));
+            self.words.push((word, self.list.len(), at));
         }
         self.list.push(Secret { what, bytes: bytes.to_vec(), run, until });
     }
@@ -83,15 +84,30 @@ impl Secrets {
         self.add(what, &text, Us::MAX);
     }
 
+    /// Makes them ready to be found.
+    pub(crate) fn index(mut self) -> Index {
+        let mut filter = vec![0; 1 << (FILTER_BITS - 6)];
+        self.words.sort_unstable();
+        for (word, ..) in &self.words {
+            let (place, bit) = bit_of(*word);
+            filter[place] |= bit;
+        }
+        Index { list: self.list, words: self.words, filter }
+    }
+}
+
+impl Index {
     /// The first secret that a text gives away at a time, and where.
     pub(crate) fn find(&self, text: &[u8], time: Us) -> Option<(&Secret, usize)> {
         for at in 0..text.len().saturating_sub(WORD - 1) {
             let Some(word) = word_at(text, at) else { continue };
-            let (place, bit) = bit_of(&word);
+            let (place, bit) = bit_of(word);
             if self.filter[place] & bit == 0 {
                 continue;
             }
-            for (secret, offset) in self.words.get(&word).into_iter().flatten() {
+            let first = self.words.partition_point(|(known, ..)| *known < word);
+            let equal = self.words[first..].iter().take_while(|(known, ..)| *known == word);
+            for (_, secret, offset) in equal {
                 let secret = &self.list[*secret];
                 if time < secret.until && secret.is_given_away(*offset, text, at) {
                     return Some((secret, at));
@@ -154,9 +170,10 @@ mod tests {
     #[test]
     fn runs_are_found_wherever_they_stand() {
         let secret: Vec<u8> = (0..=255).collect();
-        let mut secrets = Secrets::new();
+        let mut secrets = Secrets::default();
         secrets.add("bytes", &secret, 10);
         secrets.add("word", &[9; 8], 10);
+        let secrets = secrets.index();
         for start in 0..200 {
             let mut text = vec![255, 254, 253];
             text.extend_from_slice(&secret[start..start + RUN]);
@@ -172,8 +189,9 @@ mod tests {
     #[test]
     fn clocks_are_found_however_they_are_written() {
         let clock = LogSeq(0x2000_018b_cfe5_0007);
-        let mut secrets = Secrets::new();
+        let mut secrets = Secrets::default();
         secrets.add_clock("clock", clock);
+        let secrets = secrets.index();
         let mut varint = Vec::new();
         varint::put(&mut varint, clock.0);
         for written in [clock.0.to_be_bytes().to_vec(), clock.0.to_le_bytes().to_vec(), varint] {

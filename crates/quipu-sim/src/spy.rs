@@ -6,6 +6,7 @@ use quipu_core::history::History;
 use quipu_core::id::{ArtifactId, DomainId, EventId, LogDigest, NodeKey};
 use quipu_core::node::{Input, LinkRole};
 use quipu_core::sketch::Item;
+use quipu_core::sync::frontier::Frontier;
 use quipu_core::sync::message::{AuthorTag, Message, PROTOCOL_VERSION, Range, Wanted};
 
 use crate::isolation::item_of;
@@ -257,7 +258,8 @@ impl World {
         if count > 1 {
             let ordinal = 1 + self.federation.rng.below(count - 1);
             let place = driver.held().place(Log::Internal, ordinal).map_err(unreadable)?;
-            target.item = item_of(&domain, place.head.author, place.head.seq, place.id);
+            target.item =
+                item_of(&Frontier::new(&domain), place.head.author, place.head.seq, place.id);
         }
         Ok(target)
     }
@@ -277,7 +279,8 @@ impl World {
         let author = self.silent_member(host, part);
         let domain = self.machines[part].domain;
         if let Some(node) = author {
-            let item = item_of(&domain, node, 1, EventId(self.federation.rng.bytes()));
+            let item =
+                item_of(&Frontier::new(&domain), node, 1, EventId(self.federation.rng.bytes()));
             let tag = target.author.len();
             target.author.copy_from_slice(&item.0[..tag]);
         }

@@ -18,6 +18,7 @@ const WITH_DATA: &[(&str, u64, &str)] = &[
 
 const SEVERAL_DOMAINS: &[(&str, u64, &str)] = &[
     ("domains", 25, "lineage named what another publisher had published, and was not here yet"),
+    ("random-domains", 1623, "the digest of an empty log counted as a leak"),
     ("domains", 234, "what all claims have in common counted as a leak"),
 ];
 
