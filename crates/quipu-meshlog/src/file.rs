@@ -123,7 +123,7 @@ mod tests {
         let mut again = Log::default();
         assert_eq!(again.load(loaded.events), []);
         assert_eq!(write(&again), file);
-        let frontier = json::to_bytes(&again.frontier(), Style::Compact);
+        let frontier = json::to_bytes(&again.frontier().into(), Style::Compact);
         assert_eq!(String::from_utf8(frontier).unwrap(), r#"{"a":2,"b":2,"c":1}"#);
         let windows = String::from_utf8(file).unwrap().replace('\n', "\r\n \t\r\n");
         assert_eq!(read(windows.as_bytes()).unwrap().events.len(), 5);

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::event::{Event, MeshId};
-use crate::json::{Object, Value};
+use crate::json::Object;
 use crate::limits::{FORKS_MAX, PENDING_EVENTS_MAX, PENDING_SPAN_MAX};
 use crate::policy::{Judge, Refusal, Verdict};
 use crate::text::Text;
@@ -92,12 +92,12 @@ impl Log {
     }
 
     /// The frontier as JSON: how long each feed is, in the order in which the authors were first heard of.
-    pub fn frontier(&self) -> Value {
+    pub fn frontier(&self) -> Object {
         let mut frontier = Object::default();
         for author in &self.authors {
             frontier.push_text(author.clone(), self.feed(author).len() as u64);
         }
-        Value::Object(frontier)
+        frontier
     }
 
     /// Authors of whom two events at one place were seen, with the first such pair.

@@ -164,7 +164,7 @@ fn views_of_random_files_are_those_of_both_versions() {
         assert_eq!(answers.len(), logs.len());
         for (number, (log, theirs)) in logs.iter().zip(&answers).enumerate() {
             let written = file::write(log);
-            let frontier = json::to_bytes(&log.frontier(), Style::Canonical);
+            let frontier = json::to_bytes(&log.frontier().into(), Style::Canonical);
             let ours =
                 [view(log), frontier, written.clone()].map(|part| String::from_utf8(part).unwrap());
             let theirs = theirs.split(' ').map(|part| HEXLOWER.decode(part.as_bytes()).unwrap());
@@ -305,7 +305,7 @@ fn hostile_events_are_judged_as_meshlogd_does() {
                 let is_taken = matches!(taken, Some(Ok(Taken::Applied { .. })));
                 ours.push(if is_taken { "taken" } else { "no" }.to_owned());
             }
-            ours.push(HEXLOWER.encode(&json::to_bytes(&log.frontier(), Style::Canonical)));
+            ours.push(HEXLOWER.encode(&json::to_bytes(&log.frontier().into(), Style::Canonical)));
             assert_eq!(ours, theirs, "{version}");
         }
     }
