@@ -54,6 +54,21 @@ pub const PUBLICATION_RECORD: &str = "publication.record";
 /// Remembers, in the internal log, that another domain's published log is kept here.
 pub const DOMAIN_FOLLOW: &str = "domain.follow";
 
+/// Creates a record, or says its form again.
+pub const RECORD_CREATE: &str = "record.create";
+/// Sets a field of a record.
+pub const RECORD_SET: &str = "record.set";
+/// Adds a note to a record.
+pub const RECORD_NOTE: &str = "record.note";
+/// Attaches an artifact to a field of a record.
+pub const RECORD_ATTACH: &str = "record.attach";
+/// Names the Reticulum identity under which the author's records go to a mesh.
+pub const MESH_IDENTITY: &str = "mesh.identity";
+/// Carries that identity's signatures over what the author's records became there.
+pub const MESH_SIGN: &str = "mesh.sign";
+/// Carries an event of a mesh, word for word.
+pub const MESH_EVENT: &str = "mesh.event";
+
 /// First words of dotted names that are reserved for quipu.
 const RESERVED: &[&str] = &[
     "domain",
@@ -67,6 +82,7 @@ const RESERVED: &[&str] = &[
     "artifact",
     "edge",
     "conflict",
+    "mesh",
     "quipu",
 ];
 
@@ -89,6 +105,8 @@ pub fn is_erasable(kind: &str) -> bool {
                 | SNAPSHOT_DROP
                 | PUBLICATION_RECORD
                 | DOMAIN_FOLLOW
+                | MESH_IDENTITY
+                | MESH_SIGN
         )
 }
 

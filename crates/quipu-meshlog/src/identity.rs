@@ -11,6 +11,8 @@ use crate::text::Text;
 /// Bytes of an identity, public or secret: a key for encryption, then one for signatures.
 pub const IDENTITY_BYTES: usize = 64;
 const KEY_BYTES: usize = 32;
+/// Bytes of a signature.
+pub const SIGNATURE_BYTES: usize = 64;
 /// Bytes of the hash that names an identity.
 pub const HASH_BYTES: usize = 16;
 
@@ -53,10 +55,15 @@ impl PublicIdentity {
     /// Whether it signed this content. Only strict verification counts.
     pub fn has_signed(&self, body: &Body, signature: &Text) -> bool {
         let signature = from_hex(signature.as_bytes());
-        let Some(signature) = signature.and_then(|bytes| Signature::from_slice(&bytes).ok()) else {
+        let Some(signature) = signature.and_then(|bytes| bytes.try_into().ok()) else {
             return false;
         };
-        self.signing.verify_strict(&body.to_bytes(), &signature).is_ok()
+        self.has_signed_bytes(&body.to_bytes(), &signature)
+    }
+
+    /// Whether it signed these bytes.
+    pub fn has_signed_bytes(&self, message: &[u8], signature: &[u8; SIGNATURE_BYTES]) -> bool {
+        self.signing.verify_strict(message, &Signature::from_bytes(signature)).is_ok()
     }
 }
 
@@ -108,7 +115,12 @@ impl Identity {
 
     /// Signs content.
     pub fn sign(&self, body: &Body) -> Text {
-        HEXLOWER.encode(&self.signing.sign(&body.to_bytes()).to_bytes()).into()
+        HEXLOWER.encode(&self.sign_bytes(&body.to_bytes())).into()
+    }
+
+    /// Signs bytes.
+    pub fn sign_bytes(&self, message: &[u8]) -> [u8; SIGNATURE_BYTES] {
+        self.signing.sign(message).to_bytes()
     }
 
     /// An event of this content with a signature.

@@ -4,24 +4,26 @@
 //! values and writes Python's spelling, to the byte. Above it: [`event`] is one event with its hash and
 //! signature, [`policy`] says whose events are taken, [`log`] keeps one feed for each author,
 //! [`file`] has its data files, [`order`], [`records`] and [`reducer`] fold events into what people see, and
-//! [`socket`] is its JSON-RPC as a state machine: bytes in, bytes out. [`wrap`] and [`projection`] tie it to a domain
-//! of quipu: foreign events come in as bytes, and record events go out as events of meshlogd.
+//! [`socket`] is its JSON-RPC as a state machine: bytes in, bytes out. [`native`], [`projection`] and
+//! [`gateway`] tie it to a domain of quipu: foreign events come in as bytes, and record events go out as events of
+//! meshlogd.
 //!
 //! Everything here is a function of its arguments. Clocks, files and links belong to the caller.
 
 pub mod clock;
 pub mod event;
 pub mod file;
+pub mod gateway;
 pub mod identity;
 pub mod json;
 pub mod limits;
 pub mod log;
+pub mod native;
 pub mod order;
 pub mod policy;
-//XX pub mod projection;
+pub mod projection;
 pub mod records;
-//XX pub mod reducer;
+pub mod reducer;
 mod repr;
 pub mod socket;
 pub mod text;
-//XX pub mod wrap;
