@@ -11,7 +11,7 @@ use data_encoding::HEXLOWER;
 use sha2::{Digest as _, Sha256};
 
 use crate::clock::Stamp;
-use crate::json::{self, JsonError, Object, Style, Value};
+use crate::json::{self, JsonError, Object, Reader, Style, Value};
 use crate::text::Text;
 
 /// Bytes of an id.
@@ -183,7 +183,23 @@ impl Event {
 
     /// Reads an event from the JSON of a message or a line of a data file.
     pub fn parse(text: &[u8]) -> Result<Self, ShapeError> {
-        Self::from_value(json::parse(text)?)
+        json::parse_with(text, Self::read)?
+    }
+
+    /// Reads an event where a value is due. What is JSON and no event is the inner error.
+    pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Result<Self, ShapeError>, JsonError> {
+        if reader.peek() != Some(b'{') {
+            return reader.value().map(|_| Err(ShapeError::NoObject));
+        }
+        let mut fields = Fields::default();
+        reader.pairs(|reader, key| {
+            let value = reader.value()?;
+            if let Some(place) = fields.place(key.as_bytes()) {
+                *place = Some(value);
+            }
+            Ok(())
+        })?;
+        Ok(Self::from_fields(fields))
     }
 
     /// Takes an event out of a value. Fields that it does not know are dropped, as meshlogd does.
@@ -195,6 +211,10 @@ impl Event {
                 *place = Some(value);
             }
         }
+        Self::from_fields(fields)
+    }
+
+    fn from_fields(fields: Fields) -> Result<Self, ShapeError> {
         let body = Body {
             author: required(fields.a, "a", "text", into_text)?,
             seq: required(fields.s, "s", "a whole number from 1 to 2^64-1", |value| {
@@ -242,9 +262,56 @@ impl Event {
         Value::Object(object)
     }
 
+    /// Appends the JSON of a message: the bytes of [`Event::to_value`], without making it.
+    pub fn write_wire(&self, out: &mut Vec<u8>) {
+        self.write_as(Style::Compact, out);
+    }
+
+    /// Appends the JSON of a data file's line, without its end.
+    pub fn write_line(&self, out: &mut Vec<u8>) {
+        self.write_as(Style::Spaced, out);
+    }
+
+    fn write_as(&self, style: Style, out: &mut Vec<u8>) {
+        let (comma, colon) = style.separators();
+        let key = |name: u8, out: &mut Vec<u8>| {
+            out.push(if name == b'a' { b'{' } else { comma[0] });
+            out.extend_from_slice(if name == b'a' { &[] } else { &comma[1..] });
+            out.extend_from_slice(&[b'"', name, b'"']);
+            out.extend_from_slice(colon);
+        };
+        let in_quotes = |digits: &[u8], out: &mut Vec<u8>| {
+            out.push(b'"');
+            out.extend_from_slice(digits);
+            out.push(b'"');
+        };
+        key(b'a', out);
+        json::write_text(&self.author, out);
+        key(b's', out);
+        json::write(&Value::from(self.seq), style, out);
+        key(b'h', out);
+        json::write(&self.stamp.to_value(), style, out);
+        key(b'k', out);
+        json::write_text(&self.kind, out);
+        key(b'p', out);
+        json::write(&self.payload, style, out);
+        key(b'v', out);
+        let prev = self.prev.as_ref().map(hex);
+        in_quotes(prev.as_ref().map_or(&[], |digits| digits.as_slice()), out);
+        key(b'i', out);
+        in_quotes(&hex(&self.id), out);
+        if let Some(signature) = &self.signature {
+            key(b'g', out);
+            json::write_text(signature, out);
+        }
+        out.push(b'}');
+    }
+
     /// The bytes of a message that carries it, which are those of a wrapped event.
     pub fn to_wire(&self) -> Vec<u8> {
-        json::to_bytes(&self.to_value(), Style::Compact)
+        let mut out = Vec::with_capacity(256);
+        self.write_wire(&mut out);
+        out
     }
 
     /// The JSON that the socket shows.

@@ -6,7 +6,6 @@
 use rayon::prelude::*;
 
 use crate::event::{Event, ShapeError};
-use crate::json::{self, Style};
 use crate::log::Log;
 
 /// What a data file has.
@@ -83,7 +82,7 @@ pub fn read(file: &[u8]) -> Result<Loaded, FileError> {
 
 /// Appends the line of an event, as meshlogd writes it.
 pub fn write_line(event: &Event, out: &mut Vec<u8>) {
-    json::write(&event.to_value(), Style::Spaced, out);
+    event.write_line(out);
     out.push(b'\n');
 }
 
@@ -99,7 +98,7 @@ mod tests {
     use super::*;
     use crate::clock::Stamp;
     use crate::event::Body;
-    use crate::json::Value;
+    use crate::json::{self, Style, Value};
     use crate::text::Text;
 
     fn log() -> Log {

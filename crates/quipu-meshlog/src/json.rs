@@ -18,6 +18,7 @@ use std::collections::BTreeMap;
 
 pub use number::{BigInt, Int};
 pub use read::{JsonError, JsonRule, parse};
+pub(crate) use read::{Reader, parse_with};
 pub use unicode::parse_detected;
 pub(crate) use write::to_bytes_text;
 pub use write::{Style, to_bytes, write, write_text};

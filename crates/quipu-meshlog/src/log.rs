@@ -8,10 +8,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use rayon::prelude::*;
+
 use crate::event::{Event, MeshId};
 use crate::json::Object;
 use crate::limits::{FORKS_MAX, PENDING_EVENTS_MAX, PENDING_SPAN_MAX};
-use crate::policy::{Judge, Refusal, Verdict};
+use crate::policy::{Checked, Judge, Refusal, Verdict};
 use crate::text::Text;
 
 /// What became of an event.
@@ -118,14 +120,17 @@ impl Log {
 
     /// Takes an event from outside, if the judge agrees.
     pub fn take(&mut self, event: Event, judge: &mut Judge) -> Result<Taken, Refusal> {
-        // Before anything costly: most of what peers offer is known.
-        if let Some(held) = self.at(&event.author, event.seq)
-            && held.id() == event.id()
-            && held.body() == event.body()
-        {
-            return Ok(Taken::Known);
-        }
-        let verdict = judge.judge(&event)?;
+        let checked = judge.check(&event);
+        self.take_checked(event, checked, judge)
+    }
+
+    fn take_checked(
+        &mut self,
+        event: Event,
+        checked: Checked,
+        judge: &mut Judge,
+    ) -> Result<Taken, Refusal> {
+        let verdict = judge.conclude(&event, checked)?;
         let (next, prev) = self.next_of(&event.author);
         if let Some(held) = self.at(&event.author, event.seq) {
             let held = held.id();
@@ -145,6 +150,20 @@ impl Log {
         let author = event.author.clone();
         self.append(event);
         Ok(Taken::Applied { verdict, more: self.drain(&author) })
+    }
+
+    /// Takes events in turn, as of one message. What is costly, hashes and signatures, is done on all cores before.
+    pub fn take_all(
+        &mut self,
+        events: Vec<Event>,
+        judge: &mut Judge,
+    ) -> Vec<Result<Taken, Refusal>> {
+        let checks: Vec<Checked> = {
+            let judge = &*judge;
+            events.par_iter().map(|event| judge.check(event)).collect()
+        };
+        let pairs = events.into_iter().zip(checks);
+        pairs.map(|(event, checked)| self.take_checked(event, checked, judge)).collect()
     }
 
     /// Takes the event of this node's own author, which was made with [`Log::next_of`]. Gives it back if it does

@@ -99,6 +99,16 @@ pub enum Refusal {
     },
 }
 
+/// What a look at id and signature says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Checked {
+    Forged,
+    NoKey,
+    Unsigned,
+    OtherSignature,
+    Signed,
+}
+
 /// The keys that are known, and the policy about the others.
 #[derive(Debug, Clone, Default)]
 pub struct Judge {
@@ -147,21 +157,41 @@ impl Judge {
 
     /// Whether an event may be taken, by its id and signature alone.
     pub fn judge(&mut self, event: &Event) -> Result<Verdict, Refusal> {
-        let (id, author) = (event.id(), event.author.clone());
+        let checked = self.check(event);
+        self.conclude(event, checked)
+    }
+
+    /// The costly part, which changes nothing and may run anywhere.
+    pub(crate) fn check(&self, event: &Event) -> Checked {
         if !event.is_authentic() {
-            return Err(Refusal::Forged { id, author });
+            return Checked::Forged;
         }
-        let Some(key) = self.key_of(&author) else {
-            return match self.policy {
+        match (self.key_of(&event.author), event.signature()) {
+            (None, _) => Checked::NoKey,
+            (Some(_), None) => Checked::Unsigned,
+            (Some(key), Some(signature)) if key.has_signed(event.body(), signature) => {
+                Checked::Signed
+            }
+            (Some(_), Some(_)) => Checked::OtherSignature,
+        }
+    }
+
+    /// What follows from a check. Under [`Policy::FirstUse`] an event before this one may have bound the
+    /// author since, and the check is made again.
+    pub(crate) fn conclude(&mut self, event: &Event, checked: Checked) -> Result<Verdict, Refusal> {
+        let is_stale = matches!(checked, Checked::NoKey) && self.key_of(&event.author).is_some();
+        let checked = if is_stale { self.check(event) } else { checked };
+        let (id, author) = (event.id(), event.author.clone());
+        match checked {
+            Checked::Signed => Ok(Verdict::Proven),
+            Checked::Forged => Err(Refusal::Forged { id, author }),
+            Checked::Unsigned => Err(Refusal::Unsigned { id, author }),
+            Checked::OtherSignature => Err(Refusal::Signature { id, author }),
+            Checked::NoKey => match self.policy {
                 Policy::Roster => Err(Refusal::Stranger { id, author }),
                 Policy::Open => Ok(Verdict::Unproven),
                 Policy::FirstUse => Ok(self.bind(event)),
-            };
-        };
-        match event.signature() {
-            None => Err(Refusal::Unsigned { id, author }),
-            Some(signature) if key.has_signed(event.body(), signature) => Ok(Verdict::Proven),
-            Some(_) => Err(Refusal::Signature { id, author }),
+            },
         }
     }
 

@@ -61,6 +61,21 @@ pub fn parse(text: &[u8]) -> Result<Value, JsonError> {
     }
 }
 
+/// Reads a text in UTF-8 with a reader of one's own, for what need not become a [`Value`] as a whole.
+pub(crate) fn parse_with<T>(
+    text: &[u8],
+    read: impl FnOnce(&mut Reader<'_>) -> Result<T, JsonError>,
+) -> Result<T, JsonError> {
+    if let Err(error) = std::str::from_utf8(text) {
+        return Err(JsonError { offset: error.valid_up_to(), rule: JsonRule::Encoding });
+    }
+    let mut reader = Reader { text, at: 0, depth: 0 };
+    reader.skip_spaces();
+    let result = read(&mut reader)?;
+    reader.skip_spaces();
+    if reader.at < text.len() { Err(reader.error(JsonRule::Extra)) } else { Ok(result) }
+}
+
 /// Reads what is known to be generalised UTF-8.
 pub(super) fn parse_checked(text: &[u8]) -> Result<Value, JsonError> {
     let mut reader = Reader { text, at: 0, depth: 0 };
@@ -70,18 +85,42 @@ pub(super) fn parse_checked(text: &[u8]) -> Result<Value, JsonError> {
     if reader.at < text.len() { Err(reader.error(JsonRule::Extra)) } else { Ok(value) }
 }
 
-struct Reader<'a> {
+/// A text that was read, perhaps still where it stood.
+pub(crate) enum Key<'a> {
+    Plain(&'a [u8]),
+    Escaped(Vec<u8>),
+}
+
+impl Key<'_> {
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        match self {
+            Key::Plain(bytes) => bytes,
+            Key::Escaped(bytes) => bytes,
+        }
+    }
+
+    pub(crate) fn into_text(self) -> Text {
+        match self {
+            Key::Plain(bytes) => Text::from_checked(bytes.to_vec()),
+            Key::Escaped(bytes) => Text::from_checked(bytes),
+        }
+    }
+}
+
+/// Walks through a text.
+pub(crate) struct Reader<'a> {
     text: &'a [u8],
     at: usize,
     depth: usize,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
     fn error(&self, rule: JsonRule) -> JsonError {
         JsonError { offset: self.at, rule }
     }
 
-    fn peek(&self) -> Option<u8> {
+    /// The byte that comes next.
+    pub(crate) fn peek(&self) -> Option<u8> {
         self.text.get(self.at).copied()
     }
 
@@ -107,11 +146,27 @@ impl Reader<'_> {
         Ok(value)
     }
 
-    fn value(&mut self) -> Result<Value, JsonError> {
+    /// Reads a value.
+    pub(crate) fn value(&mut self) -> Result<Value, JsonError> {
         match self.peek() {
             Some(b'"') => Ok(Value::Text(self.text()?)),
-            Some(b'{') => self.nested(Self::object),
-            Some(b'[') => self.nested(Self::list),
+            Some(b'{') => {
+                let mut pairs = Vec::new();
+                self.pairs(|reader, key| {
+                    let value = reader.value()?;
+                    pairs.push((key.into_text(), value));
+                    Ok(())
+                })?;
+                Ok(Value::Object(Object::from_pairs(pairs)))
+            }
+            Some(b'[') => {
+                let mut items = Vec::new();
+                self.items(|reader| {
+                    items.push(reader.value()?);
+                    Ok(())
+                })?;
+                Ok(Value::List(items))
+            }
             Some(b'-') if self.text.get(self.at + 1) == Some(&b'I') => {
                 self.word("-Infinity", Value::Float(f64::NEG_INFINITY))
             }
@@ -125,10 +180,10 @@ impl Reader<'_> {
         }
     }
 
-    fn nested(
+    fn nested<T>(
         &mut self,
-        inner: impl FnOnce(&mut Self) -> Result<Value, JsonError>,
-    ) -> Result<Value, JsonError> {
+        inner: impl FnOnce(&mut Self) -> Result<T, JsonError>,
+    ) -> Result<T, JsonError> {
         if self.depth == JSON_DEPTH_MAX {
             return Err(self.error(JsonRule::Depth));
         }
@@ -155,42 +210,52 @@ impl Reader<'_> {
         Ok(more)
     }
 
-    fn list(&mut self) -> Result<Value, JsonError> {
-        let mut items = Vec::new();
-        if self.peek() == Some(b']') {
-            self.at += 1;
-            return Ok(Value::List(items));
-        }
-        loop {
-            items.push(self.value()?);
-            if !self.follows(b']')? {
-                return Ok(Value::List(items));
+    /// Reads a list, item by item.
+    pub(crate) fn items(
+        &mut self,
+        mut item: impl FnMut(&mut Self) -> Result<(), JsonError>,
+    ) -> Result<(), JsonError> {
+        self.nested(|reader| {
+            if reader.peek() == Some(b']') {
+                reader.at += 1;
+                return Ok(());
             }
-        }
+            loop {
+                item(reader)?;
+                if !reader.follows(b']')? {
+                    return Ok(());
+                }
+            }
+        })
     }
 
-    fn object(&mut self) -> Result<Value, JsonError> {
-        let mut pairs = Vec::new();
-        if self.peek() == Some(b'}') {
-            self.at += 1;
-            return Ok(Value::Object(Object::default()));
-        }
-        loop {
-            if self.peek() != Some(b'"') {
-                return Err(self.error(JsonRule::Key));
+    /// Reads an object, pair by pair: the key is given, the value is to be read.
+    pub(crate) fn pairs(
+        &mut self,
+        mut pair: impl FnMut(&mut Self, Key<'a>) -> Result<(), JsonError>,
+    ) -> Result<(), JsonError> {
+        self.nested(|reader| {
+            if reader.peek() == Some(b'}') {
+                reader.at += 1;
+                return Ok(());
             }
-            let key = self.text()?;
-            self.skip_spaces();
-            if self.peek() != Some(b':') {
-                return Err(self.error(JsonRule::Colon));
+            loop {
+                if reader.peek() != Some(b'"') {
+                    return Err(reader.error(JsonRule::Key));
+                }
+                let key = reader.key()?;
+                reader.skip_spaces();
+                if reader.peek() != Some(b':') {
+                    return Err(reader.error(JsonRule::Colon));
+                }
+                reader.at += 1;
+                reader.skip_spaces();
+                pair(reader, key)?;
+                if !reader.follows(b'}')? {
+                    return Ok(());
+                }
             }
-            self.at += 1;
-            self.skip_spaces();
-            pairs.push((key, self.value()?));
-            if !self.follows(b'}')? {
-                return Ok(Value::Object(Object::from_pairs(pairs)));
-            }
-        }
+        })
     }
 
     fn number(&mut self) -> Result<Value, JsonError> {
@@ -244,22 +309,26 @@ impl Reader<'_> {
 
     /// A text, from its opening quote on.
     fn text(&mut self) -> Result<Text, JsonError> {
+        self.key().map(Key::into_text)
+    }
+
+    /// The same, without a copy if nothing in it is escaped.
+    pub(crate) fn key(&mut self) -> Result<Key<'a>, JsonError> {
         self.at += 1;
         let mut out = Vec::new();
         loop {
-            let start = self.at;
-            while self.peek().is_some_and(|byte| byte >= b' ' && byte != b'"' && byte != b'\\') {
-                self.at += 1;
-            }
-            let run = &self.text[start..self.at];
+            let rest = &self.text[self.at..];
+            let ends = |byte: &u8| *byte < b' ' || matches!(byte, b'"' | b'\\');
+            let run = &rest[..rest.iter().position(ends).unwrap_or(rest.len())];
+            self.at += run.len();
             match self.peek() {
                 Some(b'"') => {
                     self.at += 1;
                     if out.is_empty() {
-                        return Ok(Text::from_checked(run.to_vec()));
+                        return Ok(Key::Plain(run));
                     }
                     out.extend_from_slice(run);
-                    return Ok(Text::from_checked(out));
+                    return Ok(Key::Escaped(out));
                 }
                 Some(b'\\') => {
                     out.extend_from_slice(run);

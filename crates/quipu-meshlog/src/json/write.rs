@@ -15,7 +15,7 @@ pub enum Style {
 }
 
 impl Style {
-    const fn separators(self) -> (&'static [u8], &'static [u8]) {
+    pub(crate) const fn separators(self) -> (&'static [u8], &'static [u8]) {
         match self {
             Style::Canonical | Style::Compact => (b",", b":"),
             Style::Spaced => (b", ", b": "),
