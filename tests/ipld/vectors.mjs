@@ -110,6 +110,11 @@ const edge = ['edge', ['from', ends], ['to', ends], ['type', name]]
 const classes = {
   'field.set': ['cell', ['record_id', name], ['field', name]],
   'record.create': ['record', ['record_id', name]],
+  'record.set': ['cell', ['record_id', name], ['field', name]],
+  'record.note': ['record-note', ['record_id', name], ['text', name]],
+  'record.attach': ['record-attachment', ['record_id', name], ['field', name], ['artifact', link]],
+  'mesh.identity': ['mesh-identity', ['identity', name]],
+  'mesh.event': ['mesh-event', ['id', name]],
   'member.add': ['member', ['node', name]],
   'member.remove': ['member', ['node', name]],
   'member.replace': ['member', ['node', name]],

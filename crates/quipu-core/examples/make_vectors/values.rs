@@ -382,6 +382,33 @@ pub(crate) fn subjects() -> Json {
         ("an invitation", "invite.create", text([("key", "00".into())])),
         ("another kind: no subject", "note", text([("record_id", "R-1".into())])),
         ("not a map: no subject", "record.create", "R-1".into()),
+        ("the cell again", "record.set", set("R-1".into(), "name".into())),
+        (
+            "a note",
+            "record.note",
+            Value::map([("record_id", "R-1".into()), ("text", "dry".into())]),
+        ),
+        (
+            "an attachment",
+            "record.attach",
+            Value::map([
+                ("record_id", "R-1".into()),
+                ("field", "photo".into()),
+                ("artifact", ArtifactId::of(b"jpeg").into()),
+            ]),
+        ),
+        (
+            "an attachment without a link: no subject",
+            "record.attach",
+            Value::map([
+                ("record_id", "R-1".into()),
+                ("field", "photo".into()),
+                ("artifact", "jpeg".into()),
+            ]),
+        ),
+        ("an identity", "mesh.identity", text([("identity", Value::Bytes(vec![0; 64]))])),
+        ("an event of a mesh", "mesh.event", text([("id", Value::Bytes(vec![0; 16]))])),
+        ("signatures: no subject", "mesh.sign", text([("from", 1u64.into())])),
     ];
     let vectors: Vec<Json> = cases
         .iter()

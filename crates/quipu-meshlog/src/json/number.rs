@@ -74,7 +74,7 @@ impl Int {
     }
 }
 
-/// Digits of a number, two lines that are half the cost of writing an event if left to `fmt`.
+/// Digits of a number. By hand, because numbers are a good part of what is written.
 fn write_small(int: i64, out: &mut Vec<u8>) {
     let mut digits = [0u8; 20];
     let (mut at, mut rest) = (digits.len(), int.unsigned_abs());
@@ -229,9 +229,9 @@ fn write_plain(digits: &str, exponent: i32, out: &mut Vec<u8>) {
             out.extend_from_slice(b".0");
         }
         Ok(whole) => {
-            out.extend_from_slice(digits[..=whole].as_bytes());
+            out.extend_from_slice(&digits.as_bytes()[..=whole]);
             out.push(b'.');
-            out.extend_from_slice(digits[whole + 1..].as_bytes());
+            out.extend_from_slice(&digits.as_bytes()[whole + 1..]);
         }
     }
 }

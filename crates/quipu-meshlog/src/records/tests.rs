@@ -129,7 +129,7 @@ proptest! {
             records.apply(&one);
             applied.push(one);
             // After each single event, it is what a fold of all says.
-            if applied.len() % 7 == 0 {
+            if applied.len().is_multiple_of(7) {
                 prop_assert_eq!(view(&records), folded_at_once(&applied));
             }
         }
