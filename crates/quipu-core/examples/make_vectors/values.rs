@@ -1,7 +1,7 @@
 //! Payload blocks, values and subjects.
 
 use quipu_core::codec::v1;
-use quipu_core::id::PayloadId;
+use quipu_core::id::{ArtifactId, PayloadId};
 use quipu_core::subject::subject_of;
 use quipu_core::value::{self, Value, write_json};
 use serde_json::{Value as Json, json};
@@ -382,7 +382,18 @@ pub(crate) fn subjects() -> Json {
         ("an invitation", "invite.create", text([("key", "00".into())])),
         ("another kind: no subject", "note", text([("record_id", "R-1".into())])),
         ("not a map: no subject", "record.create", "R-1".into()),
-        ("the cell again", "record.set", set("R-1".into(), "name".into())),
+    ];
+    subject_vectors(&cases)
+}
+
+/// Subjects of records and meshes, which came later.
+pub(crate) fn record_subjects() -> Json {
+    let cases = [
+        (
+            "the cell of a record",
+            "record.set",
+            Value::map([("record_id", "R-1".into()), ("field", "name".into())]),
+        ),
         (
             "a note",
             "record.note",
@@ -406,10 +417,14 @@ pub(crate) fn subjects() -> Json {
                 ("artifact", "jpeg".into()),
             ]),
         ),
-        ("an identity", "mesh.identity", text([("identity", Value::Bytes(vec![0; 64]))])),
-        ("an event of a mesh", "mesh.event", text([("id", Value::Bytes(vec![0; 16]))])),
-        ("signatures: no subject", "mesh.sign", text([("from", 1u64.into())])),
+        ("an identity", "mesh.identity", Value::map([("identity", Value::Bytes(vec![0; 64]))])),
+        ("an event of a mesh", "mesh.event", Value::map([("id", Value::Bytes(vec![0; 16]))])),
+        ("signatures: no subject", "mesh.sign", Value::map([("from", 1u64.into())])),
     ];
+    subject_vectors(&cases)
+}
+
+fn subject_vectors(cases: &[(&str, &str, Value)]) -> Json {
     let vectors: Vec<Json> = cases
         .iter()
         .map(|(meaning, kind, value)| {
