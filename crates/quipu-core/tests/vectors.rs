@@ -356,6 +356,7 @@ fn no_file_is_forgotten() {
         // By a test of `quipu-store`.
         "store-v2.json",
         "subjects.json",
+        "subjects-records.json",
         "sync-artifacts-v1.json",
         "sync-messages-v1.json",
         "value.json",
