@@ -110,6 +110,11 @@ const edge = ['edge', ['from', ends], ['to', ends], ['type', name]]
 const classes = {
   'field.set': ['cell', ['record_id', name], ['field', name]],
   'record.create': ['record', ['record_id', name]],
+  'record.set': ['cell', ['record_id', name], ['field', name]],
+  'record.note': ['record-note', ['record_id', name], ['text', name]],
+  'record.attach': ['record-attachment', ['record_id', name], ['field', name], ['artifact', link]],
+  'mesh.identity': ['mesh-identity', ['identity', name]],
+  'mesh.event': ['mesh-event', ['id', name]],
   'member.add': ['member', ['node', name]],
   'member.remove': ['member', ['node', name]],
   'member.replace': ['member', ['node', name]],
@@ -147,7 +152,7 @@ function foldKey (kind, bytes) {
 }
 const keyed = (bytes, context) => hex(blake3(bytes, { key: blake3(text(context)) }))
 const subjectOf = (key) => key === null ? null : keyed(key, subjects.context)
-each('subjects', subjects.vectors, (vector) => {
+each('subjects', [...subjects.vectors, ...file('subjects-records.json').vectors], (vector) => {
   equal(subjectOf(foldKey(vector.kind, vector.value)), vector.subject, 'subject')
 })
 

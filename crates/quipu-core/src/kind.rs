@@ -64,6 +64,20 @@ pub const RUN_REQUEST: &str = "run.request";
 pub const RUN_CLAIM: &str = "run.claim";
 /// Says, in the internal log, what a machine offers to runs.
 pub const RUN_OFFER: &str = "run.offer";
+/// Creates a record, or says its form again.
+pub const RECORD_CREATE: &str = "record.create";
+/// Sets a field of a record.
+pub const RECORD_SET: &str = "record.set";
+/// Adds a note to a record.
+pub const RECORD_NOTE: &str = "record.note";
+/// Attaches an artifact to a field of a record.
+pub const RECORD_ATTACH: &str = "record.attach";
+/// Names the Reticulum identity under which the author's records go to a mesh.
+pub const MESH_IDENTITY: &str = "mesh.identity";
+/// Carries that identity's signatures over what the author's records became there.
+pub const MESH_SIGN: &str = "mesh.sign";
+/// Carries an event of a mesh, word for word.
+pub const MESH_EVENT: &str = "mesh.event";
 
 /// First words of dotted names that are reserved for quipu.
 const RESERVED: &[&str] = &[
@@ -80,6 +94,7 @@ const RESERVED: &[&str] = &[
     "conflict",
     "receipt",
     "run",
+    "mesh",
     "quipu",
 ];
 
@@ -106,6 +121,8 @@ pub fn is_erasable(kind: &str) -> bool {
                 | RUN_REQUEST
                 | RUN_CLAIM
                 | RUN_OFFER
+                | MESH_IDENTITY
+                | MESH_SIGN
         )
 }
 

@@ -37,7 +37,16 @@ const NULL: &[u8] = &[0xf6];
 /// For each kind that writes a fold key: the class, and the payload fields that are its parts.
 const FOLD_KEYS: &[(&str, &str, &[Part])] = &[
     ("field.set", "cell", &[Part::Name("record_id"), Part::Name("field")]),
-    ("record.create", "record", &[Part::Name("record_id")]),
+    (kind::RECORD_CREATE, "record", &[Part::Name("record_id")]),
+    (kind::RECORD_SET, "cell", &[Part::Name("record_id"), Part::Name("field")]),
+    (kind::RECORD_NOTE, "record-note", &[Part::Name("record_id"), Part::Name("text")]),
+    (
+        kind::RECORD_ATTACH,
+        "record-attachment",
+        &[Part::Name("record_id"), Part::Name("field"), Part::Link("artifact")],
+    ),
+    (kind::MESH_IDENTITY, "mesh-identity", &[Part::Name("identity")]),
+    (kind::MESH_EVENT, "mesh-event", &[Part::Name("id")]),
     (kind::MEMBER_ADD, "member", &[Part::Name("node")]),
     (kind::MEMBER_REMOVE, "member", &[Part::Name("node")]),
     (kind::MEMBER_REPLACE, "member", &[Part::Name("node")]),

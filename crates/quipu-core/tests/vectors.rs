@@ -197,7 +197,8 @@ fn signatures() {
 
 #[test]
 fn subjects() {
-    for vector in list(&file("subjects.json")["vectors"]) {
+    let files = ["subjects.json", "subjects-records.json"].map(file);
+    for vector in files.iter().flat_map(|file| list(&file["vectors"])) {
         let value = unhex(&vector["value"]);
         let given =
             subject_of(text(&vector["kind"]), &value).map(|subject: Subject| subject.to_string());
@@ -355,6 +356,7 @@ fn no_file_is_forgotten() {
         // By a test of `quipu-store`.
         "store-v2.json",
         "subjects.json",
+        "subjects-records.json",
         "sync-artifacts-v1.json",
         "sync-messages-v1.json",
         "value.json",

@@ -28,7 +28,7 @@ fn main() -> std::io::Result<()> {
     let directory = std::env::args().nth(1).unwrap_or_else(|| "test-vectors".to_owned());
     let directory = Path::new(&directory);
     std::fs::create_dir_all(directory)?;
-    let files: [Made; 13] = [
+    let files: [Made; 14] = [
         ("event-v1.json", events::events()),
         ("event-v1-refused.json", bodies::refused()),
         ("payload-v1.json", values::payloads()),
@@ -36,6 +36,7 @@ fn main() -> std::io::Result<()> {
         ("ids.json", events::ids()),
         ("signatures.json", events::signatures()),
         ("subjects.json", values::subjects()),
+        ("subjects-records.json", values::record_subjects()),
         ("digest.json", events::digests()),
         ("pack-v1.json", packs::packs()),
         ("sync-messages-v1.json", messages::messages()),

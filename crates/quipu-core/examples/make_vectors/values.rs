@@ -1,7 +1,7 @@
 //! Payload blocks, values and subjects.
 
 use quipu_core::codec::v1;
-use quipu_core::id::PayloadId;
+use quipu_core::id::{ArtifactId, PayloadId};
 use quipu_core::subject::subject_of;
 use quipu_core::value::{self, Value, write_json};
 use serde_json::{Value as Json, json};
@@ -383,6 +383,48 @@ pub(crate) fn subjects() -> Json {
         ("another kind: no subject", "note", text([("record_id", "R-1".into())])),
         ("not a map: no subject", "record.create", "R-1".into()),
     ];
+    subject_vectors(&cases)
+}
+
+/// Subjects of records and meshes, which came later.
+pub(crate) fn record_subjects() -> Json {
+    let cases = [
+        (
+            "the cell of a record",
+            "record.set",
+            Value::map([("record_id", "R-1".into()), ("field", "name".into())]),
+        ),
+        (
+            "a note",
+            "record.note",
+            Value::map([("record_id", "R-1".into()), ("text", "dry".into())]),
+        ),
+        (
+            "an attachment",
+            "record.attach",
+            Value::map([
+                ("record_id", "R-1".into()),
+                ("field", "photo".into()),
+                ("artifact", ArtifactId::of(b"jpeg").into()),
+            ]),
+        ),
+        (
+            "an attachment without a link: no subject",
+            "record.attach",
+            Value::map([
+                ("record_id", "R-1".into()),
+                ("field", "photo".into()),
+                ("artifact", "jpeg".into()),
+            ]),
+        ),
+        ("an identity", "mesh.identity", Value::map([("identity", Value::Bytes(vec![0; 64]))])),
+        ("an event of a mesh", "mesh.event", Value::map([("id", Value::Bytes(vec![0; 16]))])),
+        ("signatures: no subject", "mesh.sign", Value::map([("from", 1u64.into())])),
+    ];
+    subject_vectors(&cases)
+}
+
+fn subject_vectors(cases: &[(&str, &str, Value)]) -> Json {
     let vectors: Vec<Json> = cases
         .iter()
         .map(|(meaning, kind, value)| {

@@ -1,0 +1,205 @@
+//! Ingest, view and reload on workload W, beside the real meshlogd on the same data in the same run, if
+//! `tests/meshlogd/setup` has installed it.
+//!
+//! `cargo run --release -p quipu-meshlog --example bench_meshlog [EVENTS]`
+
+#![expect(clippy::print_stdout, reason = "it prints figures")]
+#![expect(clippy::disallowed_types, reason = "it takes the time")]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Instant;
+
+use data_encoding::HEXLOWER;
+use quipu_meshlog::clock::Stamp;
+use quipu_meshlog::event::{Body, Event};
+use quipu_meshlog::identity::{IDENTITY_BYTES, Identity};
+use quipu_meshlog::json::{self, Value};
+use quipu_meshlog::limits::MESSAGE_EVENTS_MAX;
+use quipu_meshlog::log::Log;
+use quipu_meshlog::message;
+use quipu_meshlog::policy::{Judge, Policy};
+use quipu_meshlog::records::Records;
+use quipu_meshlog::text::Text;
+use quipu_meshlog::{file, order::Ordered};
+
+/// As in the binary.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const AUTHORS: usize = 10;
+
+/// Events of workload W: ten puts to each cell, by ten authors in turn.
+fn workload(events: u64, signed: bool) -> Log {
+    let identities: Vec<Identity> = (0..AUTHORS).map(|n| identity(n as u8)).collect();
+    let mut log = Log::default();
+    for n in 0..events {
+        let identity = &identities[n as usize % AUTHORS];
+        let author = identity.public().author();
+        let (seq, prev) = log.next_of(&author);
+        let cell = n.wrapping_mul(7_919) % (events / 10).max(1);
+        let value = if n % 2 == 0 { Value::from(n) } else { format!("value {n:014}").into() };
+        let payload = Value::object([
+            ("record_id", format!("R-{}", cell / 10).into()),
+            ("field", format!("f{}", cell % 10).into()),
+            ("value", value),
+        ]);
+        let stamp = Stamp::new(1_790_000_000_000 + (n / 3) as i64, (n % 3) as i64);
+        let body = Body { author, seq, stamp, kind: "field.set".into(), payload, prev };
+        let event = if signed { identity.event(body) } else { Event::new(body) };
+        let appended = log.append_own(event);
+        assert!(appended.is_ok(), "the workload continues its feeds");
+    }
+    log
+}
+
+fn identity(n: u8) -> Identity {
+    Identity::from_bytes(&[n + 1; IDENTITY_BYTES])
+}
+
+fn rate<T>(what: &str, count: u64, work: impl FnOnce() -> T) -> T {
+    let start = Instant::now();
+    let result = work();
+    println!(
+        "  quipu     {what:<8} {:>12.0} events/s",
+        count as f64 / start.elapsed().as_secs_f64()
+    );
+    result
+}
+
+/// Messages as a node of meshlogd sends them.
+fn messages(log: &Log) -> Vec<Vec<u8>> {
+    log.arrived().chunks(MESSAGE_EVENTS_MAX).map(message::events).collect()
+}
+
+fn ingest(messages: &[Vec<u8>], judge: &mut Judge) -> (Log, Records) {
+    let (mut log, mut records) = (Log::default(), Records::default());
+    for bytes in messages {
+        let from = log.len();
+        if let Ok(message::Message::Events(events)) = message::parse(bytes) {
+            let taken = log.take_all(events.into_iter().flatten().collect(), judge);
+            assert!(taken.iter().all(Result::is_ok));
+        }
+        log.arrived()[from..].iter().for_each(|event| records.apply(event));
+    }
+    (log, records)
+}
+
+fn view(records: &Records) -> Vec<u8> {
+    let mut out = Vec::new();
+    let written = records.write_json(&mut out);
+    assert!(written.is_ok(), "memory takes all");
+    out
+}
+
+/// The real meshlogd on the same data.
+fn meshlogd(version: &str, file: &Path, keys: Option<&str>) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or("target".into(), PathBuf::from);
+    let place = root.join(target).join("meshlogd");
+    if !place.join("complete-1").exists() {
+        return println!("  meshlogd  is not installed: run tests/meshlogd/setup");
+    }
+    let mut command = Command::new(place.join("bin/python"));
+    command.arg(root.join("tests/meshlogd/bench.py")).arg(file).args(keys);
+    let output = command.env("PYTHONPATH", place.join(version)).output();
+    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+    for line in text.unwrap_or_default().lines() {
+        let (what, rate) = line.split_once(' ').unwrap_or((line, ""));
+        println!("  {version:<9} {what:<8} {rate:>12} events/s");
+    }
+}
+
+fn unsigned(events: u64, path: &Path) {
+    let log = workload(events, false);
+    let bytes = file::write(&log);
+    println!(
+        "{events} events, not signed, {} bytes an event in the file",
+        bytes.len() as u64 / events
+    );
+    let received = messages(&log);
+    let mut judge = Judge::new(Policy::Open);
+    let (again, records) = rate("ingest", events, || ingest(&received, &mut judge));
+    assert_eq!(again.len(), log.len());
+    let shown = rate("fold", events, || Records::of(again.arrived()));
+    let out = rate("view", events, || view(&records));
+    assert_eq!(view(&shown), out);
+    rate("raw view", events, || {
+        let mut ordered = Ordered::default();
+        again.arrived().iter().for_each(|event| ordered.apply(event));
+        json::to_bytes(&ordered.to_value(), json::Style::Canonical).len()
+    });
+    let loaded = rate("reload", events, || {
+        let mut log = Log::default();
+        let rest = file::read(&bytes).map(|loaded| log.load(loaded.events));
+        assert!(rest.is_ok_and(|rest| rest.is_empty()));
+        log
+    });
+    assert_eq!(loaded.len(), log.len());
+    let written = std::fs::write(path, &bytes);
+    assert!(written.is_ok(), "{} can be written", path.display());
+    ["0.1.0", "0.5.0"].iter().for_each(|version| meshlogd(version, path, None));
+}
+
+fn signed(events: u64, path: &Path) {
+    let log = workload(events, true);
+    println!("{events} events, signed");
+    let received = messages(&log);
+    let mut judge = Judge::new(Policy::Open);
+    let identities: Vec<Identity> = (0..AUTHORS).map(|n| identity(n as u8)).collect();
+    identities.iter().for_each(|identity| judge.learn(identity.public().clone()));
+    rate("ingest", events, || ingest(&received, &mut judge));
+    let written = std::fs::write(path, file::write(&log));
+    assert!(written.is_ok(), "{} can be written", path.display());
+    let keys: Vec<String> =
+        identities.iter().map(|identity| HEXLOWER.encode(&identity.public().to_bytes())).collect();
+    meshlogd("0.5.0", path, Some(&keys.join(",")));
+}
+
+/// The longest that the view of so many events takes for one more, in order and late.
+fn one_more(events: u64) {
+    let mut log = workload(events, false);
+    let mut records = Records::of(log.arrived());
+    let mut ordered = Ordered::default();
+    log.arrived().iter().for_each(|event| ordered.apply(event));
+    let mut longest = [0.0f64; 2];
+    for n in 0..1_000i64 {
+        let author = Text::from("another");
+        let (seq, prev) = log.next_of(&author);
+        let payload = Value::object([
+            ("record_id", format!("R-{n}").into()),
+            ("field", "f1".into()),
+            ("value", "new".into()),
+        ]);
+        // In turns before all others and after all others.
+        let stamp = Stamp::new(if n % 2 == 0 { n } else { 1_900_000_000_000 }, n);
+        let kind = "field.set".into();
+        let made = log.append_own(Event::new(Body { author, seq, stamp, kind, payload, prev }));
+        let Ok(event) = made else { continue };
+        for (longest, apply) in longest.iter_mut().zip([
+            &mut |event: &Arc<Event>| records.apply(event) as _,
+            &mut |event: &Arc<Event>| ordered.apply(event) as _,
+        ]
+            as [&mut dyn FnMut(&Arc<Event>); 2])
+        {
+            let start = Instant::now();
+            apply(&event);
+            *longest = longest.max(start.elapsed().as_secs_f64() * 1e3);
+        }
+    }
+    println!(
+        "one more event after {events}: records {:.3} ms, raw view {:.3} ms at most",
+        longest[0], longest[1]
+    );
+}
+
+fn main() {
+    let events = std::env::args().nth(1).and_then(|count| count.parse().ok()).unwrap_or(100_000);
+    let path = std::env::temp_dir().join(format!("bench-meshlog-{}.jsonl", std::process::id()));
+    unsigned(events, &path);
+    signed(events, &path);
+    // A file that cannot be removed is left over, no more.
+    drop(std::fs::remove_file(&path));
+    one_more(10 * events);
+}

@@ -1,0 +1,30 @@
+//! The dataset of meshlogd, and the socket that its daemon serves, without any IO.
+//!
+//! meshlogd is a Python program. What it hashes is what Python's `json` writes, so [`json`] has Python's
+//! values and writes Python's spelling, to the byte. Above it: [`event`] is one event with its hash and
+//! signature, [`policy`] says whose events are taken, [`log`] keeps one feed for each author,
+//! [`mod@file`] has its data files, [`message`] what nodes say to each other, [`order`], [`records`] and [`reducer`] fold events into what people see, and
+//! [`socket`] is its JSON-RPC as a state machine: bytes in, bytes out. [`native`], [`projection`] and
+//! [`gateway`] tie it to a domain of quipu: foreign events come in as bytes, and record events go out as events of
+//! meshlogd.
+//!
+//! Everything here is a function of its arguments. Clocks, files and links belong to the caller.
+
+pub mod clock;
+pub mod event;
+pub mod file;
+pub mod gateway;
+pub mod identity;
+pub mod json;
+pub mod limits;
+pub mod log;
+pub mod message;
+pub mod native;
+pub mod order;
+pub mod policy;
+pub mod projection;
+pub mod records;
+pub mod reducer;
+mod repr;
+pub mod socket;
+pub mod text;

@@ -1,0 +1,291 @@
+//! All events that are held: one feed for each author, without gaps, each event chained to the one before.
+//!
+//! It takes what meshlogd takes, with three differences. What is refused leaves no trace (meshlogd lists the
+//! author with an empty feed). What waits for a gap to fill is bounded. And a fork is told, not dropped in
+//! silence; like meshlogd, the log keeps the branch that it saw first, since the mesh knows
+//! a feed by its length alone.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use rayon::prelude::*;
+
+use crate::event::{Event, MeshId};
+use crate::json::Object;
+use crate::limits::{FORKS_MAX, PENDING_EVENTS_MAX, PENDING_SPAN_MAX};
+use crate::policy::{Checked, Judge, Refusal, Verdict};
+use crate::text::Text;
+
+/// What became of an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Taken {
+    /// It is in its feed now, and this many events that waited for it.
+    Applied {
+        /// What is known of it.
+        verdict: Verdict,
+        /// Events that it let in.
+        more: usize,
+    },
+    /// It was held already.
+    Known,
+    /// It waits until the events before it are here.
+    Waiting,
+}
+
+/// Two events of an author at one place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fork {
+    /// The place.
+    pub seq: u64,
+    /// The event that was held.
+    pub held: MeshId,
+    /// The one that came later.
+    pub other: Arc<EventProof>,
+}
+
+/// An event that is kept as proof of a fork only, as bytes of a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventProof {
+    /// Its id.
+    pub id: MeshId,
+    /// Its bytes.
+    pub wire: Vec<u8>,
+    /// Whether its author signed it. If not, somebody else may have made it up.
+    pub verdict: Verdict,
+}
+
+/// The feeds.
+#[derive(Debug, Clone, Default)]
+pub struct Log {
+    feeds: BTreeMap<Text, Vec<Arc<Event>>>,
+    /// Authors in the order in which they were first heard of: that of the frontier as JSON.
+    authors: Vec<Text>,
+    /// All events in the order in which they came: that of data files.
+    arrived: Vec<Arc<Event>>,
+    pending: BTreeMap<(Text, u64), (Event, Verdict)>,
+    forks: BTreeMap<Text, Fork>,
+}
+
+impl Log {
+    /// How many events are held.
+    pub fn len(&self) -> usize {
+        self.arrived.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.arrived.is_empty()
+    }
+
+    /// Events in the order in which they came. What comes later stands at the end, so a caller that
+    /// remembers how many it has seen finds the new ones.
+    pub fn arrived(&self) -> &[Arc<Event>] {
+        &self.arrived
+    }
+
+    /// The feed of an author, from its first event on.
+    pub fn feed(&self, author: &Text) -> &[Arc<Event>] {
+        self.feeds.get(author).map_or(&[], Vec::as_slice)
+    }
+
+    /// Feeds by author, in the order of their names.
+    pub fn feeds(&self) -> impl Iterator<Item = (&Text, &[Arc<Event>])> {
+        self.feeds.iter().map(|(author, feed)| (author, feed.as_slice()))
+    }
+
+    /// The frontier as JSON: how long each feed is, in the order in which the authors were first heard of.
+    pub fn frontier(&self) -> Object {
+        let mut frontier = Object::default();
+        for author in &self.authors {
+            frontier.push_text(author.clone(), self.feed(author).len() as u64);
+        }
+        frontier
+    }
+
+    /// Authors of whom two events at one place were seen, with the first such pair.
+    pub fn forks(&self) -> impl Iterator<Item = (&Text, &Fork)> {
+        self.forks.iter()
+    }
+
+    /// Events that wait for others.
+    pub fn waiting(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// The place and the `prev` of the next event of an author.
+    pub fn next_of(&self, author: &Text) -> (u64, Option<MeshId>) {
+        let feed = self.feed(author);
+        (feed.len() as u64 + 1, feed.last().map(|event| event.id()))
+    }
+
+    /// Takes an event from outside, if the judge agrees.
+    pub fn take(&mut self, event: Event, judge: &mut Judge) -> Result<Taken, Refusal> {
+        let checked = judge.check(&event);
+        self.take_checked(event, checked, judge)
+    }
+
+    fn take_checked(
+        &mut self,
+        event: Event,
+        checked: Checked,
+        judge: &mut Judge,
+    ) -> Result<Taken, Refusal> {
+        let verdict = judge.conclude(&event, checked)?;
+        let (next, prev) = self.next_of(&event.author);
+        if let Some(held) = self.at(&event.author, event.seq) {
+            let held = held.id();
+            return if held == event.id() {
+                Ok(Taken::Known)
+            } else {
+                Err(self.fork(&event, held, verdict))
+            };
+        }
+        if event.seq > next {
+            return self.wait(event, verdict, next);
+        }
+        if event.prev != prev {
+            let (id, author) = (event.id(), event.author.clone());
+            return Err(Refusal::Chain { id, author, seq: next });
+        }
+        let author = event.author.clone();
+        self.append(event);
+        Ok(Taken::Applied { verdict, more: self.drain(&author) })
+    }
+
+    /// Takes events in turn, as of one message. What is costly, hashes and signatures, is done on all cores before.
+    pub fn take_all(
+        &mut self,
+        events: Vec<Event>,
+        judge: &mut Judge,
+    ) -> Vec<Result<Taken, Refusal>> {
+        let checks: Vec<Checked> = {
+            let judge = &*judge;
+            events.par_iter().map(|event| judge.check(event)).collect()
+        };
+        let pairs = events.into_iter().zip(checks);
+        pairs.map(|(event, checked)| self.take_checked(event, checked, judge)).collect()
+    }
+
+    /// Takes the event of this node's own author, which was made with [`Log::next_of`]. Gives it back if it does
+    /// not continue the feed.
+    pub fn append_own(&mut self, event: Event) -> Result<Arc<Event>, Box<Event>> {
+        if (event.seq, event.prev) != self.next_of(&event.author) {
+            return Err(Box::new(event));
+        }
+        Ok(self.append(event))
+    }
+
+    /// Takes events of a data file, which are trusted as meshlogd trusts its own: in the order of author and
+    /// place, whatever continues its feed. Gives those that do not.
+    pub fn load(&mut self, events: Vec<Event>) -> Vec<Event> {
+        let mut by_place: Vec<usize> = (0..events.len()).collect();
+        by_place.sort_by(|a, b| {
+            let (a, b) = (&events[*a], &events[*b]);
+            a.author.cmp(&b.author).then(a.seq.cmp(&b.seq))
+        });
+        let mut fits = vec![false; events.len()];
+        let mut last: Option<(&Text, u64)> = None;
+        for at in by_place {
+            let event = &events[at];
+            let before = match last {
+                Some((author, length)) if *author == event.author => length,
+                _ => self.feed(&event.author).len() as u64,
+            };
+            fits[at] = event.seq == before + 1;
+            last = Some((&event.author, before + u64::from(fits[at])));
+        }
+        self.load_chosen(events, &fits)
+    }
+
+    /// Appends chosen events: to the feeds by place, to the list of arrivals in the order of the file.
+    fn load_chosen(&mut self, events: Vec<Event>, fits: &[bool]) -> Vec<Event> {
+        let mut rest = Vec::new();
+        let mut grown: BTreeMap<Text, Vec<Arc<Event>>> = BTreeMap::new();
+        self.arrived.reserve(events.len());
+        for (event, fits) in events.into_iter().zip(fits) {
+            if !fits {
+                rest.push(event);
+                continue;
+            }
+            let event = Arc::new(event);
+            match grown.get_mut(&event.author) {
+                Some(feed) => feed.push(Arc::clone(&event)),
+                None => {
+                    grown.insert(event.author.clone(), vec![Arc::clone(&event)]);
+                }
+            }
+            self.arrived.push(event);
+        }
+        // meshlogd hears of authors in the order of their names when it loads.
+        for (author, mut feed) in grown {
+            feed.sort_by_key(|event| event.seq);
+            if !self.feeds.contains_key(&author) {
+                self.authors.push(author.clone());
+            }
+            self.feeds.entry(author).or_default().append(&mut feed);
+        }
+        rest
+    }
+
+    fn at(&self, author: &Text, seq: u64) -> Option<&Arc<Event>> {
+        self.feed(author).get(usize::try_from(seq.checked_sub(1)?).ok()?)
+    }
+
+    fn append(&mut self, event: Event) -> Arc<Event> {
+        let event = Arc::new(event);
+        match self.feeds.get_mut(&event.author) {
+            Some(feed) => feed.push(Arc::clone(&event)),
+            None => {
+                self.authors.push(event.author.clone());
+                self.feeds.insert(event.author.clone(), vec![Arc::clone(&event)]);
+            }
+        }
+        self.arrived.push(Arc::clone(&event));
+        event
+    }
+
+    fn wait(&mut self, event: Event, verdict: Verdict, next: u64) -> Result<Taken, Refusal> {
+        let place = (event.author.clone(), event.seq);
+        // The last that came, as in meshlogd, unless it is not proven and the other one is.
+        let better = self.pending.get(&place).is_none_or(|(_, waiting)| verdict >= *waiting);
+        let is_full =
+            self.pending.len() >= PENDING_EVENTS_MAX && !self.pending.contains_key(&place);
+        if event.seq - next > PENDING_SPAN_MAX || is_full {
+            let (id, author) = (event.id(), place.0);
+            return Err(Refusal::TooFarAhead { id, author, seq: place.1, next });
+        }
+        if better {
+            self.pending.insert(place, (event, verdict));
+        }
+        Ok(Taken::Waiting)
+    }
+
+    /// Appends what waited for the last event of a feed. What does not continue it is dropped: its
+    /// right place is taken.
+    fn drain(&mut self, author: &Text) -> usize {
+        let mut more = 0;
+        loop {
+            let (next, prev) = self.next_of(author);
+            let Some((event, _)) = self.pending.remove(&(author.clone(), next)) else {
+                return more;
+            };
+            if event.prev != prev {
+                return more;
+            }
+            self.append(event);
+            more += 1;
+        }
+    }
+
+    fn fork(&mut self, event: &Event, held: MeshId, verdict: Verdict) -> Refusal {
+        let (id, author, seq) = (event.id(), event.author.clone(), event.seq);
+        let known = self.forks.get(&author).map(|fork| fork.other.verdict);
+        let has_room = known.is_some() || self.forks.len() < FORKS_MAX;
+        // A proven pair replaces one that anybody could have made up.
+        if known.is_none_or(|known| verdict > known) && has_room {
+            let other = Arc::new(EventProof { id, wire: event.to_wire(), verdict });
+            self.forks.insert(author.clone(), Fork { seq, held, other });
+        }
+        Refusal::Fork { id, author, seq, held }
+    }
+}

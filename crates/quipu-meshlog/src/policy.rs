@@ -1,0 +1,210 @@
+//! Whose events are taken: signatures, and what is done about authors whose key is not known.
+
+use std::collections::BTreeMap;
+
+use crate::event::{Event, MeshId};
+use crate::identity::PublicIdentity;
+use crate::text::Text;
+
+/// What is done about authors whose key is not known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Policy {
+    /// They are taken, as meshlogd 0.5.0 does. An author whose key is known must sign.
+    #[default]
+    Open,
+    /// They are taken, but who once signed with a known key is bound to it, whatever it calls itself.
+    FirstUse,
+    /// Only authors on a list are taken, and only with signatures.
+    Roster,
+}
+
+/// What is known of an event that is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verdict {
+    /// Nobody vouches for it: the author's key is not known.
+    Unproven,
+    /// Its author signed it.
+    Proven,
+}
+
+/// Why an event is not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// The id is not that of the content: whoever sent it made it up, or damaged it.
+    #[error("event {id} of {author}: the id is not the hash of its content")]
+    Forged {
+        /// The id that it claims.
+        id: MeshId,
+        /// Whose event it claims to be.
+        author: Text,
+    },
+    /// The author's key is known and did not make this signature.
+    #[error("event {id} of {author}: the signature is not the author's")]
+    Signature {
+        /// The event.
+        id: MeshId,
+        /// Whose event it claims to be.
+        author: Text,
+    },
+    /// The author's key is known and there is no signature.
+    #[error("event {id} of {author}: not signed, though the author's key is known")]
+    Unsigned {
+        /// The event.
+        id: MeshId,
+        /// Whose event it claims to be.
+        author: Text,
+    },
+    /// The author is not on the roster.
+    #[error("event {id}: its author {author} is not on the roster")]
+    Stranger {
+        /// The event.
+        id: MeshId,
+        /// Whose event it claims to be.
+        author: Text,
+    },
+    /// Another event of the author is held at its place.
+    #[error("event {id} of {author}: its place {seq} has event {held} already")]
+    Fork {
+        /// The event.
+        id: MeshId,
+        /// Who wrote, or is made to look as if it wrote, both.
+        author: Text,
+        /// The place.
+        seq: u64,
+        /// What stands there.
+        held: MeshId,
+    },
+    /// It does not name the last event of the feed as the one before it.
+    #[error("event {id} of {author}: it does not continue the feed at place {seq}")]
+    Chain {
+        /// The event.
+        id: MeshId,
+        /// Whose event it is.
+        author: Text,
+        /// Its place.
+        seq: u64,
+    },
+    /// It is too far ahead of its feed, or too many events wait. It will be offered again.
+    #[error("event {id} of {author}: place {seq} is too far ahead, {next} is next")]
+    TooFarAhead {
+        /// The event.
+        id: MeshId,
+        /// Whose event it is.
+        author: Text,
+        /// Its place.
+        seq: u64,
+        /// The place that the feed has reached.
+        next: u64,
+    },
+}
+
+/// What a look at id and signature says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Checked {
+    Forged,
+    NoKey,
+    Unsigned,
+    OtherSignature,
+    Signed,
+}
+
+/// The keys that are known, and the policy about the others.
+#[derive(Debug, Clone, Default)]
+pub struct Judge {
+    policy: Policy,
+    /// Keys by the author that they name, from announces and links.
+    known: BTreeMap<Text, PublicIdentity>,
+    /// Keys of authors on the roster.
+    roster: BTreeMap<Text, PublicIdentity>,
+    /// Under [`Policy::FirstUse`], the key that an author with another name signed with first.
+    bound: BTreeMap<Text, PublicIdentity>,
+}
+
+impl Judge {
+    /// A judge that knows nobody.
+    pub fn new(policy: Policy) -> Self {
+        Self { policy, ..Self::default() }
+    }
+
+    /// Takes note of an announced identity. Its hash is the author that it proves, so nobody can announce a
+    /// key for somebody else.
+    pub fn learn(&mut self, identity: PublicIdentity) {
+        self.known.insert(identity.author(), identity);
+    }
+
+    /// Puts an author on the roster. A name that is not the identity's hash is bound to it by that.
+    pub fn admit(&mut self, author: Text, identity: PublicIdentity) {
+        self.roster.insert(author, identity);
+    }
+
+    /// Takes an author off the roster. Events that were taken stay.
+    pub fn dismiss(&mut self, author: &Text) {
+        self.roster.remove(author);
+    }
+
+    /// The key that an author is bound to, if any.
+    pub fn key_of(&self, author: &Text) -> Option<&PublicIdentity> {
+        let by_list = self.roster.get(author);
+        match self.policy {
+            Policy::Roster => by_list,
+            Policy::Open => by_list.or_else(|| self.known.get(author)),
+            Policy::FirstUse => {
+                by_list.or_else(|| self.known.get(author)).or_else(|| self.bound.get(author))
+            }
+        }
+    }
+
+    /// Whether an event may be taken, by its id and signature alone.
+    pub fn judge(&mut self, event: &Event) -> Result<Verdict, Refusal> {
+        let checked = self.check(event);
+        self.conclude(event, checked)
+    }
+
+    /// The costly part, which changes nothing and may run anywhere.
+    pub(crate) fn check(&self, event: &Event) -> Checked {
+        if !event.is_authentic() {
+            return Checked::Forged;
+        }
+        match (self.key_of(&event.author), event.signature()) {
+            (None, _) => Checked::NoKey,
+            (Some(_), None) => Checked::Unsigned,
+            (Some(key), Some(signature)) if key.has_signed(event.body(), signature) => {
+                Checked::Signed
+            }
+            (Some(_), Some(_)) => Checked::OtherSignature,
+        }
+    }
+
+    /// What follows from a check. Under [`Policy::FirstUse`] an event before this one may have bound the
+    /// author since, and the check is made again.
+    pub(crate) fn conclude(&mut self, event: &Event, checked: Checked) -> Result<Verdict, Refusal> {
+        let is_stale = matches!(checked, Checked::NoKey) && self.key_of(&event.author).is_some();
+        let checked = if is_stale { self.check(event) } else { checked };
+        let (id, author) = (event.id(), event.author.clone());
+        match checked {
+            Checked::Signed => Ok(Verdict::Proven),
+            Checked::Forged => Err(Refusal::Forged { id, author }),
+            Checked::Unsigned => Err(Refusal::Unsigned { id, author }),
+            Checked::OtherSignature => Err(Refusal::Signature { id, author }),
+            Checked::NoKey => match self.policy {
+                Policy::Roster => Err(Refusal::Stranger { id, author }),
+                Policy::Open => Ok(Verdict::Unproven),
+                Policy::FirstUse => Ok(self.bind(event)),
+            },
+        }
+    }
+
+    /// Binds an author to the known key that signed, if one did.
+    fn bind(&mut self, event: &Event) -> Verdict {
+        let Some(signature) = event.signature() else { return Verdict::Unproven };
+        let signer = self.known.values().find(|key| key.has_signed(event.body(), signature));
+        match signer.cloned() {
+            Some(key) => {
+                self.bound.insert(event.author.clone(), key);
+                Verdict::Proven
+            }
+            None => Verdict::Unproven,
+        }
+    }
+}
