@@ -112,7 +112,7 @@ pub enum RunError {
     },
     /// A step that was run again, because bytes were gone, gave something else than before.
     #[error("a step gives something else than is known of it: {0}")]
-    Diverged(Difference),
+    Diverged(Box<Difference>),
     /// Bytes could not be looked for or kept.
     #[error("{what}: {error}")]
     Io {
@@ -435,7 +435,7 @@ impl<'p> Worker<'_, 'p> {
         if let Some(expected) = expected
             && let Some(difference) = differing(id, &expected, &outputs)
         {
-            return Err(RunError::Diverged(difference));
+            return Err(RunError::Diverged(Box::new(difference)));
         }
         Ok((StepReceipt { key, outputs }, true))
     }

@@ -6,9 +6,11 @@ use super::{Program, Source, Step};
 
 impl Step {
     /// The steps whose outputs it takes.
-    pub(crate) fn needs(&self) -> BTreeSet<&str> {
-        let of =
-            |from| if let &Source::Step(ref port) = from { Some(port.step.as_str()) } else { None };
+    pub(crate) fn needs<'s>(&'s self) -> BTreeSet<&'s str> {
+        let of = |from: &'s Source| match from {
+            Source::Step(port) => Some(port.step.as_str()),
+            _ => None,
+        };
         self.inputs.values().filter_map(|input| of(&input.from)).collect()
     }
 }
