@@ -1,11 +1,12 @@
 //! Benchmarks of quipu on workload W (`docs/performance.md`). Every figure stands beside a limit
 //! that was measured in the same run.
 //!
-//! `cargo run --release -p quipu-bench -- [EVENTS] [all|limits|ingest|quic|artifact|diff|emit|store] [AUTHORS]`
+//! `cargo run --release -p quipu-bench -- [EVENTS] [all|limits|ingest|quic|artifact|access|diff|emit|store] [AUTHORS]`
 //!
 //! `AUTHORS` stands for the numbers of authors that `ingest` and `diff` otherwise go through.
 #![expect(clippy::print_stdout, reason = "it prints its figures")]
 
+mod access;
 mod artifact;
 mod emit;
 mod limits;
@@ -43,6 +44,9 @@ fn main() -> Result<()> {
     }
     if wants("artifact") {
         artifact::transfer(dir.path(), ARTIFACT_MEBIBYTES)?;
+    }
+    if wants("access") {
+        access::run(dir.path())?;
     }
     if wants("diff") {
         let all = [(events / 10, 10), (events / 10, 1_000), (events, 10), (events, 1_000)];

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use common::data::{refused, text};
 use common::{Machine, Ran, agree, temp, until};
+use quipu_exec::receipt::{Kept, Receipt};
 use serde_json::{Value, json};
 
 /// Copies its standard input to its standard output, with every byte raised by one.
@@ -152,6 +153,54 @@ fn a_receipt_answers_on_another_node() {
     let forced = b.one(["run", &program, "--input", &format!("text={input}"), "--force"]);
     assert_eq!((steps(&forced), &forced["receipt"]), ((2, 0), &first["receipt"]));
     assert_eq!(forced["nodes"], 2);
+}
+
+/// Somebody whose machine gives something else: both are told everywhere, and neither is an answer.
+#[test]
+fn receipts_that_contradict_each_other_are_flagged() {
+    let temp = temp();
+    let mut a = Machine::found("a", temp.path());
+    let invitation = a.serve();
+    let mut b = Machine::joined("b", temp.path(), &invitation);
+    b.serve();
+    let (program, input) = (twice(&a), a.key_of(b"HAL"));
+    let first = run(&a, &program, &input);
+    let shown = a.one(["receipt", "show", &text(&first, "receipt")]);
+    // The same receipt, with another output of the second step.
+    let other = b.key_of(b"???");
+    let path = a.root.join("receipt");
+    a.one(["get", &text(&first, "receipt"), "-o", path.to_str().unwrap()]);
+    let mut receipt = Receipt::decode(&std::fs::read(&path).unwrap()).unwrap();
+    let lie = Kept { key: other.parse().unwrap(), size: 3 };
+    receipt.steps.get_mut("second").unwrap().outputs.insert("stdout".to_owned(), lie);
+    receipt.outputs.insert("result".to_owned(), lie);
+    let forged = text(&b.put(&receipt.encode(), None), "key");
+    agree(&[&a, &b]);
+    let made = |key: &str, size: u64| json!({ "key": key, "size": size });
+    let ran = json!({
+        "run": shown["run"], "receipt": made(&forged, receipt.encode().len() as u64),
+        "outputs": [made(&other, 3)], "used": [input, program],
+    });
+    let said = common::data::ask(&b, "record_run", &ran);
+    assert_eq!(said["receipt"], forged.as_str());
+    agree(&[&a, &b]);
+    for machine in [&a, &b] {
+        let flagged = || {
+            let rows = machine.run(["receipts"]);
+            rows.iter().any(|row| row["first_difference"].is_object())
+        };
+        until("both receipts are there", flagged);
+        let rows = machine.run(["receipts"]);
+        assert!(rows.iter().all(|row| row["diverges"] == true), "{rows:?}");
+        let differs = rows.iter().find(|row| row["first_difference"].is_object()).unwrap();
+        assert_eq!(differs["first_difference"]["step"], "second");
+        assert_eq!(differs["first_difference"]["output"], "stdout");
+    }
+    let again = problem(&a.try_run(["run", &program, "--input", &format!("text={input}")]));
+    assert_eq!((steps(&again), &again["diverges"]), ((2, 0), &true.into()));
+    let verified = problem(&a.try_run(["receipt", "verify", &forged]));
+    assert_eq!(verified["first_difference"]["step"], "second");
+    assert_eq!(a.try_run(["audit"]).code, 1);
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Artifacts, snapshots and edges as tests make them and look at them.
 
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -44,6 +46,20 @@ pub(crate) fn text(value: &Value, field: &str) -> String {
 #[track_caller]
 pub(crate) fn texts(values: &[Value], field: &str) -> Vec<String> {
     values.iter().map(|value| text(value, field)).collect()
+}
+
+/// The answer of a daemon to a request that no command sends.
+#[track_caller]
+pub(crate) fn ask(machine: &Machine, method: &str, params: &Value) -> Value {
+    let path = text(&machine.ready, "socket");
+    let mut stream = BufReader::new(UnixStream::connect(path).unwrap());
+    let line = serde_json::json!({ "id": 1, "method": method, "params": params });
+    writeln!(stream.get_mut(), "{line}").unwrap();
+    let mut answer = String::new();
+    stream.read_line(&mut answer).unwrap();
+    let answer: Value = serde_json::from_str(&answer).unwrap();
+    assert!(answer["item"].is_object(), "{answer}");
+    answer["item"].clone()
 }
 
 impl Machine {
