@@ -47,7 +47,7 @@ impl Program {
     ///
     /// # Panics
     ///
-    /// If `/` is a name in it, which [`check`](super::check) refuses.
+    /// If `/` is a name in it, which [`check`](fn@super::check) refuses.
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         value::encode(&self.to_value(), &mut bytes);
