@@ -1,6 +1,7 @@
 //! Running a program, or reusing what is known of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
 
 use quipu_core::id::{ArtifactId, RunKey};
 use quipu_exec::PROFILE;
@@ -18,6 +19,8 @@ use crate::known::Beforehand;
 use crate::snapshot::SnapshotOf;
 use crate::workplace::Workplace;
 
+/// How often a receipt is looked for that somebody else makes.
+const POLL: Duration = Duration::from_millis(100);
 /// The type tag of receipts.
 const RECEIPT_TYPE: &str = "quipu/receipt";
 /// The type tag of answers to queries.
@@ -97,6 +100,11 @@ impl Resolved {
         RunKey(run_key(self.key, PROFILE, &self.inputs).0)
     }
 
+    /// The most memory that one of its steps may take.
+    pub(crate) fn memory(&self) -> u64 {
+        self.program.running().map(|(_, step)| step.limits.memory).max().unwrap_or(0)
+    }
+
     /// All artifacts that it needs besides its own bytes.
     fn modules(&self) -> impl Iterator<Item = ArtifactId> + '_ {
         self.program.running().filter_map(|(_, step)| match step.action {
@@ -129,6 +137,48 @@ impl<A: Ask + 'static> Workplace<A> {
         let done = self.execute(&resolved, &before, watch, wish.threads)?;
         let receipt = self.record(&resolved, &done.receipt, wish.snapshot.clone())?;
         self.outcome(run, receipt, done, wish.required)
+    }
+
+    /// Asks the other machines of the domain to run it, and waits for somebody's receipt. `tell` gets the machines
+    /// that say that they work on it, each once.
+    ///
+    /// # Errors
+    /// If it cannot be asked for, or nobody has run it in that time.
+    pub fn run_elsewhere(
+        &self,
+        wish: &Wish,
+        patience: Duration,
+        tell: &mut dyn FnMut(&str),
+    ) -> Result<Outcome, ApiError> {
+        let resolved = self.resolve(wish)?;
+        let (run, program) = (resolved.run().to_string(), resolved.key.to_string());
+        let inputs = &resolved.inputs;
+        let inputs = inputs.iter().map(|(name, key)| (name.clone(), key.to_string())).collect();
+        let snapshot = wish.snapshot.clone();
+        self.machine().all(Request::RequestRun { run: run.clone(), program, inputs, snapshot })?;
+        let begin = Instant::now();
+        let mut told = BTreeSet::new();
+        loop {
+            let standing = self.standing(&resolved.run())?;
+            if let Some(known) = standing.counting(wish.required)
+                && let Some(receipt) = self.obtain(known)?
+            {
+                let steps_reused = receipt.steps.len();
+                let done = quipu_exec::run::Done { receipt, steps_run: 0, steps_reused };
+                return self.outcome(resolved.run(), known.receipt, done, wish.required);
+            }
+            for node in standing.claimed {
+                if told.insert(node.clone()) {
+                    tell(&node);
+                }
+            }
+            if begin.elapsed() > patience {
+                let message = format!("in {} s nobody has run it: {run}", patience.as_secs());
+                return Err(ApiError::new(ExitCode::Peer, message)
+                    .hint("machines that run what others ask for: quipu serve --work"));
+            }
+            std::thread::sleep(POLL);
+        }
     }
 
     fn outcome(

@@ -32,6 +32,8 @@ pub(crate) struct Witnessed {
 #[derive(Debug, Clone)]
 pub(crate) struct Standing {
     pub(crate) receipts: Vec<Witnessed>,
+    /// Machines that say that they work on it.
+    pub(crate) claimed: Vec<String>,
 }
 
 impl Standing {
@@ -78,7 +80,9 @@ impl<A: Ask + 'static> Workplace<A> {
                 domain: one["domain"].as_str().map(str::to_owned),
             });
         }
-        Ok(Standing { receipts })
+        let claims = row["claims"].as_array().into_iter().flatten();
+        let claimed = claims.filter_map(|one| Some(one["node"].as_str()?.to_owned())).collect();
+        Ok(Standing { receipts, claimed })
     }
 
     /// Reads a receipt whose bytes are here.

@@ -14,9 +14,11 @@ mod known;
 mod lineage;
 mod receipts;
 mod snapshot;
+mod worker;
 mod workplace;
 
 pub use ask::Ask;
 pub use execute::{Outcome, Wish};
 pub use receipts::Report;
+pub use worker::Worker;
 pub use workplace::Workplace;

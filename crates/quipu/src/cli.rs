@@ -162,6 +162,12 @@ pub(crate) enum Command {
         /// Which artifacts to fetch: all, none, or below:SIZE such as below:10M. Remembered.
         #[arg(long, value_name = "WHICH")]
         artifacts: Option<ArtifactPolicy>,
+        /// Also run programs that other machines of the domain ask for.
+        #[arg(long)]
+        work: bool,
+        /// Memory that a step of such a program may take, in MiB.
+        #[arg(long, value_name = "MIB", default_value_t = 1024, requires = "work")]
+        work_memory: u64,
     },
     /// Publish artifacts, for other domains to see and to import. That cannot be undone.
     #[command(
@@ -225,6 +231,12 @@ pub(crate) enum Command {
         /// Run all steps though their results are known.
         #[arg(long)]
         force: bool,
+        /// Ask other machines to run it (`quipu serve --work`), and wait for their receipt.
+        #[arg(long, conflicts_with_all = ["force", "threads"])]
+        elsewhere: bool,
+        /// How long to wait for them: a number and s, m, h or d.
+        #[arg(long, value_name = "TIME", default_value = "10m", value_parser = duration_ms)]
+        wait: u64,
         /// Run a receipt's program though the inputs are not those of the receipt.
         #[arg(long)]
         recompute: bool,

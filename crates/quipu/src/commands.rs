@@ -52,12 +52,13 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, ApiError> {
             sim::run(global, &scenario, seed, seeds, twice, sabotage.as_deref())
         }
         Command::Reference => simple::reference(),
-        Command::Serve { listen, socket, artifacts } => {
+        Command::Serve { listen, socket, artifacts, work, work_memory } => {
             let home = start::find_home(global)?;
             if let Some(policy) = artifacts {
                 home.set_artifact_policy(policy)?;
             }
-            daemon::serve(&home, listen, socket, global.quiet)
+            let work = work.then(|| work_memory.saturating_mul(1 << 20));
+            daemon::serve(&home, listen, socket, work, global.quiet)
         }
         Command::Put { files, type_tag } => artifacts::put(global, &files, type_tag.as_deref()),
         Command::Get { key, output } => artifacts::get(global, key, output),
@@ -83,11 +84,22 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, ApiError> {
         Command::Domains => published::domains(global),
         Command::Import { domain, key } => published::import(global, domain, key),
         Command::Program(command) => programs::program(global, command),
-        Command::Run { program, inputs, snapshot, require_receipts, force, recompute, threads } => {
+        Command::Run {
+            program,
+            inputs,
+            snapshot,
+            require_receipts,
+            force,
+            elsewhere,
+            wait,
+            recompute,
+            threads,
+        } => {
             let inputs = inputs.into_iter().collect();
             let required = require_receipts;
             let wish = Wish { program, inputs, snapshot, required, force, recompute, threads };
-            programs::run(global, &wish)
+            let elsewhere = elsewhere.then(|| std::time::Duration::from_millis(wait));
+            programs::run(global, &wish, elsewhere)
         }
         Command::Receipts => programs::receipts(global),
         Command::Receipt(ReceiptCommand::Show { key }) => programs::show(global, &key),

@@ -3,13 +3,14 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::mpsc::{Sender, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use quipu_core::id::DomainId;
 use quipu_net::Ticket;
 use quipu_node::api::{Api, ApiError, ExitCode, Request};
 use quipu_node::home::Home;
 use quipu_node::service::{Handle, Mailbox, Peers, Service};
+use quipu_run::{Worker, Workplace};
 use serde_json::{Value, json};
 
 use crate::network::Quic;
@@ -19,6 +20,8 @@ use crate::{output, socket, start};
 const SERVE_TICKET_USES: u64 = 1_000;
 /// How long that ticket is valid, in milliseconds.
 const SERVE_TICKET_MS: u64 = 7 * 86_400_000;
+/// How often a machine that runs what others ask for looks for it.
+const LOOK: Duration = Duration::from_millis(300);
 /// How often the daemon looks whether its loop ended by itself.
 const WATCH: Duration = Duration::from_millis(200);
 
@@ -27,6 +30,7 @@ pub(crate) fn serve(
     home: &Home,
     listen: Vec<SocketAddr>,
     socket_path: Option<PathBuf>,
+    work: Option<u64>,
     quiet: bool,
 ) -> Result<ExitCode, ApiError> {
     let path = socket_path.unwrap_or_else(|| home.socket());
@@ -49,6 +53,9 @@ pub(crate) fn serve(
         let _gone = stop.send(());
     };
     std::thread::spawn(move || socket::serve(&listener, &for_socket, on_shutdown));
+    if let Some(memory) = work {
+        start_worker(home, &handle, memory)?;
+    }
     let ready = ready_line(home, &handle, &quic, &path)?;
     output::json(&ready)?;
     output::note(quiet, "ready: let other machines in with `quipu join TICKET`; stop with Ctrl-C");
@@ -62,6 +69,22 @@ pub(crate) fn serve(
     quic.shutdown();
     result?;
     Ok(ExitCode::Done)
+}
+
+/// Runs what others ask for, on a thread of its own, until the machine stops.
+fn start_worker(home: &Home, handle: &Handle, memory: u64) -> Result<(), ApiError> {
+    let place = Workplace::open(home, Api::new(handle.clone())?)?;
+    let mut worker = Worker::begin(place, memory)?;
+    std::thread::Builder::new().name("quipu-work".to_owned()).spawn(move || {
+        loop {
+            if let Err(error) = worker.look(Instant::now()) {
+                tracing::debug!(%error, "no more runs for others");
+                return;
+            }
+            std::thread::sleep(LOOK);
+        }
+    })?;
+    Ok(())
 }
 
 fn start_all(home: &Home, listen: &[SocketAddr]) -> Result<(Service, Quic), ApiError> {

@@ -230,6 +230,67 @@ fn several_must_agree() {
     refused(&b.try_run(["roster", "set", &b.node()]), 3, &["admin"]);
 }
 
+/// Counts for some seconds, then copies one byte.
+const SLOW: &str = r#"(module
+  (import "wasi_snapshot_preview1" "fd_write"
+    (func $write (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 64) "!")
+  (func (export "_start") (local $n i64)
+    (loop $more
+      (local.set $n (i64.add (local.get $n) (i64.const 1)))
+      (br_if $more (i64.lt_u (local.get $n) (i64.const 2000000000))))
+    (i32.store (i32.const 0) (i32.const 64))
+    (i32.store (i32.const 4) (i32.const 1))
+    (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))))"#;
+
+/// A machine asks, and others run it; the one that began is killed, and another one takes over.
+#[test]
+fn others_run_it_and_one_may_die() {
+    let temp = temp();
+    let mut a = Machine::found("a", temp.path());
+    let invitation = a.serve();
+    let mut others = ["b", "c"].map(|name| Machine::joined(name, temp.path(), &invitation));
+    others.iter_mut().for_each(|machine| drop(machine.serve_with(&["--work"])));
+    let (program, input) = (twice(&a), a.key_of(b"HAL"));
+    let input = format!("text={input}");
+    until("both offer themselves", || common::data::ask_rows(&a, "offers", &json!({})).len() == 2);
+    let row = a.one(["run", &program, "--input", &input, "--elsewhere"]);
+    assert_eq!((&row["steps_run"], &row["counts"]), (&0.into(), &true.into()));
+    assert!(a.get(&text(&row["outputs"]["result"], "key")) == b"JCN");
+    let node = text(&a.run(["receipts"])[0], "node");
+    assert!(others.iter().any(|machine| machine.node() == node), "not by the one who asked");
+
+    let slow = TWICE.replace("next.wasm", "slow.wasm").replace(
+        "inputs = { stdin = \"input:text\" }",
+        "inputs = { stdin = \"input:text\" }\nlimits = { fuel = 100000000000 }",
+    );
+    let slow = built(&a, &slow, &[("slow.wasm", SLOW)]);
+    let mut command = a.command();
+    command.args(["--json", "run", &slow, "--input", &input, "--elsewhere", "--wait", "2m"]);
+    let asking = std::thread::spawn(move || common::finish(command, b""));
+    let run = || common::data::ask_rows(&a, "wanted_runs", &json!({})).first().cloned();
+    until("it is asked for", || run().is_some());
+    let run = text(&run().unwrap(), "run");
+    let claims = || {
+        let rows = common::data::ask_rows(&a, "known_runs", &json!({ "runs": [run] }));
+        rows[0]["claims"].as_array().unwrap().clone()
+    };
+    until("somebody works on it", || !claims().is_empty());
+    let first = text(&claims()[0], "node");
+    others.iter_mut().find(|machine| machine.node() == first).unwrap().kill();
+    let ran = asking.join().unwrap();
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let nodes: Vec<String> = claims().iter().map(|claim| text(claim, "node")).collect();
+    assert!(nodes.len() == 2 && nodes.contains(&first), "{nodes:?}");
+    assert!(a.get(&text(&ran.items()[0]["outputs"]["result"], "key")) == b"!");
+    // Where nobody works, nobody is waited for longer than asked.
+    others.iter_mut().for_each(Machine::kill);
+    let more = format!("text={}", a.key_of(b"more"));
+    let nobody = a.try_run(["run", &program, "--input", &more, "--elsewhere", "--wait", "1s"]);
+    refused(&nobody, 5, &["nobody has run it", "--work"]);
+}
+
 #[test]
 fn outputs_that_are_gone_are_made_again() {
     let temp = temp();

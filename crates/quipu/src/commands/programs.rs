@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use indicatif::ProgressBar;
 use quipu_artifact::ArtifactStore;
@@ -152,10 +153,24 @@ fn show_program(global: &Global, key: &str) -> Result<ExitCode, ApiError> {
     Ok(ExitCode::Done)
 }
 
-pub(crate) fn run(global: &Global, wish: &Wish) -> Result<ExitCode, ApiError> {
-    let watch = progress(global, "step");
-    let outcome = workplace(global)?.run(wish, &watch)?;
-    watch.0.finish_and_clear();
+pub(crate) fn run(
+    global: &Global,
+    wish: &Wish,
+    elsewhere: Option<Duration>,
+) -> Result<ExitCode, ApiError> {
+    let place = workplace(global)?;
+    let outcome = match elsewhere {
+        Some(patience) => {
+            let mut tell = |node: &str| output::note(global.quiet, &format!("{node} works on it"));
+            place.run_elsewhere(wish, patience, &mut tell)?
+        }
+        None => {
+            let watch = progress(global, "step");
+            let outcome = place.run(wish, &watch)?;
+            watch.0.finish_and_clear();
+            outcome
+        }
+    };
     let row = outcome.to_json();
     if global.json {
         output::json(&row)?;

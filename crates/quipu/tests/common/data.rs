@@ -51,15 +51,27 @@ pub(crate) fn texts(values: &[Value], field: &str) -> Vec<String> {
 /// The answer of a daemon to a request that no command sends.
 #[track_caller]
 pub(crate) fn ask(machine: &Machine, method: &str, params: &Value) -> Value {
+    ask_rows(machine, method, params).into_iter().next().expect("it answered nothing")
+}
+
+/// All rows of such an answer.
+#[track_caller]
+pub(crate) fn ask_rows(machine: &Machine, method: &str, params: &Value) -> Vec<Value> {
     let path = text(&machine.ready, "socket");
     let mut stream = BufReader::new(UnixStream::connect(path).unwrap());
     let line = serde_json::json!({ "id": 1, "method": method, "params": params });
     writeln!(stream.get_mut(), "{line}").unwrap();
-    let mut answer = String::new();
-    stream.read_line(&mut answer).unwrap();
-    let answer: Value = serde_json::from_str(&answer).unwrap();
-    assert!(answer["item"].is_object(), "{answer}");
-    answer["item"].clone()
+    let mut rows = Vec::new();
+    loop {
+        let mut answer = String::new();
+        stream.read_line(&mut answer).unwrap();
+        let answer: Value = serde_json::from_str(&answer).unwrap();
+        assert_eq!(answer["error"], Value::Null, "{answer}");
+        match answer["item"].is_object() {
+            true => rows.push(answer["item"].clone()),
+            false => return rows,
+        }
+    }
 }
 
 impl Machine {
