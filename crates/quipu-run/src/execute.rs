@@ -104,14 +104,14 @@ impl Resolved {
     pub(crate) fn memory(&self) -> u64 {
         self.program.running().map(|(_, step)| step.limits.memory).max().unwrap_or(0)
     }
+}
 
-    /// All artifacts that it needs besides its own bytes.
-    fn modules(&self) -> impl Iterator<Item = ArtifactId> + '_ {
-        self.program.running().filter_map(|(_, step)| match step.action {
-            Action::Module { key, .. } => Some(key),
-            _ => None,
-        })
-    }
+/// The modules that a program runs.
+fn modules(program: &Program) -> impl Iterator<Item = ArtifactId> + '_ {
+    program.running().filter_map(|(_, step)| match step.action {
+        Action::Module { key, .. } => Some(key),
+        _ => None,
+    })
 }
 
 impl<A: Ask + 'static> Workplace<A> {
@@ -128,6 +128,7 @@ impl<A: Ask + 'static> Workplace<A> {
             _ => None,
         };
         let own = known.is_none() && wish.required > 1 || standing.diverges();
+        let is_known = known.is_some();
         let before = match known {
             Some(receipt) => Beforehand { run: Some(receipt), ..Beforehand::default() },
             // Who is one of several witnesses believes nobody.
@@ -135,7 +136,11 @@ impl<A: Ask + 'static> Workplace<A> {
             None => Beforehand { run: None, steps: self.steps_done()? },
         };
         let done = self.execute(&resolved, &before, watch, wish.threads)?;
-        let receipt = self.record(&resolved, &done.receipt, wish.snapshot.clone())?;
+        // Whoever announces a receipt says that it has run all of it: what is merely known is not said again.
+        let receipt = match is_known && done.steps_run == 0 {
+            true => done.receipt.key(),
+            false => self.record(&resolved, &done.receipt, wish.snapshot.clone())?,
+        };
         self.outcome(run, receipt, done, wish.required)
     }
 
@@ -225,13 +230,22 @@ impl<A: Ask + 'static> Workplace<A> {
         let snapshot = SnapshotOf::new(self.clone(), wish.snapshot.clone());
         let inputs = resolve(&program, &given, &snapshot, artifacts.as_ref())
             .map_err(|error| run_error(&error))?;
-        let resolved = Resolved { key, program, inputs };
-        for key in resolved.inputs.values().copied().chain(resolved.modules()) {
+        self.gather(&program, &inputs)?;
+        Ok(Resolved { key, program, inputs })
+    }
+
+    /// Brings here what a run needs.
+    pub(crate) fn gather(
+        &self,
+        program: &Program,
+        inputs: &BTreeMap<String, ArtifactId>,
+    ) -> Result<(), ApiError> {
+        for key in inputs.values().copied().chain(modules(program)) {
             if !self.has(&key)? {
                 self.get(&key.to_string())?;
             }
         }
-        Ok(resolved)
+        Ok(())
     }
 
     /// A recorded run is made again with its own inputs. Others are an error, which the log remembers
@@ -314,7 +328,7 @@ impl<A: Ask + 'static> Workplace<A> {
             let tag = output.and_then(|output| output.type_tag.as_deref()).or(of_step);
             outputs.push(made(&kept.key, kept.size, tag));
         }
-        let used = resolved.inputs.values().copied().chain(resolved.modules());
+        let used = resolved.inputs.values().copied().chain(modules(&resolved.program));
         let mut used: Vec<String> = used.chain([resolved.key]).map(|key| key.to_string()).collect();
         used.sort_unstable();
         used.dedup();

@@ -124,10 +124,13 @@ impl<A: Ask + 'static> Workplace<A> {
         }
     }
 
-    /// The outputs of steps, from receipts of this domain that are here and that nothing contradicts.
+    /// The outputs of steps that this machine ran, from its own receipts that nothing contradicts. Not from
+    /// others': who announces a receipt with their steps in it would witness what it has not run (PEL-9).
     pub(crate) fn steps_done(&self) -> Result<BTreeMap<StepKey, BTreeMap<String, Kept>>, ApiError> {
+        let node = self.machine().one(Request::Id)?["node"].clone();
         let rows = self.machine().all(Request::Receipts { at: None })?;
-        let fits = |row: &&Value| row["have"] == true && row["diverges"] == false;
+        let fits =
+            |row: &&Value| row["node"] == node && row["have"] == true && row["diverges"] == false;
         let mut steps = BTreeMap::new();
         let mut contested = BTreeSet::new();
         for row in rows.iter().rev().filter(fits).take(RECEIPTS_READ_MAX) {

@@ -1,6 +1,6 @@
 //! Receipts: shown, checked by running again, compared with each other (PEL-5, PEL-7).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use quipu_core::id::ArtifactId;
 use quipu_exec::receipt::{Difference, Kept, Receipt, compare};
@@ -95,7 +95,9 @@ impl<A: Ask + 'static> Workplace<A> {
     pub fn verify(&self, text: &str, watch: &dyn Watch) -> Result<Report, ApiError> {
         let key = self.get(text)?;
         let receipt = self.receipt(&key)?;
-        self.gather(&receipt)?;
+        self.get(&receipt.program.to_string())?;
+        let program = load(receipt.program, self.artifacts().as_ref());
+        self.gather(&program.map_err(|error| run_error(&error))?, &receipt.inputs)?;
         let stop = Stopper::default();
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let known = &NothingKnown;
@@ -106,33 +108,16 @@ impl<A: Ask + 'static> Workplace<A> {
         Ok(Report { receipt: key, first_difference, unknown: None, steps_run })
     }
 
-    /// Brings here what a run needs.
-    fn gather(&self, receipt: &Receipt) -> Result<(), ApiError> {
-        self.get(&receipt.program.to_string())?;
-        let program = load(receipt.program, self.artifacts().as_ref());
-        let program = program.map_err(|error| run_error(&error))?;
-        let modules = program.running().filter_map(|(_, step)| match step.action {
-            quipu_exec::program::Action::Module { key, .. } => Some(key),
-            _ => None,
-        });
-        for key in modules.chain(receipt.inputs.values().copied()) {
-            if !self.has(&key)? {
-                self.get(&key.to_string())?;
-            }
-        }
-        Ok(())
-    }
-
     /// The receipts that stand at a snapshot, each once, in the order of their announcements.
     ///
     /// # Errors
     /// If the machine does not answer.
     pub fn to_audit(&self, snapshot: Option<String>) -> Result<Vec<ArtifactId>, ApiError> {
         let rows = self.machine().all(Request::Receipts { at: snapshot })?;
-        let mut keys = Vec::new();
+        let (mut keys, mut seen) = (Vec::new(), BTreeSet::new());
         for row in rows {
             let key = key_in(&row["receipt"])?;
-            if !keys.contains(&key) {
+            if seen.insert(key) {
                 keys.push(key);
             }
         }

@@ -149,6 +149,7 @@ fn a_receipt_answers_on_another_node() {
     });
     let there = run(&b, &program, &input);
     assert_eq!((steps(&there), &there["receipt"]), ((0, 2), &first["receipt"]));
+    assert_eq!(there["nodes"], 1, "who uses a receipt does not witness it");
     // Whoever runs it again gets the same receipt: that is what receipts are for.
     let forced = b.one(["run", &program, "--input", &format!("text={input}"), "--force"]);
     assert_eq!((steps(&forced), &forced["receipt"]), ((2, 0), &first["receipt"]));
@@ -220,6 +221,9 @@ fn several_must_agree() {
     assert_eq!((&alone["counts"], &alone["of_roster"]), (&false.into(), &1.into()));
     agree(&[&a, &b]);
     until("b knows the roster", || b.run(["roster"]).len() == 2);
+    // To use it is not to witness it.
+    assert_eq!(steps(&run(&b, &program, &input)), (0, 2));
+    assert_eq!(b.run(["receipts"]).len(), 1);
     let both = wanted(&b);
     assert_eq!(both.code, 0, "{}", both.stderr);
     assert_eq!(steps(&both.items()[0]), (2, 0), "a witness believes nobody");
