@@ -20,6 +20,38 @@ pub const LABELS_MAX: usize = 64;
 /// The most machines in a roster: the payload stays below 64 KiB.
 pub const ROSTER_MAX: usize = 1_000;
 
+/// The longest reason for a step that failed, in bytes.
+pub const FAILURE_BYTES_MAX: usize = 2_048;
+
+/// What an announcement vouches for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Scope {
+    /// The author has run the whole program.
+    #[default]
+    Run,
+    /// The author has run this one step.
+    Step,
+    /// The author has put the receipt together from steps that several machines ran. It says what came of
+    /// the run, and counts as nobody's witness (PEL-9).
+    Assembled,
+}
+
+impl Scope {
+    /// As it stands in a payload; a whole run has no word for it.
+    pub fn as_str(self) -> Option<&'static str> {
+        match self {
+            Scope::Run => None,
+            Scope::Step => Some("step"),
+            Scope::Assembled => Some("assembled"),
+        }
+    }
+
+    /// The scope of that word.
+    pub fn of_str(text: &str) -> Option<Self> {
+        [Scope::Step, Scope::Assembled].into_iter().find(|scope| scope.as_str() == Some(text))
+    }
+}
+
 /// Somebody has run something and has a receipt of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Announcement {
@@ -33,6 +65,8 @@ pub struct Announcement {
     pub node: NodeKey,
     /// The snapshot that its inputs were taken from, if any.
     pub snapshot: Option<EventId>,
+    /// What its author did for it.
+    pub scope: Scope,
 }
 
 /// Somebody wants a program to be run, by whoever can.
@@ -48,6 +82,9 @@ pub struct RunRequest {
     pub node: NodeKey,
     /// The snapshot that its inputs were taken from, if any.
     pub snapshot: Option<EventId>,
+    /// How many machines of the roster must have run all of it. With one, its steps may be
+    /// run by different machines, on or off the roster.
+    pub required: u64,
 }
 
 /// What a machine offers to those who want something run.
@@ -74,6 +111,8 @@ pub enum Execution {
         step: RunKey,
         /// Who does.
         node: NodeKey,
+        /// Why it came to nothing there, if it did and would again.
+        failed: Option<String>,
     },
     /// `run.offer`
     Offer(Offer),
@@ -101,7 +140,8 @@ impl Execution {
                     ("receipt", Value::from(one.receipt)),
                     ("size", Value::from(one.size)),
                 ]);
-                (kind::RECEIPT_ANNOUNCE, with(value, "snapshot", one.snapshot.map(Value::from)))
+                let value = with(value, "snapshot", one.snapshot.map(Value::from));
+                (kind::RECEIPT_ANNOUNCE, with(value, "scope", one.scope.as_str().map(Value::from)))
             }
             Execution::Request(one) => {
                 let input = |(name, key): (&String, &ArtifactId)| {
@@ -113,10 +153,13 @@ impl Execution {
                     ("program", Value::from(one.program)),
                     ("inputs", Value::list(one.inputs.iter().map(input))),
                 ]);
-                (kind::RUN_REQUEST, with(value, "snapshot", one.snapshot.map(Value::from)))
+                let value = with(value, "snapshot", one.snapshot.map(Value::from));
+                let required = (one.required > 1).then(|| Value::from(one.required));
+                (kind::RUN_REQUEST, with(value, "required", required))
             }
-            Execution::Claim { step, .. } => {
-                (kind::RUN_CLAIM, Value::map([node, ("step", Value::from(&step.0[..]))]))
+            Execution::Claim { step, failed, .. } => {
+                let value = Value::map([node, ("step", Value::from(&step.0[..]))]);
+                (kind::RUN_CLAIM, with(value, "failed", failed.as_deref().map(Value::from)))
             }
             Execution::Offer(one) => {
                 let labels = Value::list(one.labels.iter().map(String::as_str));
@@ -141,6 +184,10 @@ impl Execution {
                 size: value.get("size")?.number()?,
                 node,
                 snapshot: snapshot()?,
+                scope: match value.get("scope") {
+                    None => Scope::Run,
+                    Some(scope) => Scope::of_str(scope.text()?)?,
+                },
             }),
             kind::RUN_REQUEST => Execution::Request(RunRequest {
                 run: key("run")?,
@@ -148,8 +195,22 @@ impl Execution {
                 inputs: inputs(value.get("inputs")?)?,
                 node,
                 snapshot: snapshot()?,
+                required: match value.get("required") {
+                    None => 1,
+                    Some(required) => required.number().filter(|required| *required > 1)?,
+                },
             }),
-            kind::RUN_CLAIM => Execution::Claim { step: key("step")?, node },
+            kind::RUN_CLAIM => Execution::Claim {
+                step: key("step")?,
+                node,
+                failed: match value.get("failed") {
+                    None => None,
+                    Some(text) => {
+                        let text = text.text().filter(|text| text.len() <= FAILURE_BYTES_MAX)?;
+                        Some(text.to_owned())
+                    }
+                },
+            },
             kind::RUN_OFFER => {
                 let labels = labels(value.get("labels")?)?;
                 Execution::Offer(Offer { node, memory: value.get("memory")?.number()?, labels })

@@ -456,7 +456,7 @@ fn edge_value(edge: &EdgeKey) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::execution::{Announcement, Offer, RunRequest};
+    use crate::execution::{Announcement, Offer, RunRequest, Scope};
     use crate::id::RunKey;
     use crate::subject::subject_of;
 
@@ -496,6 +496,7 @@ mod tests {
                 size: 200,
                 node: NodeKey([2; 32]),
                 snapshot: None,
+                scope: Scope::Assembled,
             })),
             Statement::Execution(Execution::Announce(Announcement {
                 run: RunKey([1; 32]),
@@ -503,6 +504,7 @@ mod tests {
                 size: 200,
                 node: NodeKey([2; 32]),
                 snapshot: Some(EventId([3; 32])),
+                scope: Scope::Run,
             })),
             Statement::Execution(Execution::Request(RunRequest {
                 run: RunKey([1; 32]),
@@ -512,10 +514,12 @@ mod tests {
                     .into(),
                 node: NodeKey([2; 32]),
                 snapshot: Some(EventId([3; 32])),
+                required: 2,
             })),
             Statement::Execution(Execution::Claim {
                 step: RunKey([1; 32]),
                 node: NodeKey([2; 32]),
+                failed: Some("it fell".into()),
             }),
             Statement::Execution(Execution::Offer(Offer {
                 node: NodeKey([2; 32]),

@@ -18,6 +18,8 @@ pub const ARGS_BYTES_MAX: usize = 64 << 10;
 pub const NAME_BYTES_MAX: usize = 64;
 /// Bytes of a type tag.
 pub const TYPE_BYTES_MAX: usize = quipu_core::statement::TAG_BYTES_MAX;
+/// Labels of a step.
+pub const LABELS_MAX: usize = quipu_core::execution::LABELS_MAX;
 /// How deep queries nest.
 pub const QUERY_DEPTH_MAX: usize = 16;
 /// Bytes of a WebAssembly module: compiling takes time in proportion, and cannot be interrupted.

@@ -19,6 +19,7 @@ use quipu_core::value::Map;
 pub use build::{Built, Message, build};
 pub use check::{Finding, Place, Problem, check};
 pub use codec::ProgramError;
+pub(crate) use codec::limits_of_value;
 pub use source::Syntax;
 
 use crate::limits::{Limits, NAME_BYTES_MAX};
@@ -77,6 +78,9 @@ pub struct Step {
     pub outputs: BTreeMap<String, Option<String>>,
     /// What it may use.
     pub limits: Limits,
+    /// What a machine must offer to be given this step, as people call it. Sorted, each once. It has no
+    /// part in the step's key: where a step runs changes nothing in what it gives.
+    pub labels: Vec<String>,
 }
 
 /// What a step does.

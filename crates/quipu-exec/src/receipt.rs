@@ -4,6 +4,8 @@
 //! two that differ prove that something was not deterministic. The format is in
 //! `docs/formats/receipt.md`.
 
+mod step;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -15,6 +17,8 @@ use crate::key::{RunKey, StepKey};
 use crate::limits::{PORTS_MAX, RECEIPT_BYTES_MAX, STEPS_MAX};
 use crate::program::{Program, Source, is_name};
 use crate::step::Job;
+
+pub use step::{STEP_RECEIPT_VERSION, StepProof};
 
 /// The version of the format.
 pub const RECEIPT_VERSION: u64 = 1;
@@ -208,7 +212,7 @@ impl Receipt {
 }
 
 /// The keys that a step takes, if all are known.
-pub(crate) fn resolve_inputs(
+pub fn resolve_inputs(
     program: &Program,
     id: &str,
     run_inputs: &BTreeMap<String, ArtifactId>,

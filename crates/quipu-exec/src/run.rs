@@ -265,7 +265,10 @@ fn is_here(kept: Kept, artifacts: &dyn Artifacts) -> Result<bool, RunError> {
 }
 
 /// The outputs of the program, when all steps are done.
-fn outputs_of(
+///
+/// # Errors
+/// If something is missing, or the artifacts cannot be read.
+pub fn outputs_of(
     program: &Program,
     inputs: &BTreeMap<String, ArtifactId>,
     done: &BTreeMap<String, StepReceipt>,

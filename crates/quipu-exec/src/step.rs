@@ -117,6 +117,11 @@ pub struct Job<'j> {
 impl Job<'_> {
     /// All that decides the outputs, hashed.
     pub fn key(&self) -> StepKey {
+        StepKey::of(&self.to_value(PROFILE))
+    }
+
+    /// All that decides the outputs.
+    pub(crate) fn to_value(self, profile: u64) -> Value {
         let action = match &self.step.action {
             Action::Module { key, args } => Value::map([
                 ("module", Value::from(*key)),
@@ -132,13 +137,13 @@ impl Job<'_> {
             .inputs
             .iter()
             .map(|(name, key)| Value::List(vec![Value::from(name.as_str()), Value::from(*key)]));
-        StepKey::of(&Value::map([
-            ("profile", Value::from(PROFILE)),
+        Value::map([
+            ("profile", Value::from(profile)),
             ("action", action),
             ("inputs", Value::List(pairs.collect())),
             ("outputs", Value::list(self.step.outputs.keys().map(String::as_str))),
             ("limits", self.step.limits.to_value()),
-        ]))
+        ])
     }
 }
 

@@ -15,7 +15,7 @@ pub struct Meter {
 
 impl Meter {
     /// For a step that begins with that much fuel.
-    pub(crate) fn new(fuel: u64) -> Self {
+    pub fn new(fuel: u64) -> Self {
         Self { start: fuel, ..Self::default() }
     }
 

@@ -15,7 +15,6 @@ mod runs;
 mod snapshots;
 mod write;
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use quipu_core::id::{ArtifactId, DomainId, NodeKey};
@@ -25,7 +24,7 @@ use serde_json::Value;
 pub use carry::Importer;
 pub use error::{ApiError, ExitCode, artifact_error};
 pub use published::check_opening;
-pub use runs::{GENERATED, Made, Ran, USED};
+pub use runs::{GENERATED, Made, Ran, USED, Wanted};
 pub use write::check_event;
 
 use crate::service::Handle;
@@ -349,23 +348,16 @@ pub enum Request {
         at: Option<String>,
     },
     /// Asks for a program to be run, by whoever can.
-    RequestRun {
-        /// What the run will be.
-        run: String,
-        /// The program.
-        program: String,
-        /// Its inputs: names and keys.
-        inputs: BTreeMap<String, String>,
-        /// The snapshot that they were taken from.
-        #[serde(default)]
-        snapshot: Option<String>,
-    },
-    /// The runs that were asked for and have no receipt.
+    RequestRun(Wanted),
+    /// The runs that were asked for and are not done.
     WantedRuns,
-    /// Says that this machine works on a step.
+    /// Says that this machine works on a step, or on a run as a whole.
     ClaimStep {
         /// Its key.
         step: String,
+        /// Why it came to nothing here, and would again.
+        #[serde(default)]
+        failed: Option<String>,
     },
     /// Says what this machine can run.
     Offer {
@@ -582,11 +574,9 @@ impl Api {
             Request::Hold { import, key, size } => self.hold(import, &key, size, sink),
             Request::RecordRun(ran) => self.record_run(ran, sink),
             Request::Receipts { at } => self.receipts(at, sink),
-            Request::RequestRun { run, program, inputs, snapshot } => {
-                self.request_run(&run, &program, inputs, snapshot, sink)
-            }
+            Request::RequestRun(wanted) => self.request_run(wanted, sink),
             Request::WantedRuns => self.wanted_runs(sink),
-            Request::ClaimStep { step } => self.claim_step(&step, sink),
+            Request::ClaimStep { step, failed } => self.claim_step(&step, failed, sink),
             Request::Offer { memory, labels } => self.offer(memory, labels, sink),
             Request::Offers => self.offers(sink),
             Request::Roster => self.roster(sink),

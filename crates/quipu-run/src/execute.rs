@@ -1,12 +1,12 @@
 //! Running a program, or reusing what is known of it.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant};
+use std::collections::BTreeMap;
 
+use quipu_core::execution::Scope;
 use quipu_core::id::{ArtifactId, RunKey};
 use quipu_exec::PROFILE;
-use quipu_exec::program::{Action, Program};
-use quipu_exec::receipt::{Kept, Receipt, run_key};
+use quipu_exec::program::{Action, Program, Step};
+use quipu_exec::receipt::{Kept, Receipt, StepProof, run_key};
 use quipu_exec::run::{Settings, Stopper, load, resolve, run};
 use quipu_exec::verify::input_differences;
 use quipu_exec::watch::Watch;
@@ -19,10 +19,10 @@ use crate::known::Beforehand;
 use crate::snapshot::SnapshotOf;
 use crate::workplace::Workplace;
 
-/// How often a receipt is looked for that somebody else makes.
-const POLL: Duration = Duration::from_millis(100);
 /// The type tag of receipts.
 const RECEIPT_TYPE: &str = "quipu/receipt";
+/// The type tag of receipts of single steps.
+const STEP_RECEIPT_TYPE: &str = "quipu/step-receipt";
 /// The type tag of answers to queries.
 const ANSWER_TYPE: &str = quipu_exec::operators::NDJSON;
 /// The kind of the event that remembers that a recorded run was asked for with other inputs.
@@ -89,6 +89,7 @@ impl Outcome {
 }
 
 /// A run with all that decides what it gives.
+#[derive(Debug)]
 pub(crate) struct Resolved {
     pub(crate) key: ArtifactId,
     pub(crate) program: Program,
@@ -98,11 +99,6 @@ pub(crate) struct Resolved {
 impl Resolved {
     pub(crate) fn run(&self) -> RunKey {
         RunKey(run_key(self.key, PROFILE, &self.inputs).0)
-    }
-
-    /// The most memory that one of its steps may take.
-    pub(crate) fn memory(&self) -> u64 {
-        self.program.running().map(|(_, step)| step.limits.memory).max().unwrap_or(0)
     }
 }
 
@@ -135,58 +131,20 @@ impl<A: Ask + 'static> Workplace<A> {
             None if wish.force || own => Beforehand::default(),
             None => Beforehand { run: None, steps: self.steps_done()? },
         };
+        if !is_known {
+            self.gather(&resolved.program, &resolved.inputs)?;
+        }
         let done = self.execute(&resolved, &before, watch, wish.threads)?;
         // Whoever announces a receipt says that it has run all of it: what is merely known is not said again.
         let receipt = match is_known && done.steps_run == 0 {
             true => done.receipt.key(),
-            false => self.record(&resolved, &done.receipt, wish.snapshot.clone())?,
+            false => self.record(&resolved, &done.receipt, wish.snapshot.clone(), Scope::Run)?,
         };
         self.outcome(run, receipt, done, wish.required)
     }
 
-    /// Asks the other machines of the domain to run it, and waits for somebody's receipt. `tell` gets the machines
-    /// that say that they work on it, each once.
-    ///
-    /// # Errors
-    /// If it cannot be asked for, or nobody has run it in that time.
-    pub fn run_elsewhere(
-        &self,
-        wish: &Wish,
-        patience: Duration,
-        tell: &mut dyn FnMut(&str),
-    ) -> Result<Outcome, ApiError> {
-        let resolved = self.resolve(wish)?;
-        let (run, program) = (resolved.run().to_string(), resolved.key.to_string());
-        let inputs = &resolved.inputs;
-        let inputs = inputs.iter().map(|(name, key)| (name.clone(), key.to_string())).collect();
-        let snapshot = wish.snapshot.clone();
-        self.machine().all(Request::RequestRun { run: run.clone(), program, inputs, snapshot })?;
-        let begin = Instant::now();
-        let mut told = BTreeSet::new();
-        loop {
-            let standing = self.standing(&resolved.run())?;
-            if let Some(known) = standing.counting(wish.required)
-                && let Some(receipt) = self.obtain(known)?
-            {
-                let steps_reused = receipt.steps.len();
-                let done = quipu_exec::run::Done { receipt, steps_run: 0, steps_reused };
-                return self.outcome(resolved.run(), known.receipt, done, wish.required);
-            }
-            for node in standing.claimed {
-                if told.insert(node.clone()) {
-                    tell(&node);
-                }
-            }
-            if begin.elapsed() > patience {
-                let message = format!("in {} s nobody has run it: {run}", patience.as_secs());
-                return Err(ApiError::new(ExitCode::Peer, message)
-                    .hint("machines that run what others ask for: quipu serve --work"));
-            }
-            std::thread::sleep(POLL);
-        }
-    }
-
-    fn outcome(
+    /// What came of a run, with what others say of it.
+    pub(crate) fn outcome(
         &self,
         run: RunKey,
         receipt: ArtifactId,
@@ -195,7 +153,7 @@ impl<A: Ask + 'static> Workplace<A> {
     ) -> Result<Outcome, ApiError> {
         let standing = self.standing(&run)?;
         let own = standing.receipts.iter().find(|one| one.receipt == receipt);
-        let witnesses = own.map_or((0, 0), |one| (one.of_roster, one.nodes));
+        let witnesses = own.map_or((0, 0), |one| (one.of_roster, one.by.len()));
         let counts = standing.counting(required).is_some_and(|one| one.receipt == receipt);
         let others = standing.receipts.iter().map(|one| one.receipt).filter(|one| *one != receipt);
         Ok(Outcome {
@@ -216,7 +174,7 @@ impl<A: Ask + 'static> Workplace<A> {
         let artifacts = self.artifacts();
         let mut given = BTreeMap::new();
         for (name, text) in &wish.inputs {
-            given.insert(name.clone(), self.get(text)?);
+            given.insert(name.clone(), self.locate(text)?);
         }
         let recorded = self.receipt(&named).ok();
         let key = recorded.as_ref().map_or(named, |receipt| receipt.program);
@@ -230,7 +188,6 @@ impl<A: Ask + 'static> Workplace<A> {
         let snapshot = SnapshotOf::new(self.clone(), wish.snapshot.clone());
         let inputs = resolve(&program, &given, &snapshot, artifacts.as_ref())
             .map_err(|error| run_error(&error))?;
-        self.gather(&program, &inputs)?;
         Ok(Resolved { key, program, inputs })
     }
 
@@ -304,16 +261,11 @@ impl<A: Ask + 'static> Workplace<A> {
         resolved: &Resolved,
         receipt: &Receipt,
         snapshot: Option<String>,
+        scope: Scope,
     ) -> Result<ArtifactId, ApiError> {
         let bytes = receipt.encode();
         let key = self.keep(&bytes)?;
         let mut outputs = Vec::new();
-        for name in resolved.program.queries().into_keys() {
-            let Some(answer) = resolved.inputs.get(&name) else { continue };
-            let size = self.artifacts().size(*answer)?.unwrap_or_default();
-            outputs.push(made(answer, size, Some(ANSWER_TYPE)));
-        }
-        let answers = outputs.len();
         for (name, kept) in &receipt.outputs {
             let output = resolved.program.outputs.get(name);
             let of_step = output.and_then(|output| {
@@ -335,13 +287,44 @@ impl<A: Ask + 'static> Workplace<A> {
         let ran = Ran {
             run: resolved.run().to_string(),
             receipt: made(&key, bytes.len() as u64, Some(RECEIPT_TYPE)),
-            answers: outputs.drain(..answers).collect(),
+            answers: self.answers(resolved)?,
             outputs,
             used,
             snapshot,
+            scope: scope.as_str().map(str::to_owned),
         };
         self.machine().all(Request::RecordRun(ran))?;
         Ok(key)
+    }
+
+    /// The inputs of a run that are answers to queries, as far as they are here.
+    pub(crate) fn answers(&self, resolved: &Resolved) -> Result<Vec<Made>, ApiError> {
+        let mut answers = Vec::new();
+        for name in resolved.program.queries().into_keys() {
+            let Some(answer) = resolved.inputs.get(&name) else { continue };
+            if let Some(size) = self.artifacts().size(*answer)? {
+                answers.push(made(answer, size, Some(ANSWER_TYPE)));
+            }
+        }
+        Ok(answers)
+    }
+
+    /// Keeps the receipt of one step and announces it, so that others need not run it.
+    pub(crate) fn record_step(&self, step: &Step, proof: &StepProof) -> Result<(), ApiError> {
+        let bytes = proof.encode();
+        let key = self.keep(&bytes)?;
+        let tag = |name: &String| step.outputs.get(name)?.as_deref();
+        let output = |(name, kept): (&String, &Kept)| made(&kept.key, kept.size, tag(name));
+        let ran = Ran {
+            run: RunKey(proof.step_key().0).to_string(),
+            receipt: made(&key, bytes.len() as u64, Some(STEP_RECEIPT_TYPE)),
+            answers: Vec::new(),
+            outputs: proof.outputs.iter().map(output).collect(),
+            used: Vec::new(),
+            snapshot: None,
+            scope: Scope::Step.as_str().map(str::to_owned),
+        };
+        self.machine().all(Request::RecordRun(ran)).map(|_| ())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use quipu_core::id::{ArtifactId, RunKey};
+use quipu_core::id::{ArtifactId, NodeKey, RunKey};
 use quipu_exec::key::{RunKey as ExecRunKey, StepKey};
 use quipu_exec::limits::RECEIPT_BYTES_MAX;
 use quipu_exec::receipt::{Kept, Receipt};
@@ -22,8 +22,8 @@ pub(crate) struct Witnessed {
     pub(crate) receipt: ArtifactId,
     /// Members of the roster that announced it.
     pub(crate) of_roster: u64,
-    /// Members of this domain that announced it.
-    pub(crate) nodes: usize,
+    /// Members of this domain that ran it.
+    pub(crate) by: Vec<String>,
     /// The domain that published it, if nobody here announced it.
     pub(crate) domain: Option<String>,
 }
@@ -32,8 +32,18 @@ pub(crate) struct Witnessed {
 #[derive(Debug, Clone)]
 pub(crate) struct Standing {
     pub(crate) receipts: Vec<Witnessed>,
-    /// Machines that say that they work on it.
-    pub(crate) claimed: Vec<String>,
+    /// What machines say that they work on, or gave up.
+    pub(crate) claims: Vec<ClaimSeen>,
+}
+
+/// What a machine says of its work on something.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ClaimSeen {
+    pub(crate) node: NodeKey,
+    /// The event that says so: another one, if it says so again.
+    pub(crate) event: String,
+    /// Why it gave up, if it did.
+    pub(crate) failed: Option<String>,
 }
 
 impl Standing {
@@ -70,19 +80,17 @@ impl Known for Beforehand {
 impl<A: Ask + 'static> Workplace<A> {
     /// What the log says of a run.
     pub(crate) fn standing(&self, run: &RunKey) -> Result<Standing, ApiError> {
-        let row = self.machine().one(Request::KnownRuns { runs: vec![run.to_string()] })?;
-        let mut receipts = Vec::new();
-        for one in row["receipts"].as_array().into_iter().flatten() {
-            receipts.push(Witnessed {
-                receipt: key_in(&one["receipt"])?,
-                of_roster: one["of_roster"].as_u64().unwrap_or(0),
-                nodes: one["nodes"].as_array().map_or(0, Vec::len),
-                domain: one["domain"].as_str().map(str::to_owned),
-            });
+        let bug = || ApiError::new(ExitCode::Bug, "no answer about a run");
+        self.standings(&[*run])?.pop().ok_or_else(bug)
+    }
+
+    /// What the log says of runs or steps, in their order.
+    pub(crate) fn standings(&self, runs: &[RunKey]) -> Result<Vec<Standing>, ApiError> {
+        if runs.is_empty() {
+            return Ok(Vec::new());
         }
-        let claims = row["claims"].as_array().into_iter().flatten();
-        let claimed = claims.filter_map(|one| Some(one["node"].as_str()?.to_owned())).collect();
-        Ok(Standing { receipts, claimed })
+        let runs = runs.iter().map(ToString::to_string).collect();
+        self.machine().all(Request::KnownRuns { runs })?.iter().map(standing_in).collect()
     }
 
     /// Reads a receipt whose bytes are here.
@@ -107,7 +115,7 @@ impl<A: Ask + 'static> Workplace<A> {
     }
 
     /// Whether bytes are here, or could be had from peers or another domain.
-    fn bring(&self, key: &ArtifactId, domain: Option<&str>) -> Result<bool, ApiError> {
+    pub(crate) fn bring(&self, key: &ArtifactId, domain: Option<&str>) -> Result<bool, ApiError> {
         let text = key.to_string();
         let request = match domain {
             Some(domain) => Request::Import { domain: domain.to_owned(), key: text },
@@ -145,4 +153,26 @@ impl<A: Ask + 'static> Workplace<A> {
         steps.retain(|key, _| !contested.contains(key));
         Ok(steps)
     }
+}
+
+fn standing_in(row: &Value) -> Result<Standing, ApiError> {
+    let mut receipts = Vec::new();
+    for one in row["receipts"].as_array().into_iter().flatten() {
+        let by = one["nodes"].as_array().into_iter().flatten();
+        receipts.push(Witnessed {
+            receipt: key_in(&one["receipt"])?,
+            of_roster: one["of_roster"].as_u64().unwrap_or(0),
+            by: by.filter_map(|node| Some(node.as_str()?.to_owned())).collect(),
+            domain: one["domain"].as_str().map(str::to_owned),
+        });
+    }
+    let claim = |one: &Value| {
+        Some(ClaimSeen {
+            node: one["node"].as_str()?.parse().ok()?,
+            event: one["uuid"].as_str()?.to_owned(),
+            failed: one["failed"].as_str().map(str::to_owned),
+        })
+    };
+    let claims = row["claims"].as_array().into_iter().flatten().filter_map(claim).collect();
+    Ok(Standing { receipts, claims })
 }

@@ -8,17 +8,23 @@
 //! *Boundary*: what a run is and what it gives is `quipu-exec`'s; what the log says of it, `quipu-node`'s.
 
 mod ask;
+mod elsewhere;
 mod execute;
 mod explain;
 mod known;
+mod line;
 mod lineage;
+mod offers;
 mod receipts;
+mod share;
 mod snapshot;
 mod worker;
 mod workplace;
 
 pub use ask::Ask;
+pub use elsewhere::{Happened, News};
 pub use execute::{Outcome, Wish};
+pub use offers::Capacity;
 pub use receipts::Report;
 pub use worker::Worker;
 pub use workplace::Workplace;

@@ -1,12 +1,16 @@
 //! Receipts: shown, checked by running again, compared with each other (PEL-5, PEL-7).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use quipu_core::id::ArtifactId;
-use quipu_exec::receipt::{Difference, Kept, Receipt, compare};
+use quipu_exec::PROFILE;
+use quipu_exec::limits::RECEIPT_BYTES_MAX;
+use quipu_exec::program::Action;
+use quipu_exec::receipt::{Difference, Kept, Receipt, StepProof, compare};
 use quipu_exec::run::{NothingKnown, Settings, Stopper, load};
-use quipu_exec::verify::verify;
-use quipu_exec::watch::Watch;
+use quipu_exec::verify::{VerifyError, verify};
+use quipu_exec::watch::{Meter, Watch};
 use quipu_node::api::{ApiError, Request};
 use serde_json::{Value, json};
 
@@ -69,6 +73,35 @@ fn receipt_json(key: &ArtifactId, receipt: &Receipt) -> Value {
     })
 }
 
+/// A receipt of a run, or of one step.
+enum AnyReceipt {
+    Run(Receipt),
+    Step(StepProof),
+}
+
+/// The receipt of a step as scripts get it.
+fn proof_json(key: &ArtifactId, proof: &StepProof) -> Value {
+    let inputs = proof.inputs.iter().map(|(name, key)| (name.clone(), key.to_string().into()));
+    json!({
+        "receipt": key.to_string(),
+        "step": proof.step_key().to_string(),
+        "profile": proof.profile,
+        "inputs": inputs.collect::<serde_json::Map<_, _>>(),
+        "outputs": kept_json(&proof.outputs),
+    })
+}
+
+/// The first output of a step that is not what it was.
+fn compare_outputs(
+    recorded: &BTreeMap<String, Kept>,
+    found: &BTreeMap<String, Kept>,
+) -> Option<Difference> {
+    let names: BTreeSet<&String> = recorded.keys().chain(found.keys()).collect();
+    let name = names.into_iter().find(|name| recorded.get(*name) != found.get(*name))?;
+    let (a, b) = (recorded.get(name).copied(), found.get(name).copied());
+    Some(Difference { step: None, output: Some(name.clone()), a, b })
+}
+
 impl<A: Ask + 'static> Workplace<A> {
     /// What a receipt says.
     ///
@@ -76,7 +109,19 @@ impl<A: Ask + 'static> Workplace<A> {
     /// If there is no such receipt.
     pub fn show(&self, text: &str) -> Result<Value, ApiError> {
         let key = self.get(text)?;
-        Ok(receipt_json(&key, &self.receipt(&key)?))
+        Ok(match self.any_receipt(&key)? {
+            AnyReceipt::Run(receipt) => receipt_json(&key, &receipt),
+            AnyReceipt::Step(proof) => proof_json(&key, &proof),
+        })
+    }
+
+    /// Reads a receipt of a run or of a step, whose bytes are here.
+    fn any_receipt(&self, key: &ArtifactId) -> Result<AnyReceipt, ApiError> {
+        let bytes = self.bytes(key, RECEIPT_BYTES_MAX)?;
+        match StepProof::decode(&bytes) {
+            Ok(proof) => Ok(AnyReceipt::Step(proof)),
+            Err(_) => self.receipt(key).map(AnyReceipt::Run),
+        }
     }
 
     /// The bytes of a program.
@@ -94,7 +139,10 @@ impl<A: Ask + 'static> Workplace<A> {
     /// If there is no such receipt, or it could not be run again.
     pub fn verify(&self, text: &str, watch: &dyn Watch) -> Result<Report, ApiError> {
         let key = self.get(text)?;
-        let receipt = self.receipt(&key)?;
+        let receipt = match self.any_receipt(&key)? {
+            AnyReceipt::Run(receipt) => receipt,
+            AnyReceipt::Step(proof) => return self.verify_step(key, &proof),
+        };
         self.get(&receipt.program.to_string())?;
         let program = load(receipt.program, self.artifacts().as_ref());
         self.gather(&program.map_err(|error| run_error(&error))?, &receipt.inputs)?;
@@ -108,6 +156,27 @@ impl<A: Ask + 'static> Workplace<A> {
         Ok(Report { receipt: key, first_difference, unknown: None, steps_run })
     }
 
+    /// The same for one step.
+    fn verify_step(&self, receipt: ArtifactId, proof: &StepProof) -> Result<Report, ApiError> {
+        if proof.profile != PROFILE {
+            return Err(verify_error(&VerifyError::Profile(proof.profile)));
+        }
+        let module = match proof.step.action {
+            Action::Module { key, .. } => Some(key),
+            Action::Operator { .. } | Action::Query(_) => None,
+        };
+        for key in proof.inputs.values().copied().chain(module) {
+            self.get(&key.to_string())?;
+        }
+        let meter = Arc::new(Meter::new(proof.step.limits.fuel));
+        let found = self
+            .runner()
+            .run(proof.job(), &self.artifacts(), &meter)
+            .map_err(|error| ApiError::refused(error.to_string()).hint(error.hint()))?;
+        let first_difference = compare_outputs(&proof.outputs, &found);
+        Ok(Report { receipt, first_difference, unknown: None, steps_run: 1 })
+    }
+
     /// The receipts that stand at a snapshot, each once, in the order of their announcements.
     ///
     /// # Errors
@@ -115,7 +184,8 @@ impl<A: Ask + 'static> Workplace<A> {
     pub fn to_audit(&self, snapshot: Option<String>) -> Result<Vec<ArtifactId>, ApiError> {
         let rows = self.machine().all(Request::Receipts { at: snapshot })?;
         let (mut keys, mut seen) = (Vec::new(), BTreeSet::new());
-        for row in rows {
+        // The receipts of runs name every step: those of single steps say nothing more.
+        for row in rows.iter().filter(|row| row["scope"] != "step") {
             let key = key_in(&row["receipt"])?;
             if seen.insert(key) {
                 keys.push(key);
@@ -162,7 +232,13 @@ impl<A: Ask + 'static> Workplace<A> {
 
     /// Where two receipts differ first, if both and their program are here.
     fn difference(&self, a: &ArtifactId, b: &ArtifactId) -> Option<Value> {
-        let (a, b) = (self.receipt(a).ok()?, self.receipt(b).ok()?);
+        let (a, b) = match (self.any_receipt(a).ok()?, self.any_receipt(b).ok()?) {
+            (AnyReceipt::Run(a), AnyReceipt::Run(b)) => (a, b),
+            (AnyReceipt::Step(a), AnyReceipt::Step(b)) => {
+                return compare_outputs(&a.outputs, &b.outputs).as_ref().map(difference_json);
+            }
+            _ => return None,
+        };
         let program = load(a.program, self.artifacts().as_ref()).ok()?;
         compare(&program, &a, &b).as_ref().map(difference_json)
     }

@@ -42,7 +42,7 @@ impl<A: Ask> std::fmt::Debug for Workplace<A> {
 /// The artifacts of a machine, for steps.
 pub(crate) struct Shelf<A: Ask> {
     machine: Mutex<A>,
-    store: ArtifactStore,
+    store: Arc<ArtifactStore>,
     work: PathBuf,
 }
 
@@ -63,7 +63,7 @@ impl<A: Ask + 'static> Workplace<A> {
         let cache = CacheDir { dir: home.dir().join(MODULES_DIR), key };
         let runner = Runner::new(Some(cache))
             .map_err(|error| ApiError::new(ExitCode::Refused, error.to_string()))?;
-        let shelf = Shelf { machine: Mutex::new(machine), store, work };
+        let shelf = Shelf { machine: Mutex::new(machine), store: Arc::new(store), work };
         Ok(Self { shelf: Arc::new(shelf), runner: Arc::new(runner) })
     }
 
@@ -90,6 +90,19 @@ impl<A: Ask + 'static> Workplace<A> {
             self.machine().one(Request::Fetch { key: key.to_string() })?;
         }
         Ok(key)
+    }
+
+    /// The key of an artifact that is named by it or by its start, wherever its bytes are.
+    pub(crate) fn locate(&self, text: &str) -> Result<ArtifactId, ApiError> {
+        key_in(&self.machine().one(Request::Locate { key: text.to_owned() })?["key"])
+    }
+
+    /// The same place with somebody else to ask: what one waits for does not keep the other.
+    pub(crate) fn asking(&self, machine: A) -> Self {
+        let Shelf { store, work, .. } = &*self.shelf;
+        let shelf =
+            Shelf { machine: Mutex::new(machine), store: store.clone(), work: work.clone() };
+        Self { shelf: Arc::new(shelf), runner: self.runner.clone() }
     }
 
     /// The bytes of a small artifact.

@@ -165,9 +165,12 @@ pub(crate) enum Command {
         /// Also run programs that other machines of the domain ask for.
         #[arg(long)]
         work: bool,
-        /// Memory that a step of such a program may take, in MiB.
+        /// Memory that steps of such programs may take together, in MiB.
         #[arg(long, value_name = "MIB", default_value_t = 1024, requires = "work")]
         work_memory: u64,
+        /// Something that this machine has for such steps, by the name that programs ask for it.
+        #[arg(long = "work-label", value_name = "LABEL", requires = "work")]
+        work_labels: Vec<String>,
     },
     /// Publish artifacts, for other domains to see and to import. That cannot be undone.
     #[command(
@@ -231,9 +234,14 @@ pub(crate) enum Command {
         /// Run all steps though their results are known.
         #[arg(long)]
         force: bool,
-        /// Ask other machines to run it (`quipu serve --work`), and wait for their receipt.
+        /// Ask other machines to run it (`quipu serve --work`), each step where its inputs are, and
+        /// wait for the receipt.
         #[arg(long, conflicts_with_all = ["force", "threads"])]
         elsewhere: bool,
+        /// Tell of each step: where it runs, since when, how many bytes it gave. With --json a line for
+        /// each event, and the result as the last line.
+        #[arg(long)]
+        watch: bool,
         /// How long to wait for them: a number and s, m, h or d.
         #[arg(long, value_name = "TIME", default_value = "10m", value_parser = duration_ms)]
         wait: u64,
@@ -245,7 +253,11 @@ pub(crate) enum Command {
         threads: usize,
     },
     /// List the receipts, and those that contradict each other.
-    Receipts,
+    Receipts {
+        /// Also receipts of single steps, of runs that several machines shared.
+        #[arg(long)]
+        steps: bool,
+    },
     /// Show a receipt, or check it by running its program again.
     #[command(subcommand)]
     Receipt(ReceiptCommand),

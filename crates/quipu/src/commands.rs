@@ -13,13 +13,14 @@ mod sim;
 mod simple;
 mod snapshots;
 mod trace;
+mod watch;
 
 use quipu_core::lifecycle::Stage;
 use quipu_core::machine::{dot, mermaid};
 use quipu_core::sync::session::SessionState;
 use quipu_node::api::{ApiError, ExitCode, Request, TraceQuery};
 
-use quipu_run::Wish;
+use quipu_run::{Capacity, Wish};
 
 use crate::cli::{
     ChartFormat, Cli, Command, ConflictCommand, EdgeCommand, ReceiptCommand, RosterCommand,
@@ -52,12 +53,13 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, ApiError> {
             sim::run(global, &scenario, seed, seeds, twice, sabotage.as_deref())
         }
         Command::Reference => simple::reference(),
-        Command::Serve { listen, socket, artifacts, work, work_memory } => {
+        Command::Serve { listen, socket, artifacts, work, work_memory, work_labels } => {
             let home = start::find_home(global)?;
             if let Some(policy) = artifacts {
                 home.set_artifact_policy(policy)?;
             }
-            let work = work.then(|| work_memory.saturating_mul(1 << 20));
+            let memory = work_memory.saturating_mul(1 << 20);
+            let work = work.then(|| Capacity::new(memory, work_labels));
             daemon::serve(&home, listen, socket, work, global.quiet)
         }
         Command::Put { files, type_tag } => artifacts::put(global, &files, type_tag.as_deref()),
@@ -91,6 +93,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, ApiError> {
             require_receipts,
             force,
             elsewhere,
+            watch,
             wait,
             recompute,
             threads,
@@ -99,9 +102,9 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, ApiError> {
             let required = require_receipts;
             let wish = Wish { program, inputs, snapshot, required, force, recompute, threads };
             let elsewhere = elsewhere.then(|| std::time::Duration::from_millis(wait));
-            programs::run(global, &wish, elsewhere)
+            programs::run(global, &wish, elsewhere, watch)
         }
-        Command::Receipts => programs::receipts(global),
+        Command::Receipts { steps } => programs::receipts(global, steps),
         Command::Receipt(ReceiptCommand::Show { key }) => programs::show(global, &key),
         Command::Receipt(ReceiptCommand::Verify { key }) => programs::verify(global, &key),
         Command::Audit { snapshot, sample } => programs::audit(global, snapshot, sample),
@@ -167,7 +170,7 @@ fn reads(command: &Command) -> bool {
             | Command::Snapshots
             | Command::Current
             | Command::Federation
-            | Command::Receipts
+            | Command::Receipts { .. }
     )
 }
 

@@ -3,14 +3,14 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::mpsc::{Sender, channel};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use quipu_core::id::DomainId;
 use quipu_net::Ticket;
 use quipu_node::api::{Api, ApiError, ExitCode, Request};
 use quipu_node::home::Home;
 use quipu_node::service::{Handle, Mailbox, Peers, Service};
-use quipu_run::{Worker, Workplace};
+use quipu_run::{Capacity, Worker, Workplace};
 use serde_json::{Value, json};
 
 use crate::network::Quic;
@@ -30,7 +30,7 @@ pub(crate) fn serve(
     home: &Home,
     listen: Vec<SocketAddr>,
     socket_path: Option<PathBuf>,
-    work: Option<u64>,
+    work: Option<Capacity>,
     quiet: bool,
 ) -> Result<ExitCode, ApiError> {
     let path = socket_path.unwrap_or_else(|| home.socket());
@@ -53,8 +53,8 @@ pub(crate) fn serve(
         let _gone = stop.send(());
     };
     std::thread::spawn(move || socket::serve(&listener, &for_socket, on_shutdown));
-    if let Some(memory) = work {
-        start_worker(home, &handle, memory)?;
+    if let Some(capacity) = work {
+        start_worker(home, &handle, capacity)?;
     }
     let ready = ready_line(home, &handle, &quic, &path)?;
     output::json(&ready)?;
@@ -72,16 +72,16 @@ pub(crate) fn serve(
 }
 
 /// Runs what others ask for, on a thread of its own, until the machine stops.
-fn start_worker(home: &Home, handle: &Handle, memory: u64) -> Result<(), ApiError> {
+fn start_worker(home: &Home, handle: &Handle, capacity: Capacity) -> Result<(), ApiError> {
     let place = Workplace::open(home, Api::new(handle.clone())?)?;
-    let mut worker = Worker::begin(place, memory)?;
+    let handle = handle.clone();
+    let mut worker = Worker::begin(place, capacity, move || Api::new(handle.clone()))?;
     std::thread::Builder::new().name("quipu-work".to_owned()).spawn(move || {
         loop {
-            if let Err(error) = worker.look(Instant::now()) {
+            if let Err(error) = worker.work(LOOK) {
                 tracing::debug!(%error, "no more runs for others");
                 return;
             }
-            std::thread::sleep(LOOK);
         }
     })?;
     Ok(())

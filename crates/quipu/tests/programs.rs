@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use common::data::{refused, text};
 use common::{Machine, Ran, agree, temp, until};
+use data_encoding::{BASE64_NOPAD, HEXLOWER};
 use quipu_exec::receipt::{Kept, Receipt};
 use serde_json::{Value, json};
 
@@ -256,43 +257,209 @@ fn others_run_it_and_one_may_die() {
     let invitation = a.serve();
     let mut others = ["b", "c"].map(|name| Machine::joined(name, temp.path(), &invitation));
     others.iter_mut().for_each(|machine| drop(machine.serve_with(&["--work"])));
-    let (program, input) = (twice(&a), a.key_of(b"HAL"));
-    let input = format!("text={input}");
+    let (program, key) = (twice(&a), a.key_of(b"HAL"));
+    let input = format!("text={key}");
     until("both offer themselves", || common::data::ask_rows(&a, "offers", &json!({})).len() == 2);
     let row = a.one(["run", &program, "--input", &input, "--elsewhere"]);
     assert_eq!((&row["steps_run"], &row["counts"]), (&0.into(), &true.into()));
     assert!(a.get(&text(&row["outputs"]["result"], "key")) == b"JCN");
-    let node = text(&a.run(["receipts"])[0], "node");
-    assert!(others.iter().any(|machine| machine.node() == node), "not by the one who asked");
+    let rows = a.run(["receipts", "--steps"]);
+    let of = |scope: &str| rows.iter().filter(|row| row["scope"] == scope).count();
+    assert!(of("step") >= 2 && of("run") + of("assembled") >= 1, "{rows:?}");
+    assert!(rows.iter().all(|row| row["node"] != a.node()), "not by the one who asked");
 
     let slow = TWICE.replace("next.wasm", "slow.wasm").replace(
         "inputs = { stdin = \"input:text\" }",
         "inputs = { stdin = \"input:text\" }\nlimits = { fuel = 100000000000 }",
     );
     let slow = built(&a, &slow, &[("slow.wasm", SLOW)]);
-    let mut command = a.command();
-    command.args(["--json", "run", &slow, "--input", &input, "--elsewhere", "--wait", "2m"]);
-    let asking = std::thread::spawn(move || common::finish(command, b""));
-    let run = || common::data::ask_rows(&a, "wanted_runs", &json!({})).first().cloned();
-    until("it is asked for", || run().is_some());
-    let run = text(&run().unwrap(), "run");
+    let before = a.run(["log", "--kind", "run.claim"]).len();
+    let asking = asking(&a, &slow, &[("text", &key)], &[]);
     let claims = || {
-        let rows = common::data::ask_rows(&a, "known_runs", &json!({ "runs": [run] }));
-        rows[0]["claims"].as_array().unwrap().clone()
+        let claims = a.run(["log", "--kind", "run.claim"]);
+        claims[before..].iter().map(|row| text(row, "author")).collect::<Vec<_>>()
     };
     until("somebody works on it", || !claims().is_empty());
-    let first = text(&claims()[0], "node");
+    let first = claims()[0].clone();
     others.iter_mut().find(|machine| machine.node() == first).unwrap().kill();
     let ran = asking.join().unwrap();
     assert_eq!(ran.code, 0, "{}", ran.stderr);
-    let nodes: Vec<String> = claims().iter().map(|claim| text(claim, "node")).collect();
-    assert!(nodes.len() == 2 && nodes.contains(&first), "{nodes:?}");
+    let nodes = claims();
+    assert!(nodes.contains(&first) && nodes.iter().any(|node| *node != first), "{nodes:?}");
     assert!(a.get(&text(&ran.items()[0]["outputs"]["result"], "key")) == b"!");
     // Where nobody works, nobody is waited for longer than asked.
     others.iter_mut().for_each(Machine::kill);
     let more = format!("text={}", a.key_of(b"more"));
     let nobody = a.try_run(["run", &program, "--input", &more, "--elsewhere", "--wait", "1s"]);
     refused(&nobody, 5, &["nobody has run it", "--work"]);
+}
+
+/// Both inputs raised by one, each where it is and where somebody has the label, then put together; and
+/// something slow that takes both.
+const APART: &str = r#"
+quipu-program = 1
+
+[inputs]
+x = {}
+y = {}
+
+[[steps]]
+id = "left"
+module = "file:next.wasm"
+labels = ["left"]
+inputs = { stdin = "input:x" }
+outputs = { stdout = {} }
+
+[[steps]]
+id = "right"
+module = "file:next.wasm"
+labels = ["right"]
+inputs = { stdin = "input:y" }
+outputs = { stdout = {} }
+
+[[steps]]
+id = "both"
+operator = "concat"
+inputs = { a = "left/stdout", b = "right/stdout" }
+outputs = { out = {} }
+
+[outputs]
+result = "both/out"
+"#;
+
+/// Bytes in a payload, as keys are written.
+fn hex(bytes: &Value) -> String {
+    let bytes = text(&bytes["/"], "bytes");
+    HEXLOWER.encode(&BASE64_NOPAD.decode(bytes.as_bytes()).unwrap())
+}
+
+/// Asks for a run on others, in the background.
+fn asking(
+    machine: &Machine,
+    program: &str,
+    inputs: &[(&str, &str)],
+    more: &[&str],
+) -> std::thread::JoinHandle<Ran> {
+    let mut command = machine.command();
+    command.args(["--json", "run", program, "--elsewhere"]).args(more);
+    for (name, key) in inputs {
+        command.args(["--input", &format!("{name}={key}")]);
+    }
+    std::thread::spawn(move || common::finish(command, b""))
+}
+
+/// Machines that keep what they have, each with one input and one label: each step runs where it can.
+#[test]
+fn steps_run_where_their_inputs_are() {
+    let temp = temp();
+    let mut a = Machine::found("a", temp.path());
+    let invitation = a.serve_with(&["--artifacts", "none"]);
+    let mut others = ["b", "c"].map(|name| Machine::joined(name, temp.path(), &invitation));
+    for (machine, label) in others.iter_mut().zip(["left", "right"]) {
+        machine.serve_with(&["--artifacts", "none", "--work", "--work-label", label]);
+    }
+    let [b, c] = &others;
+    let program = built(&a, APART, &[("next.wasm", NEXT)]);
+    let (x, y) = (b.key_of(b"HAL"), c.key_of(b"@@@"));
+    agree(&[&a, b, c]);
+    let ran =
+        asking(&a, &program, &[("x", &x), ("y", &y)], &["--watch", "--wait", "1m"]).join().unwrap();
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let lines = ran.items();
+    let (result, news) = lines.split_last().unwrap();
+    assert!(a.get(&text(&result["outputs"]["result"], "key")) == b"IBMAAA");
+    let done = |step: &str| {
+        let done = news.iter().find(|row| row["step"] == step && row["state"] == "done");
+        text(done.unwrap_or_else(|| panic!("{step}: {news:?}")), "node")
+    };
+    assert_eq!((done("left"), done("right")), (b.node(), c.node()), "{news:?}");
+    assert!([b.node(), c.node()].contains(&done("both")));
+    assert!(news.iter().any(|row| row["state"] == "claimed"), "{news:?}");
+    // The receipt is that of anybody who runs all of it.
+    let input = |name: &str, key: &str| format!("{name}={key}");
+    let alone =
+        a.one(["run", &program, "--input", &input("x", &x), "--input", &input("y", &y), "--force"]);
+    assert_eq!((steps(&alone), &alone["receipt"]), ((3, 0), &result["receipt"]));
+    assert_eq!((&result["nodes"], &alone["nodes"]), (&0.into(), &1.into()), "put together by none");
+    // Each step can be checked on its own.
+    let of_steps = a.run(["receipts", "--steps"]);
+    let of_steps: Vec<&Value> = of_steps.iter().filter(|row| row["scope"] == "step").collect();
+    assert!(of_steps.len() >= 3, "{of_steps:?}");
+    for row in of_steps {
+        let verified = a.one(["receipt", "verify", &text(row, "receipt")]);
+        assert_eq!((&verified["ok"], &verified["steps_run"]), (&true.into(), &1.into()));
+    }
+    assert_eq!(a.run(["receipts"]).iter().filter(|row| row["scope"] == "step").count(), 0);
+}
+
+/// One of the machines dies in the middle, and with it what an earlier step of its gave: others do both.
+#[test]
+fn a_machine_dies_in_the_middle_of_a_shared_run() {
+    let temp = temp();
+    let mut a = Machine::found("a", temp.path());
+    let invitation = a.serve_with(&["--artifacts", "none"]);
+    let mut others = ["b", "c", "d"].map(|name| Machine::joined(name, temp.path(), &invitation));
+    let labels = [&["left", "right"][..], &["right", "end"], &["end"]];
+    for (machine, labels) in others.iter_mut().zip(labels) {
+        let mut arguments = vec!["--artifacts", "none", "--work"];
+        labels.iter().for_each(|label| arguments.extend(["--work-label", label]));
+        machine.serve_with(&arguments);
+    }
+    let source = APART.replace(
+        "operator = \"concat\"",
+        "module = \"file:slow.wasm\"\nlabels = [\"end\"]\nlimits = { fuel = 100000000000 }",
+    );
+    let source = source.replace("outputs = { out = {} }", "outputs = { stdout = {} }");
+    let source = source.replace("both/out", "both/stdout");
+    let program = built(&a, &source, &[("next.wasm", NEXT), ("slow.wasm", SLOW)]);
+    let (x, y) = (others[0].key_of(b"HAL"), others[1].key_of(b"@@@"));
+    assert_eq!(a.key_of(b"@@@"), y);
+    agree(&[&a, &others[0], &others[1], &others[2]]);
+    let run = asking(&a, &program, &[("x", &x), ("y", &y)], &["--watch", "--wait", "1m"]);
+    // What the log says of the slow step: a claim of a step that is not one of the first two.
+    let claims = || {
+        let mut claims = a.run(["log", "--kind", "run.claim"]);
+        let known: Vec<String> =
+            a.run(["receipts", "--steps"]).iter().map(|row| text(row, "run")).collect();
+        claims.retain(|row| !known.contains(&hex(&row["payload"]["step"])));
+        claims
+    };
+    let slow = || {
+        (a.run(["receipts", "--steps"]).len() == 2)
+            .then(claims)
+            .and_then(|list| list.first().cloned())
+    };
+    until("somebody works on the slow step", || slow().is_some());
+    let first = text(&slow().unwrap(), "author");
+    others.iter_mut().find(|machine| machine.node() == first).expect("a worker").kill();
+    let ran = run.join().unwrap();
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let lines = ran.items();
+    let (result, news) = lines.split_last().unwrap();
+    assert!(a.get(&text(&result["outputs"]["result"], "key")) == b"!");
+    let done = news.iter().find(|row| row["step"] == "both" && row["state"] == "done").unwrap();
+    assert_ne!(text(done, "node"), first, "{news:?}");
+}
+
+/// A step that fails wherever it runs ends the asking, and says why; one that nobody can run is named.
+#[test]
+fn what_fails_on_others_is_said() {
+    let temp = temp();
+    let mut a = Machine::found("a", temp.path());
+    let invitation = a.serve();
+    let mut b = Machine::joined("b", temp.path(), &invitation);
+    b.serve_with(&["--work"]);
+    let (x, y) = (a.key_of(b"HAL"), a.key_of(b"@@@"));
+    let endless = TWICE.replace("next.wasm", "loop.wasm").replace(
+        "outputs = { stdout = \"text/plain\" }",
+        "outputs = { stdout = \"text/plain\" }\nlimits = { fuel = 1000000 }",
+    );
+    let endless = built(&a, &endless, &[("loop.wasm", LOOP)]);
+    let ran = asking(&a, &endless, &[("text", &x)], &[]).join().unwrap();
+    refused(&ran, 3, &["first", "every machine", "fuel"]);
+    let apart = built(&a, APART, &[("next.wasm", NEXT)]);
+    let ran = asking(&a, &apart, &[("x", &x), ("y", &y)], &["--wait", "2s"]).join().unwrap();
+    refused(&ran, 5, &["no machine offers", "right"]);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use quipu_core::artifact::ARTIFACT_BYTES_MAX;
 use quipu_core::blind::Opening;
-use quipu_core::execution::{Announcement, Execution, Offer, RunRequest};
+use quipu_core::execution::{Announcement, Execution, Offer, RunRequest, Scope};
 use quipu_core::id::{ArtifactId, EventId, NodeKey, RunKey, Subject};
 use quipu_core::kind;
 use quipu_core::statement::{Claim, EdgeKey, EdgeRole, End, Statement, TAG_BYTES_MAX};
@@ -89,22 +89,14 @@ fn good() -> Vec<(&'static str, Statement)> {
             },
         ),
         ("follow", Statement::Follow(domain())),
-        ("receipt", announced(None)),
-        ("receipt-at-a-snapshot", announced(Some(root().id))),
-        (
-            "run-request",
-            Statement::Execution(Execution::Request(RunRequest {
-                run: RunKey([5; 32]),
-                program: hello(),
-                inputs: [("left".to_owned(), hello()), ("right".to_owned(), hello())].into(),
-                node: node(1),
-                snapshot: None,
-            })),
-        ),
-        (
-            "run-claim",
-            Statement::Execution(Execution::Claim { step: RunKey([6; 32]), node: node(1) }),
-        ),
+        ("receipt", announced(None, Scope::Run)),
+        ("receipt-at-a-snapshot", announced(Some(root().id), Scope::Run)),
+        ("receipt-of-a-step", announced(None, Scope::Step)),
+        ("receipt-assembled", announced(None, Scope::Assembled)),
+        ("run-request", requested(1)),
+        ("run-request-of-three", requested(3)),
+        ("run-claim", claimed(None)),
+        ("run-claim-failed", claimed(Some("it exited with 1".into()))),
         (
             "run-offer",
             Statement::Execution(Execution::Offer(Offer {
@@ -126,13 +118,29 @@ fn good() -> Vec<(&'static str, Statement)> {
     ]
 }
 
-fn announced(snapshot: Option<EventId>) -> Statement {
+fn requested(required: u64) -> Statement {
+    Statement::Execution(Execution::Request(RunRequest {
+        run: RunKey([5; 32]),
+        program: hello(),
+        inputs: [("left".to_owned(), hello()), ("right".to_owned(), hello())].into(),
+        node: node(1),
+        snapshot: None,
+        required,
+    }))
+}
+
+fn claimed(failed: Option<String>) -> Statement {
+    Statement::Execution(Execution::Claim { step: RunKey([6; 32]), node: node(1), failed })
+}
+
+fn announced(snapshot: Option<EventId>, scope: Scope) -> Statement {
     Statement::Execution(Execution::Announce(Announcement {
         run: RunKey([5; 32]),
         receipt: hello(),
         size: 5,
         node: node(1),
         snapshot,
+        scope,
     }))
 }
 

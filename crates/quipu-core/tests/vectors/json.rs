@@ -291,6 +291,7 @@ fn execution_json(said: &Execution) -> Json {
         Execution::Announce(one) => json!({
             "receipt": one.receipt.to_string(), "run": one.run.to_string(), "size": one.size,
             "node": one.node.to_string(), "snapshot": snapshot(&one.snapshot),
+            "scope": one.scope.as_str(),
         }),
         Execution::Request(one) => {
             let inputs: Vec<Json> =
@@ -298,11 +299,11 @@ fn execution_json(said: &Execution) -> Json {
             json!({
                 "request": one.run.to_string(), "program": one.program.to_string(),
                 "inputs": inputs, "node": one.node.to_string(),
-                "snapshot": snapshot(&one.snapshot),
+                "snapshot": snapshot(&one.snapshot), "required": one.required,
             })
         }
-        Execution::Claim { step, node } => {
-            json!({ "claim": step.to_string(), "node": node.to_string() })
+        Execution::Claim { step, node, failed } => {
+            json!({ "claim": step.to_string(), "node": node.to_string(), "failed": failed })
         }
         Execution::Offer(one) => json!({
             "offer": one.node.to_string(), "memory": one.memory, "labels": one.labels,

@@ -182,6 +182,7 @@ impl Builder<'_> {
             "inputs",
             "outputs",
             "limits",
+            "labels",
         ];
         let fields = self.fields(node, &known)?;
         let Some(id_node) = fields.get("id") else {
@@ -208,8 +209,17 @@ impl Builder<'_> {
                 outputs.insert(entry.key.clone(), tag);
             }
         }
+        let mut labels = match fields.get("labels") {
+            Some(node) => {
+                self.place(Place::Labels(id.clone()), &node.span);
+                self.texts(node)?
+            }
+            None => Vec::new(),
+        };
+        labels.sort_unstable();
+        labels.dedup();
         let action = self.action(&id, &span, &fields)?;
-        Some((id, span, Step { action, inputs, outputs, limits }))
+        Some((id, span, Step { action, inputs, outputs, limits, labels }))
     }
 
     fn action(

@@ -6,8 +6,8 @@ use std::fmt;
 use super::graph;
 use super::{Action, Output, Port, Program, Query, STDERR, STDIN, STDOUT, Source, Step, is_name};
 use crate::limits::{
-    ARGS_BYTES_MAX, ARGS_MAX, BOUNDS, NAME_BYTES_MAX, PORTS_MAX, QUERY_DEPTH_MAX, STEPS_MAX,
-    TYPE_BYTES_MAX,
+    ARGS_BYTES_MAX, ARGS_MAX, BOUNDS, LABELS_MAX, NAME_BYTES_MAX, PORTS_MAX, QUERY_DEPTH_MAX,
+    STEPS_MAX, TYPE_BYTES_MAX,
 };
 use crate::operators::{Operator, ParameterKind};
 
@@ -28,6 +28,8 @@ pub enum Place {
     StepOutput(String, String),
     /// A limit of a step.
     Limit(String, &'static str),
+    /// The labels of a step.
+    Labels(String),
     /// An output of the program.
     Output(String),
 }
@@ -41,6 +43,7 @@ impl fmt::Display for Place {
             Self::StepInput(id, name) => write!(f, "input {name:?} of step {id:?}"),
             Self::StepOutput(id, name) => write!(f, "output {name:?} of step {id:?}"),
             Self::Limit(id, name) => write!(f, "limit {name:?} of step {id:?}"),
+            Self::Labels(id) => write!(f, "labels of step {id:?}"),
             Self::Output(name) => write!(f, "output {name:?}"),
         }
     }
@@ -169,6 +172,12 @@ pub enum Problem {
         /// The most that it may be.
         max: u64,
     },
+    /// Labels are not as they should be.
+    #[error("labels have 1 to {TYPE_BYTES_MAX} bytes, each is there once, and they are sorted")]
+    Labels,
+    /// A query is answered before a run begins, where it is asked for.
+    #[error("a query has no labels: it is answered before the run begins")]
+    LabelsOfQuery,
     /// Nothing takes it.
     #[error("nothing takes it")]
     Unused,
@@ -283,6 +292,7 @@ impl Checker<'_> {
             self.name(name, &[STDIN], place);
             self.type_tag(tag.as_deref(), place);
         }
+        self.labels(id, step);
         let mut limits = step.limits;
         for bound in &BOUNDS {
             let (given, max) = (*(bound.of)(&mut limits), bound.max);
@@ -290,6 +300,18 @@ impl Checker<'_> {
                 let place = Place::Limit(id.to_owned(), bound.name);
                 self.find(place, Problem::Limit { given, max });
             }
+        }
+    }
+
+    fn labels(&mut self, id: &str, step: &Step) {
+        let place = || Place::Labels(id.to_owned());
+        self.at_most(place(), "labels", step.labels.len(), LABELS_MAX);
+        let fits = |label: &String| !label.is_empty() && label.len() <= TYPE_BYTES_MAX;
+        if !step.labels.iter().all(fits) || !step.labels.is_sorted_by(|a, b| a < b) {
+            self.find(place(), Problem::Labels);
+        }
+        if matches!(step.action, Action::Query(_)) && !step.labels.is_empty() {
+            self.find(place(), Problem::LabelsOfQuery);
         }
     }
 

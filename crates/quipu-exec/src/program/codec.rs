@@ -165,12 +165,15 @@ impl Step {
             by_name(&self.outputs, |tag| tag.as_deref().map_or(Value::Null, Value::from)),
         );
         map.set("limits", self.limits.to_value());
+        if !self.labels.is_empty() {
+            map.set("labels", Value::list(self.labels.iter().map(String::as_str)));
+        }
         map.into()
     }
 
     fn of_value(value: &Value, place: &str) -> Result<Self, ProgramError> {
         let fields = Reader::of(value, place)?;
-        let common = ["inputs", "outputs", "limits"];
+        let common = ["inputs", "outputs", "limits", "labels"];
         let (action, own) = Action::of_fields(&fields)?;
         fields.only(&[&common[..], own].concat())?;
         let tag = |value: &Value, place: &str| match value {
@@ -183,6 +186,7 @@ impl Step {
             inputs: fields.by_name("inputs", StepInput::of_value)?,
             outputs: fields.by_name("outputs", tag)?,
             limits: limits_of(fields.need("limits")?, place)?,
+            labels: fields.get("labels").map_or(Ok(Vec::new()), |_| fields.texts("labels"))?,
         })
     }
 }
@@ -202,6 +206,11 @@ impl Action {
         let query = Query::of_value(fields.need("query")?, fields.place, 0)?;
         Ok((Self::Query(query), &["query"]))
     }
+}
+
+/// Limits as they are stored.
+pub(crate) fn limits_of_value(value: &Value) -> Option<Limits> {
+    limits_of(value, "the step").ok()
 }
 
 fn limits_of(value: &Value, place: &str) -> Result<Limits, ProgramError> {

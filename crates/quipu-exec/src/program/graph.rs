@@ -82,6 +82,7 @@ mod tests {
                 .collect(),
             outputs: [("out".to_owned(), None)].into(),
             limits: Limits::default(),
+            labels: Vec::new(),
         };
         let steps = needs.iter().map(|(id, needs)| ((*id).to_owned(), step(needs))).collect();
         Program { steps, ..Program::default() }

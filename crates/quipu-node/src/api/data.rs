@@ -82,6 +82,7 @@ fn execution_json(execution: &Execution) -> Value {
             "run": one.run.to_string(),
             "node": one.node.to_string(),
             "snapshot": one.snapshot.map(|snapshot| snapshot.to_string()),
+            "scope": one.scope.as_str().unwrap_or("run"),
         }),
         Execution::Request(one) => {
             let inputs: serde_json::Map<String, Value> = one
@@ -96,8 +97,8 @@ fn execution_json(execution: &Execution) -> Value {
                 "node": one.node.to_string(),
             })
         }
-        Execution::Claim { step, node } => {
-            json!({ "step": step.to_string(), "node": node.to_string() })
+        Execution::Claim { step, node, failed } => {
+            json!({ "step": step.to_string(), "node": node.to_string(), "failed": failed })
         }
         Execution::Offer(one) => json!({
             "node": one.node.to_string(),

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use quipu_core::domain::Decision;
 use quipu_core::execution::{
-    Announcement, Execution, LABELS_MAX, Offer, ROSTER_MAX, RUN_INPUTS_MAX, RunRequest,
+    Announcement, Execution, FAILURE_BYTES_MAX, LABELS_MAX, Offer, ROSTER_MAX, RUN_INPUTS_MAX,
+    RunRequest, Scope,
 };
 use quipu_core::id::{ArtifactId, DomainId, EventId, NodeKey, RunKey};
 use quipu_core::node::Command;
@@ -54,6 +55,36 @@ pub struct Ran {
     /// The snapshot that its inputs were taken from, if any.
     #[serde(default)]
     pub snapshot: Option<String>,
+    /// What this machine did for it: nothing for the whole run, `step` for one step, `assembled` if it put the
+    /// receipt together from steps of several machines.
+    #[serde(default)]
+    pub scope: Option<String>,
+}
+
+/// A run that somebody wants others to do.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Wanted {
+    /// What the run will be: 64 hexadecimal digits.
+    pub run: String,
+    /// The program.
+    pub program: String,
+    /// Its inputs: names and keys.
+    pub inputs: BTreeMap<String, String>,
+    /// Those of them that were made for it: answers to queries.
+    #[serde(default)]
+    pub answers: Vec<Made>,
+    /// The snapshot that they were taken from.
+    #[serde(default)]
+    pub snapshot: Option<String>,
+    /// How many machines of the roster must run all of it; 0 and 1: its steps may be shared out.
+    #[serde(default)]
+    pub required: u64,
+}
+
+fn scope_of(text: Option<&str>) -> Result<Scope, ApiError> {
+    let known = text.map_or(Some(Scope::Run), Scope::of_str);
+    known
+        .ok_or_else(|| ApiError::misuse("the scope of a receipt is `step`, `assembled` or nothing"))
 }
 
 fn artifact(text: &str) -> Result<ArtifactId, ApiError> {
@@ -86,7 +117,10 @@ struct Known {
 struct Witnesses {
     size: u64,
     domains: BTreeSet<DomainId>,
+    /// Those that ran it.
     nodes: BTreeSet<NodeKey>,
+    /// Those that put it together.
+    assembled: BTreeSet<NodeKey>,
     snapshot: Option<EventId>,
 }
 
@@ -115,7 +149,11 @@ impl Known {
         witnesses.size = one.size;
         witnesses.domains.insert(*domain);
         if domain == own {
-            witnesses.nodes.insert(one.node);
+            let nodes = match one.scope {
+                Scope::Run | Scope::Step => &mut witnesses.nodes,
+                Scope::Assembled => &mut witnesses.assembled,
+            };
+            nodes.insert(one.node);
             witnesses.snapshot = witnesses.snapshot.or(one.snapshot);
         }
     }
@@ -130,22 +168,20 @@ impl Known {
         let mut receipts = Vec::with_capacity(self.receipts.len());
         for (key, witnesses) in &self.receipts {
             let on_roster = |node: &&NodeKey| roster.binary_search(node).is_ok();
-            let elsewhere = witnesses.domains.iter().find(|domain| **domain != own);
+            let is_own = witnesses.domains.contains(&own);
+            let elsewhere = witnesses.domains.iter().find(|_| !is_own);
             receipts.push(json!({
                 "receipt": key.to_string(),
                 "size": witnesses.size,
                 "nodes": texts(&witnesses.nodes),
                 "of_roster": witnesses.nodes.iter().filter(on_roster).count(),
-                "domain": if witnesses.nodes.is_empty() { elsewhere.map(ToString::to_string) } else { None },
+                "assembled": texts(&witnesses.assembled),
+                "domain": elsewhere.map(ToString::to_string),
                 "snapshot": witnesses.snapshot.map(|snapshot| snapshot.to_string()),
                 "have": machine.has_artifact(key)?,
             }));
         }
-        let claims: Vec<Value> = self
-            .claims
-            .iter()
-            .map(|said| json!({ "node": said.what.node().to_string(), "ms": said.logseq.ms() }))
-            .collect();
+        let claims: Vec<Value> = self.claims.iter().map(claim_json).collect();
         Ok(json!({
             "run": run.to_string(),
             "receipts": receipts,
@@ -200,14 +236,14 @@ impl Api {
         let claims = |list: &[Made]| list.iter().map(Made::claim).collect::<Result<Vec<_>, _>>();
         let (answers, outputs) = (claims(&ran.answers)?, claims(&ran.outputs)?);
         let used = ran.used.iter().map(|key| artifact(key)).collect::<Result<Vec<_>, _>>()?;
-        let snapshot = ran.snapshot.clone();
+        let (snapshot, scope) = (ran.snapshot.clone(), scope_of(ran.scope.as_deref())?);
         let statements = self.read(move |machine| {
             let snapshot = match &snapshot {
                 None => None,
                 Some(text) => Some(event_of(machine, text)?),
             };
             let (key, size, node) = (receipt.key, receipt.size, machine.driver.node().key());
-            let announcement = Announcement { run, receipt: key, size, node, snapshot };
+            let announcement = Announcement { run, receipt: key, size, node, snapshot, scope };
             let made = Generated { receipt: &receipt, answers: &answers, outputs: &outputs };
             news(machine, &made, &used, announcement)
         })?;
@@ -239,40 +275,43 @@ impl Api {
     }
 
     /// Asks for a run by whoever can.
-    pub(super) fn request_run(
-        &self,
-        run: &str,
-        program: &str,
-        inputs: BTreeMap<String, String>,
-        snapshot: Option<String>,
-        sink: Sink<'_>,
-    ) -> Result<(), ApiError> {
-        if inputs.len() > RUN_INPUTS_MAX {
+    pub(super) fn request_run(&self, wanted: Wanted, sink: Sink<'_>) -> Result<(), ApiError> {
+        if wanted.inputs.len() > RUN_INPUTS_MAX {
             let message = format!("a run of several machines has at most {RUN_INPUTS_MAX} inputs");
             return Err(ApiError::refused(message).hint("run it on one: quipu run PROGRAM"));
         }
-        let inputs = inputs
-            .into_iter()
-            .map(|(name, key)| Ok((name, artifact(&key)?)))
+        let inputs = wanted
+            .inputs
+            .iter()
+            .map(|(name, key)| Ok((name.clone(), artifact(key)?)))
             .collect::<Result<BTreeMap<_, _>, ApiError>>()?;
-        let snapshot = match snapshot {
+        let snapshot = match wanted.snapshot {
             None => None,
             Some(text) => Some(self.read(move |machine| event_of(machine, &text))?),
         };
-        let (run, program) = (run_key(run)?, artifact(program)?);
-        let request = RunRequest { run, program, inputs, node: self.node, snapshot };
-        let event = self.say(Statement::Execution(Execution::Request(request)))?;
-        Ok(sink(json!({ "run": run.to_string(), "uuid": event.id.to_string() }))?)
+        let (run, program) = (run_key(&wanted.run)?, artifact(&wanted.program)?);
+        let (node, required) = (self.node, wanted.required.max(1));
+        let request = RunRequest { run, program, inputs, node, snapshot, required };
+        let answers = wanted.answers.iter().map(Made::claim).collect::<Result<Vec<_>, _>>()?;
+        let mut statements = self.read(move |machine| {
+            let (mut out, mut seen) = (Vec::new(), BTreeSet::new());
+            untold(machine, answers.iter(), &mut seen, &mut out)?;
+            Ok(out)
+        })?;
+        statements.push(Statement::Execution(Execution::Request(request)));
+        self.handle.command(Command::Say(statements))?;
+        Ok(sink(json!({ "run": run.to_string() }))?)
     }
 
-    /// The runs that somebody asked for and of which there is no receipt.
+    /// The runs that somebody asked for and that are not done.
     pub(super) fn wanted_runs(&self, sink: Sink<'_>) -> Result<(), ApiError> {
         let rows = self.read(|machine| {
+            let roster = dag(machine)?.authority().roster().to_vec();
             let view = state(machine)?.current();
-            let mut rows = BTreeMap::new();
+            let mut rows: BTreeMap<RunKey, RunRequest> = BTreeMap::new();
             for request in view.requests()? {
-                let work = view.work_on(&request.run)?;
-                if !work.iter().any(|said| matches!(said.what, Execution::Announce(_))) {
+                let of = rows.get(&request.run).map_or(0, |other| other.required);
+                if of < request.required && is_wanted(&view, &request, &roster)? {
                     rows.insert(request.run, request);
                 }
             }
@@ -282,10 +321,18 @@ impl Api {
         Ok(())
     }
 
-    /// Says that this machine works on a step.
-    pub(super) fn claim_step(&self, step: &str, sink: Sink<'_>) -> Result<(), ApiError> {
+    /// Says that this machine works on a step, or why it gave up.
+    pub(super) fn claim_step(
+        &self,
+        step: &str,
+        mut failed: Option<String>,
+        sink: Sink<'_>,
+    ) -> Result<(), ApiError> {
         let step = run_key(step)?;
-        let claim = Execution::Claim { step, node: self.node };
+        if let Some(failed) = &mut failed {
+            failed.truncate(failed.floor_char_boundary(FAILURE_BYTES_MAX));
+        }
+        let claim = Execution::Claim { step, node: self.node, failed };
         let event = self.say(Statement::Execution(claim))?;
         Ok(sink(json!({ "step": step.to_string(), "uuid": event.id.to_string() }))?)
     }
@@ -344,6 +391,27 @@ impl Api {
     }
 }
 
+/// Whether a run that was asked for is not done: nobody has a receipt, or too few machines of the roster have
+/// the only one.
+fn is_wanted(view: &View<'_>, request: &RunRequest, roster: &[NodeKey]) -> Result<bool, ApiError> {
+    let mut receipts: BTreeMap<ArtifactId, BTreeSet<NodeKey>> = BTreeMap::new();
+    for said in view.work_on(&request.run)? {
+        if let Execution::Announce(one) = said.what {
+            let witnesses = receipts.entry(one.receipt).or_default();
+            if one.scope == Scope::Run && roster.binary_search(&one.node).is_ok() {
+                witnesses.insert(one.node);
+            }
+        }
+    }
+    let mut all = receipts.values();
+    Ok(match (all.next(), all.next()) {
+        (None, _) => true,
+        (Some(only), None) => request.required > 1 && (only.len() as u64) < request.required,
+        // To run it once more settles nothing.
+        (Some(_), Some(_)) => false,
+    })
+}
+
 /// What came of a run.
 struct Generated<'a> {
     receipt: &'a Claim,
@@ -358,40 +426,53 @@ fn news(
     used: &[ArtifactId],
     announcement: Announcement,
 ) -> Result<Vec<Statement>, ApiError> {
-    let all = || made.answers.iter().chain(made.outputs).chain([made.receipt]);
-    for claim in all() {
-        if machine.artifact_size(&claim.key)? != Some(claim.size) {
-            return Err(ApiError::not_found(format!("the bytes of {} are not here", claim.key)));
-        }
-    }
+    // Where others made the outputs, they may be there only, and have said so.
+    let elsewhere = announcement.scope == Scope::Assembled;
+    let outputs = made.outputs.iter().filter(|_| !elsewhere);
+    let all = made.answers.iter().chain(outputs).chain([made.receipt]);
+    let (mut out, mut seen) = (Vec::new(), BTreeSet::new());
+    untold(machine, all, &mut seen, &mut out)?;
     let view = state(machine)?.current();
-    let mut out = Vec::new();
-    let mut seen = BTreeSet::new();
-    for claim in all() {
-        let known = view.artifact(&claim.key)?;
-        let known = known.is_some_and(|one| one.counts().is_some_and(|it| it.size == claim.size));
-        if !known && seen.insert(claim.key) {
-            out.push(Statement::Put(claim.clone()));
-        }
-    }
     let receipt = announcement.receipt;
     let outputs: Vec<ArtifactId> = made.outputs.iter().map(|claim| claim.key).collect();
     let known: BTreeSet<EdgeKey> =
         view.edges_at(&End::Artifact(receipt))?.into_iter().map(|(edge, _)| edge.key).collect();
+    // The receipt of the whole run has the edges, and names each step.
+    let has_edges = announcement.scope != Scope::Step;
     for edge in edges(used, &receipt, USED, true).chain(edges(&outputs, &receipt, GENERATED, false))
     {
-        if !known.contains(&edge) {
+        if has_edges && !known.contains(&edge) {
             out.push(Statement::Edge(edge, EdgeRole::Both));
         }
     }
     let stands = view.work_on(&announcement.run)?.iter().any(|said| {
         matches!(&said.what, Execution::Announce(one)
-            if one.receipt == receipt && one.node == announcement.node)
+            if one.receipt == receipt && one.node == announcement.node && one.scope <= announcement.scope)
     });
     if !stands {
         out.push(Statement::Execution(Execution::Announce(announcement)));
     }
     Ok(out)
+}
+
+/// Says of artifacts whose bytes are here what the log does not say yet.
+fn untold<'a>(
+    machine: &mut Machine,
+    claims: impl Iterator<Item = &'a Claim>,
+    seen: &mut BTreeSet<ArtifactId>,
+    out: &mut Vec<Statement>,
+) -> Result<(), ApiError> {
+    for claim in claims {
+        if machine.artifact_size(&claim.key)? != Some(claim.size) {
+            return Err(ApiError::not_found(format!("the bytes of {} are not here", claim.key)));
+        }
+        let known = state(machine)?.current().artifact(&claim.key)?;
+        let known = known.is_some_and(|one| one.counts().is_some_and(|it| it.size == claim.size));
+        if !known && seen.insert(claim.key) {
+            out.push(Statement::Put(claim.clone()));
+        }
+    }
+    Ok(())
 }
 
 /// Edges between a receipt and what its run used or made.
@@ -420,6 +501,20 @@ fn receipt_json(said: &Said, one: &Announcement) -> Value {
         "snapshot": one.snapshot.map(|snapshot| snapshot.to_string()),
         "logseq": said.logseq.to_string(),
         "uuid": said.id.to_string(),
+        "scope": one.scope.as_str().unwrap_or("run"),
+    })
+}
+
+fn claim_json(said: &Said) -> Value {
+    let failed = match &said.what {
+        Execution::Claim { failed, .. } => failed.as_deref(),
+        _ => None,
+    };
+    json!({
+        "node": said.what.node().to_string(),
+        "ms": said.logseq.ms(),
+        "uuid": said.id.to_string(),
+        "failed": failed,
     })
 }
 
@@ -432,6 +527,7 @@ fn request_json(one: &RunRequest) -> Value {
         "inputs": inputs,
         "node": one.node.to_string(),
         "snapshot": one.snapshot.map(|snapshot| snapshot.to_string()),
+        "required": one.required,
     })
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use ed25519_dalek::SigningKey;
 use quipu_core::codec::v1::payload_block;
 use quipu_core::event::{Draft, Event, Log, LogSeq, Position, VerifiedEvent};
-use quipu_core::execution::{Announcement, Execution, Offer, RunRequest};
+use quipu_core::execution::{Announcement, Execution, Offer, RunRequest, Scope};
 use quipu_core::id::{ArtifactId, DomainId, EventId, NodeKey, RunKey, Subject};
 use quipu_core::statement::{Claim, EdgeKey, EdgeRole, End, Statement};
 use quipu_core::subject::subject_of;
@@ -86,12 +86,20 @@ pub fn execution(random: &mut Random) -> Execution {
             size: random.below(1_000),
             node,
             snapshot: None,
+            scope: [Scope::Run, Scope::Step, Scope::Assembled][random.below(3) as usize],
         }),
         3 => {
             let (program, inputs) = (artifact(9), [("a".to_owned(), artifact(1))].into());
-            Execution::Request(RunRequest { run, program, inputs, node, snapshot: None })
+            Execution::Request(RunRequest {
+                run,
+                program,
+                inputs,
+                node,
+                snapshot: None,
+                required: 1,
+            })
         }
-        4 => Execution::Claim { step: run, node },
+        4 => Execution::Claim { step: run, node, failed: None },
         _ => Execution::Offer(Offer { node, memory: random.below(10), labels: Vec::new() }),
     }
 }

@@ -18,6 +18,7 @@ use quipu_run::{Outcome, Wish, Workplace};
 use serde_json::{Value, json};
 
 use super::artifacts::store;
+use super::watch::Follow;
 use crate::cli::{Global, LineageFormat, ProgramCommand};
 use crate::client::Client;
 use crate::output::{self, plain};
@@ -157,20 +158,16 @@ pub(crate) fn run(
     global: &Global,
     wish: &Wish,
     elsewhere: Option<Duration>,
+    watch: bool,
 ) -> Result<ExitCode, ApiError> {
     let place = workplace(global)?;
+    let follow = Follow::new(global, watch);
     let outcome = match elsewhere {
-        Some(patience) => {
-            let mut tell = |node: &str| output::note(global.quiet, &format!("{node} works on it"));
-            place.run_elsewhere(wish, patience, &mut tell)?
-        }
-        None => {
-            let watch = progress(global, "step");
-            let outcome = place.run(wish, &watch)?;
-            watch.0.finish_and_clear();
-            outcome
-        }
+        Some(patience) => place.run_elsewhere(wish, patience, &mut |news| follow.tell(news)),
+        None => place.run(wish, follow.as_ref()),
     };
+    follow.end();
+    let outcome = outcome?;
     let row = outcome.to_json();
     if global.json {
         output::json(&row)?;
@@ -202,13 +199,15 @@ fn show_outcome(outcome: &Outcome) -> std::io::Result<()> {
     output::line(&table.to_string())
 }
 
-pub(crate) fn receipts(global: &Global) -> Result<ExitCode, ApiError> {
-    let rows = workplace(global)?.receipts(global.at.clone())?;
+pub(crate) fn receipts(global: &Global, steps: bool) -> Result<ExitCode, ApiError> {
+    let mut rows = workplace(global)?.receipts(global.at.clone())?;
+    // Steps that contradict each other are shown in any case.
+    rows.retain(|row| steps || row["scope"] != "step" || row["diverges"] == true);
     if global.json {
         rows.iter().try_for_each(output::json)?;
         return Ok(ExitCode::Done);
     }
-    let columns = ["receipt", "run", "node", "have", "diverges"];
+    let columns = ["receipt", "run", "scope", "node", "have", "diverges"];
     let mut table = output::table(&columns);
     for row in &rows {
         table.add_row(columns.map(|column| match column {
