@@ -52,17 +52,25 @@ impl<A: Ask + 'static> Workplace<A> {
     /// # Errors
     /// If its directories cannot be used, or this processor cannot run programs.
     pub fn open(home: &Home, machine: A) -> Result<Self, ApiError> {
+        // Compiled code is believed by whoever runs it, so it must be this machine's own.
+        let key = blake3::derive_key(MODULES_CONTEXT, &home.key()?.to_bytes());
+        let cache = CacheDir { dir: home.dir().join(MODULES_DIR), key };
+        let runner = Runner::new(Some(cache))
+            .map_err(|error| ApiError::new(ExitCode::Refused, error.to_string()))?;
+        Self::with_runner(home, machine, runner)
+    }
+
+    /// The same with steps run by this runner.
+    ///
+    /// # Errors
+    /// If its directories cannot be used.
+    pub fn with_runner(home: &Home, machine: A, runner: Runner) -> Result<Self, ApiError> {
         let store =
             ArtifactStore::open(&home.artifacts_dir()).map_err(|error| artifact_error(&error))?;
         let work = home.dir().join(WORK_DIR);
         std::fs::create_dir_all(&work).map_err(|error| {
             ApiError::new(ExitCode::Storage, format!("{}: {error}", work.display()))
         })?;
-        // Compiled code is believed by whoever runs it, so it must be this machine's own.
-        let key = blake3::derive_key(MODULES_CONTEXT, &home.key()?.to_bytes());
-        let cache = CacheDir { dir: home.dir().join(MODULES_DIR), key };
-        let runner = Runner::new(Some(cache))
-            .map_err(|error| ApiError::new(ExitCode::Refused, error.to_string()))?;
         let shelf = Shelf { machine: Mutex::new(machine), store: Arc::new(store), work };
         Ok(Self { shelf: Arc::new(shelf), runner: Arc::new(runner) })
     }
