@@ -5,6 +5,8 @@
 //! publications or try out known ones, and the owner can open a commitment to one party by showing its key.
 //! A hash is binding: there is no second opening of the same commitment (BLAKE3 in keyed mode).
 
+pub mod receipt;
+
 use std::fmt;
 
 use crate::id::NodeKey;

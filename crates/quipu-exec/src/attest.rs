@@ -11,7 +11,9 @@ mod slsa;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use quipu_core::blind::receipt::{BlindedReceipt, Shown};
 use quipu_core::id::{ArtifactId, DomainId, NodeKey};
+use quipu_core::value::Value;
 use serde_json::{Value as Json, json};
 
 pub use dot::to_dot;
@@ -20,7 +22,7 @@ pub use prov::to_prov_json;
 pub use slsa::{BUILD_TYPE, to_statement};
 
 use crate::key::{RunKey, StepKey};
-use crate::program::{Action, Program};
+use crate::program::{Action, Program, Source};
 use crate::receipt::Receipt;
 
 /// Where something came from, or what became of it.
@@ -186,6 +188,72 @@ impl Lineage {
         }
     }
 
+    /// Adds a run of which another domain shows only a part. `program` is there if that is public; else the run
+    /// appears as one step.
+    pub fn add_blinded_run(
+        &mut self,
+        key: ArtifactId,
+        receipt: &BlindedReceipt,
+        program: Option<&Program>,
+    ) {
+        let activity = |id: &str| {
+            let what = Value::List(vec![Value::from(key), Value::from(id)]);
+            // The keys of steps that take something internal are not shown: these stand for them.
+            Id::Step(StepKey::of(&what))
+        };
+        let Some(program) = program else {
+            let run = activity("");
+            self.describe_blinded(run, "a run", key, receipt);
+            for (name, shown) in &receipt.inputs {
+                self.edge(self::shown(shown), run, Relation::Used(name.clone()));
+            }
+            self.edge(self::shown(&receipt.program), run, Relation::Used(ROLE_MODULE.to_owned()));
+            self.blinded_outputs(run, &receipt.outputs);
+            return;
+        };
+        for (id, step) in program.running() {
+            let Some(made) = receipt.steps.get(id) else { continue };
+            let run = activity(id);
+            self.describe_blinded(run, id, key, receipt);
+            for (name, input) in &step.inputs {
+                if let Some(shown) = receipt_input(receipt, id, name, &input.from) {
+                    self.edge(self::shown(shown), run, Relation::Used(name.clone()));
+                }
+            }
+            if let Action::Module { key, .. } = &step.action {
+                self.edge(Id::Artifact(*key), run, Relation::Used(ROLE_MODULE.to_owned()));
+            }
+            self.blinded_outputs(run, made);
+        }
+    }
+
+    fn describe_blinded(
+        &mut self,
+        run: Id,
+        label: &str,
+        key: ArtifactId,
+        receipt: &BlindedReceipt,
+    ) {
+        let node = self.node(run);
+        node.label = Some(label.to_owned());
+        node.receipt = Some(key);
+        node.profile = Some(receipt.profile);
+        if let Shown::Artifact(program, _) = receipt.program {
+            node.program = Some(program);
+        }
+    }
+
+    fn blinded_outputs(&mut self, run: Id, outputs: &BTreeMap<String, Shown>) {
+        for (name, made) in outputs {
+            let id = shown(made);
+            self.edge(run, id, Relation::Made(name.clone()));
+            if let Shown::Artifact(_, size) = made {
+                let node = self.node(id);
+                node.size = size.or(node.size);
+            }
+        }
+    }
+
     /// Everything that led to a thing, with itself; or everything that it led to.
     pub fn reach(&self, from: Id, back: bool) -> Self {
         let mut next: BTreeMap<Id, Vec<&Edge>> = BTreeMap::new();
@@ -220,6 +288,30 @@ impl Lineage {
             object
         };
         json!({ "nodes": nodes, "edges": self.edges.iter().map(edge).collect::<Vec<_>>() })
+    }
+}
+
+fn shown(shown: &Shown) -> Id {
+    match shown {
+        Shown::Artifact(key, _) => Id::Artifact(*key),
+        Shown::Blinded(commitment) => Id::Blinded(commitment.0),
+    }
+}
+
+/// What a step of a blinded run took.
+fn receipt_input<'r>(
+    receipt: &'r BlindedReceipt,
+    id: &str,
+    name: &str,
+    from: &Source,
+) -> Option<&'r Shown> {
+    match from {
+        Source::Input(name) => receipt.inputs.get(name),
+        Source::Query(_) => receipt.inputs.get(&format!("{id}/{name}")),
+        Source::Step(port) => {
+            let made = receipt.steps.get(&port.step).and_then(|made| made.get(&port.output));
+            made.or_else(|| receipt.inputs.get(&port.to_string()))
+        }
     }
 }
 

@@ -1,6 +1,8 @@
 //! What becomes public: statements for the published log, lineage whose ends are published artifacts or
 //! commitments, and the records that stay internal. It looks at states and writes nothing.
 
+mod receipts;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use quipu_core::blind::{Commitment, Opening};
@@ -8,6 +10,8 @@ use quipu_core::id::{ArtifactId, EventId, NodeKey};
 use quipu_core::statement::{Claim, EdgeKey, EdgeRole, End, Statement};
 use quipu_state::trace::{self, Direction, Walk};
 use quipu_state::{Artifact, Edge, Origin, StateError, View};
+
+pub use receipts::{BLINDED, Blinded, Read, as_they_are, receipt_of};
 
 /// Openings in one record: its payload stays below 64 KiB.
 const OPENINGS_MAX: usize = 400;
@@ -24,6 +28,8 @@ pub struct Lineage {
     pub openings: Vec<Opening>,
     /// Artifacts of other domains that they name.
     pub imports: BTreeSet<ArtifactId>,
+    /// What stands for receipts that are not public.
+    pub receipts: Blinded,
 }
 
 /// What may be named in public.
@@ -65,7 +71,7 @@ impl Public {
 
 impl Public {
     /// Whether an end is shown as it is.
-    fn may_name(&self, end: &End) -> bool {
+    pub(crate) fn may_name(&self, end: &End) -> bool {
         match end {
             End::Artifact(key) => self.artifacts.contains(key) || self.imports.contains(key),
             End::Node(node) => self.nodes.contains(node),
@@ -83,17 +89,18 @@ pub struct Shown {
 }
 
 impl Shown {
-    /// Those whose commitments the openings open.
+    /// Those whose commitments the openings open, with the receipts that blinded ones stand for.
     ///
     /// # Errors
     /// If the disk is at fault.
     pub fn of(
         published: &View<'_>,
         open: impl Fn(&Commitment) -> Option<End>,
+        receipts: &BTreeMap<ArtifactId, ArtifactId>,
     ) -> Result<Self, StateError> {
         let (mut shown, mut damaged) = (Self::default(), None);
         published.visit(&mut |entry| match published.edge(entry) {
-            Ok(Some(edge)) => shown.edges.extend(opened(&edge, &open)),
+            Ok(Some(edge)) => shown.edges.extend(opened(&edge, &open, receipts)),
             Ok(None) => {}
             Err(error) => damaged = Some(error),
         })?;
@@ -114,11 +121,17 @@ impl Shown {
 fn opened(
     edge: &Edge,
     open: impl Fn(&Commitment) -> Option<End>,
+    receipts: &BTreeMap<ArtifactId, ArtifactId>,
 ) -> Option<(EdgeKey, EdgeRole, BTreeSet<End>)> {
     let mut hidden = BTreeSet::new();
     let mut show = |end: &End| match end {
         End::Blinded(commitment) => {
             let end = open(commitment)?;
+            hidden.insert(end);
+            Some(end)
+        }
+        End::Artifact(key) if receipts.contains_key(key) => {
+            let end = End::Artifact(receipts[key]);
             hidden.insert(end);
             Some(end)
         }
@@ -193,6 +206,40 @@ pub fn leave_out_known_imports(
     Ok(())
 }
 
+/// The receipts that blinded ones stand for, as the internal log has it.
+///
+/// # Errors
+/// If the disk is at fault.
+pub fn receipts_behind(view: &View<'_>) -> Result<BTreeMap<ArtifactId, ArtifactId>, StateError> {
+    let (mut out, mut damaged) = (BTreeMap::new(), None);
+    view.visit(&mut |entry| match view.edge(entry) {
+        Ok(Some(edge)) if edge.key.kind == BLINDED => {
+            if let ([End::Artifact(receipt)], [End::Artifact(blinded)]) =
+                (&edge.key.from[..], &edge.key.to[..])
+            {
+                out.insert(*blinded, *receipt);
+            }
+        }
+        Ok(_) => {}
+        Err(error) => damaged = Some(error),
+    })?;
+    damaged.map_or(Ok(out), Err)
+}
+
+/// Leaves out edges that are shown as they would be now. A receipt is shown with all its edges or none: else
+/// what stands for it would be another thing at each of them.
+pub fn leave_out_shown(edges: &mut Vec<Edge>, shown: &Shown, public: &Public) {
+    let is_new = |edge: &Edge| !shown.has(edge, public);
+    let again: BTreeSet<ArtifactId> =
+        edges.iter().filter(|edge| is_new(edge)).filter_map(|edge| receipt_of(&edge.key)).collect();
+    let again = |edge: &Edge| {
+        receipt_of(&edge.key).is_some_and(|receipt| {
+            again.contains(&receipt) && !public.may_name(&End::Artifact(receipt))
+        })
+    };
+    edges.retain(|edge| is_new(edge) || again(edge));
+}
+
 /// What the published log is told: artifacts, where imported ones come from, edges.
 pub fn statements(puts: Vec<Claim>, imports: Imports, lineage: &Lineage) -> Vec<Statement> {
     let mut out: Vec<Statement> = puts.into_iter().map(Statement::Put).collect();
@@ -234,22 +281,38 @@ pub fn edges_above(view: &View<'_>, keys: &[ArtifactId]) -> Result<Vec<Edge>, St
 
 /// Puts commitments in the place of what may not be named. An end has one commitment in a publication, so
 /// that the shape of the lineage stays, and another one in the next. Edges that come out equal are one.
-pub fn blind(edges: &[Edge], public: &Public, random: &mut dyn FnMut() -> [u8; 32]) -> Lineage {
+pub fn blind(
+    edges: &[Edge],
+    public: &Public,
+    read: &mut Read<'_>,
+    random: &mut dyn FnMut() -> [u8; 32],
+) -> Lineage {
     let mut lineage = Lineage::default();
     let mut openings: BTreeMap<End, Opening> = BTreeMap::new();
     let mut shown: BTreeSet<EdgeKey> = BTreeSet::new();
+    let mut imports = BTreeSet::new();
+    let mut show = |end: &End| {
+        if !public.may_name(end) {
+            let opening = Opening { nonce: random(), end: *end };
+            return End::Blinded(openings.entry(*end).or_insert(opening).commitment());
+        }
+        if let End::Artifact(key) = end
+            && !public.artifacts.contains(key)
+        {
+            imports.insert(*key);
+        }
+        *end
+    };
+    lineage.receipts = receipts::blinded(edges, public, read, &mut show);
+    let stand_ins: BTreeMap<ArtifactId, ArtifactId> = lineage
+        .receipts
+        .iter()
+        .map(|(receipt, blinded)| (*receipt, ArtifactId::of(&blinded.encode())))
+        .collect();
     for edge in edges {
-        let mut show = |end: &End| {
-            if !public.may_name(end) {
-                let opening = Opening { nonce: random(), end: *end };
-                return End::Blinded(openings.entry(*end).or_insert(opening).commitment());
-            }
-            if let End::Artifact(key) = end
-                && !public.artifacts.contains(key)
-            {
-                lineage.imports.insert(*key);
-            }
-            *end
+        let mut show = |end: &End| match end {
+            End::Artifact(key) if stand_ins.contains_key(key) => End::Artifact(stand_ins[key]),
+            end => show(end),
         };
         let from = edge.key.from.iter().map(&mut show).collect();
         let to = edge.key.to.iter().map(&mut show).collect();
@@ -260,6 +323,7 @@ pub fn blind(edges: &[Edge], public: &Public, random: &mut dyn FnMut() -> [u8; 3
         }
     }
     lineage.openings = openings.into_values().collect();
+    lineage.imports = imports;
     lineage
 }
 
@@ -293,7 +357,7 @@ mod tests {
             n += 1;
             [n; 32]
         };
-        let lineage = blind(&edges, &public, &mut random);
+        let lineage = blind(&edges, &public, &mut |_| None, &mut random);
         assert_eq!(lineage.edges.len(), 2);
         assert_eq!(lineage.openings.len(), 3);
         let (first, second) = (&lineage.edges[0].0, &lineage.edges[1].0);
@@ -304,7 +368,7 @@ mod tests {
             let blinded = End::Blinded(opening.commitment());
             assert!(first.from.contains(&blinded) || first.to.contains(&blinded));
         }
-        let again = blind(&edges, &public, &mut random);
+        let again = blind(&edges, &public, &mut |_| None, &mut random);
         assert!(again.edges[0].0.from.iter().all(|end| !first.from.contains(end)));
     }
 }

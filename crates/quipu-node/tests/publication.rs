@@ -64,7 +64,7 @@ fn lineage_of([internal, published]: &[Machine; 2], key: ArtifactId) -> Lineage 
     let told = publication::told_in(&published.state().current()).unwrap();
     let public = Public::of(&view, &[key], &told, BTreeSet::new()).unwrap();
     let edges = publication::edges_above(&view, &[key]).unwrap();
-    publication::blind(&edges, &public, &mut || [5; 32])
+    publication::blind(&edges, &public, &mut |_| None, &mut || [5; 32])
 }
 
 #[test]

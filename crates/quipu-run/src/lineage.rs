@@ -2,9 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use quipu_core::blind::receipt::{BlindedReceipt, Shown};
 use quipu_core::id::{ArtifactId, DomainId, NodeKey, SnapshotId};
 use quipu_core::statement::End;
 use quipu_exec::attest::{Id, Lineage, Relation};
+use quipu_exec::limits::RECEIPT_BYTES_MAX;
+use quipu_exec::program::Program;
+use quipu_exec::receipt::Receipt;
 use quipu_exec::run::load;
 use quipu_node::api::{ApiError, ExitCode, GENERATED, Request, TraceQuery, USED};
 use serde_json::Value;
@@ -69,7 +73,7 @@ impl<A: Ask + 'static> Workplace<A> {
         let rows = trace["edges"].as_array().into_iter().flatten();
         let edges = rows.map(Traced::of).collect::<Result<Vec<_>, _>>()?;
         let mut lineage = Lineage::default();
-        let opened = self.open_receipts(&edges, &mut lineage)?;
+        let opened = self.open_receipts(&trace, &edges, &mut lineage)?;
         for edge in &edges {
             if edge.receipt().is_some_and(|receipt| opened.contains(&receipt)) {
                 continue;
@@ -89,6 +93,7 @@ impl<A: Ask + 'static> Workplace<A> {
     /// Adds the steps of the runs whose receipts and programs are here. Answers which those are.
     fn open_receipts(
         &self,
+        trace: &Value,
         edges: &[Traced],
         lineage: &mut Lineage,
     ) -> Result<BTreeSet<ArtifactId>, ApiError> {
@@ -102,11 +107,22 @@ impl<A: Ask + 'static> Workplace<A> {
         }
         let mut opened = BTreeSet::new();
         for key in wanted {
-            if !self.has(&key)? {
+            let domain = domain_of(trace, &key);
+            if !self.can_read(&key, domain)? {
                 continue;
             }
-            let Ok(receipt) = self.receipt(&key) else { continue };
-            let Ok(program) = load(receipt.program, self.artifacts().as_ref()) else { continue };
+            let bytes = self.bytes(&key, RECEIPT_BYTES_MAX)?;
+            if let Some(receipt) = BlindedReceipt::decode(&bytes) {
+                let program = match receipt.program {
+                    Shown::Artifact(program, _) => self.program_if_here(&program, domain)?,
+                    Shown::Blinded(_) => None,
+                };
+                lineage.add_blinded_run(key, &receipt, program.as_ref());
+                opened.insert(key);
+                continue;
+            }
+            let Ok(receipt) = Receipt::decode(&bytes) else { continue };
+            let Some(program) = self.program_if_here(&receipt.program, domain)? else { continue };
             if receipt.check_against(&program).is_ok() {
                 lineage.add_run(&program, &receipt, makers.get(&key).copied());
                 opened.insert(key);
@@ -114,6 +130,38 @@ impl<A: Ask + 'static> Workplace<A> {
         }
         Ok(opened)
     }
+
+    fn program_if_here(
+        &self,
+        key: &ArtifactId,
+        domain: Option<&str>,
+    ) -> Result<Option<Program>, ApiError> {
+        if !self.can_read(key, domain)? {
+            return Ok(None);
+        }
+        Ok(load(*key, self.artifacts().as_ref()).ok())
+    }
+
+    /// Whether bytes are here, or came now from a domain that published them.
+    fn can_read(&self, key: &ArtifactId, domain: Option<&str>) -> Result<bool, ApiError> {
+        if !self.has(key)?
+            && let Some(domain) = domain
+        {
+            let request = Box::new(Request::Fetch { key: key.to_string() });
+            let fetched = self.machine().all(Request::In { domain: domain.to_owned(), request });
+            if let Err(error) = fetched {
+                tracing::debug!(%key, %error, "not to be had, so it is not opened up");
+            }
+        }
+        self.has(key)
+    }
+}
+
+/// The domain that a node of a trace is of.
+fn domain_of<'t>(trace: &'t Value, key: &ArtifactId) -> Option<&'t str> {
+    let text = key.to_string();
+    let mut nodes = trace["nodes"].as_array().into_iter().flatten();
+    nodes.find(|row| row["id"] == text.as_str())?["domain"].as_str()
 }
 
 /// Adds what the trace says of its nodes.

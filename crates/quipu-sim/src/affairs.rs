@@ -325,7 +325,7 @@ impl World {
                 false => {
                     let told = publication::told_in(&published)?;
                     let may = Public::of(&view, &keys, &told, nodes)?;
-                    publication::blind(&edges, &may, &mut || rng.bytes())
+                    publication::blind(&edges, &may, &mut |_| None, &mut || rng.bytes())
                 }
             };
             lineage.leave_out_known(&published)?;

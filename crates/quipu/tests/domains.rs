@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use common::data::{noise, refused, text, texts};
+use common::published::{digest_of, follow_ticket, id_of, ticket_for, within};
 use common::{Machine, agree, files_under, temp, until};
 use quipu_core::blind::Opening;
 use quipu_core::event::Log;
@@ -38,22 +39,6 @@ fn domain(name: &'static str, root: &Path) -> (Machine, String) {
     (machine, ticket)
 }
 
-/// A ticket for the published log of this machine's own domain.
-fn follow_ticket(machine: &Machine) -> String {
-    ticket_for(machine, &id_of(machine))
-}
-
-/// A ticket for the published log of a domain, to be had from a machine that keeps it.
-fn ticket_for(machine: &Machine, domain: &str) -> String {
-    let rows = machine.run(["domains"]);
-    let row = rows.iter().find(|row| row["domain"] == domain).expect("the domain is kept");
-    text(row, "ticket")
-}
-
-fn id_of(machine: &Machine) -> String {
-    text(&machine.one(["id"]), "domain")
-}
-
 fn published_digest(machine: &Machine) -> String {
     text(&machine.status(), "published_digest")
 }
@@ -67,16 +52,6 @@ fn kept(machine: &Machine, domain: &str) -> Value {
 /// The last row of a listing about the published log of a domain.
 fn of(machine: &Machine, domain: &str, command: &str) -> Vec<Value> {
     machine.run(["--of", domain, command])
-}
-
-fn within(bytes: &[u8], needle: &[u8]) -> bool {
-    bytes.windows(needle.len()).any(|window| window == needle)
-}
-
-/// The hash in an id: how frames and files have it.
-fn digest_of(id: &str) -> Vec<u8> {
-    let bytes = data_encoding::BASE32_NOPAD.decode(id[1..].to_ascii_uppercase().as_bytes());
-    bytes.unwrap()[4..].to_vec()
 }
 
 /// Some bytes out of the middle of an artifact of the chain.

@@ -3,6 +3,8 @@
 
 pub(crate) mod data;
 pub(crate) mod disk;
+pub(crate) mod programs;
+pub(crate) mod published;
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;

@@ -99,15 +99,15 @@ fn unfinished(
         let view = state(machine)?.current();
         let told = publication::told_in(&view)?;
         let is_left = |key: &&ArtifactId| told.contains(key) && !recorded.contains(key);
-        let keys = keys.iter().filter(is_left).copied().collect();
-        let mut left = Vec::new();
+        let keys: Vec<ArtifactId> = keys.iter().filter(is_left).copied().collect();
+        let keys_told = !keys.is_empty();
+        // Some commitments stand in blinded receipts only: if anything of the publication is there, all may be.
+        let mut stands = keys_told;
         for opening in openings {
-            let commitment = opening.commitment();
-            let stands = !view.edges_at(&End::Blinded(commitment))?.is_empty();
-            if stands && !known.contains_key(&commitment) {
-                left.push(*opening);
-            }
+            stands |= !view.edges_at(&End::Blinded(opening.commitment()))?.is_empty();
         }
-        Ok(Unfinished { keys, openings: left })
+        let is_left = |opening: &&Opening| stands && !known.contains_key(&opening.commitment());
+        let openings = openings.iter().filter(is_left).copied().collect();
+        Ok(Unfinished { keys, openings })
     })
 }

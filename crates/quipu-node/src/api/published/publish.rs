@@ -2,13 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use quipu_artifact::ArtifactStore;
+use quipu_core::blind::Commitment;
+use quipu_core::blind::receipt::BLINDED_RECEIPT_TYPE;
 use quipu_core::domain::Role;
 use quipu_core::event::Log;
+use quipu_core::execution::{Announcement, Execution, Scope};
 use quipu_core::history::History;
 use quipu_core::id::{ArtifactId, DomainId, EventId};
 use quipu_core::node::{Command, CommandError, Reply};
-use quipu_core::statement::{Claim, Statement};
-use quipu_state::{Artifact, Origin};
+use quipu_core::statement::{Claim, EdgeKey, EdgeRole, End, Statement};
+use quipu_state::{Artifact, Edge, Origin};
 use serde_json::{Value, json};
 
 use super::super::at::{state, with_view};
@@ -21,6 +25,8 @@ use crate::publication::{self, Imports, Lineage, Public, Shown};
 use crate::service::{Machine, ServiceError};
 use crate::shelf::Owner;
 
+/// The largest receipt or program that is looked into, in bytes: what is read whole, on the daemon's loop.
+const RECEIPT_BYTES_MAX: u64 = 64 << 20;
 /// How often a snapshot is tried while other events keep arriving.
 const SNAPSHOT_TRIES: u32 = 100;
 
@@ -51,12 +57,16 @@ impl Api {
         }
         let domain = self.open_own_published()?;
         self.check_publisher(domain, Role::Writer)?;
-        let items = self.read(move |machine| compared(machine, domain, items.clone()))?;
-        let wanted: Vec<ArtifactId> = items.iter().map(|item| item.claim.key).collect();
-        let lineage = match with_lineage {
-            true => self.read(move |machine| lineage_of(machine, domain, &wanted))?,
-            false => Lineage::default(),
-        };
+        let mut items = self.read(move |machine| compared(machine, domain, items.clone()))?;
+        let mut lineage = Lineage::default();
+        if with_lineage {
+            let of = items.clone();
+            let open = self.read(move |machine| open_receipts(machine, domain, &of))?;
+            items.extend(open);
+            let wanted: Vec<ArtifactId> = items.iter().map(|item| item.claim.key).collect();
+            lineage = self.read(move |machine| lineage_of(machine, domain, &wanted))?;
+            items.extend(self.stand_ins(&lineage)?);
+        }
         let made = self.publish_items(domain, &items, &lineage)?;
         for item in items {
             let Some(snapshot) = item.recorded.or(made) else { continue };
@@ -71,6 +81,34 @@ impl Api {
             }))?;
         }
         Ok(())
+    }
+
+    /// Keeps what stands for receipts, and says so in the internal log: what is published is held there, too.
+    fn stand_ins(&self, lineage: &Lineage) -> Result<Vec<Item>, ApiError> {
+        let (mut items, mut statements) = (Vec::new(), Vec::new());
+        for (receipt, blinded) in &lineage.receipts {
+            let bytes = blinded.encode();
+            let (key, size) = (ArtifactId::of(&bytes), bytes.len() as u64);
+            self.handle.call(move |machine| {
+                let store = machine.artifact_store()?.clone();
+                let imported = store.import(&bytes[..], &mut |_| ())?;
+                machine.adopt_artifact(&imported.name, &key, size)
+            })??;
+            let claim = Claim { key, size, type_tag: Some(BLINDED_RECEIPT_TYPE.to_owned()) };
+            statements.push(Statement::Put(claim.clone()));
+            let (from, to) = (vec![End::Artifact(*receipt)], vec![End::Artifact(key)]);
+            let edge = EdgeKey::new(from, to, publication::BLINDED);
+            statements.extend(edge.map(|edge| Statement::Edge(edge, EdgeRole::Both)));
+            items.push(Item { claim, origin: None, there: false, recorded: None });
+        }
+        if !statements.is_empty() {
+            self.handle.command(Command::Say(statements))?;
+        }
+        for item in &items {
+            let key = item.claim.key;
+            self.handle.call(move |machine| machine.let_go_of_artifact(&key))?;
+        }
+        Ok(items)
     }
 
     /// Writes what is new to the published log, and remembers it in the internal one. Answers the snapshot.
@@ -124,8 +162,11 @@ impl Api {
                 imports.insert(item.claim.key, (item.claim.clone(), origin));
             }
         }
-        let puts = news.iter().map(|item| item.claim.clone()).collect();
-        Ok(publication::statements(puts, imports, lineage))
+        let puts: Vec<Claim> = news.iter().map(|item| item.claim.clone()).collect();
+        let keys: BTreeSet<ArtifactId> = puts.iter().map(|claim| claim.key).collect();
+        let mut statements = publication::statements(puts, imports, lineage);
+        statements.extend(self.read(move |machine| announcements(machine, &keys))?);
+        Ok(statements)
     }
 
     /// A snapshot of the published log.
@@ -242,26 +283,88 @@ fn sealed_error(sealed: &Claim, other: &Claim) -> ApiError {
     .hint("quipu published")
 }
 
-fn lineage_of(
+/// The edges that lead to the keys, and what may be named in public once these are published.
+fn above(
     machine: &mut Machine,
     domain: DomainId,
     keys: &[ArtifactId],
-) -> Result<Lineage, ApiError> {
+) -> Result<(Vec<Edge>, Public), ApiError> {
     let (members, told) = in_published(machine, &domain, |machine| {
         let members = dag(machine)?.members();
         Ok((members, publication::told_in(&state(machine)?.current())?))
     })?;
     let nodes = members.into_iter().map(|member| member.node).collect();
-    let openings = openings_of(&state(machine)?.current())?;
-    let shown = in_published(machine, &domain, |machine| {
-        Ok(Shown::of(&state(machine)?.current(), |one| openings.get(one).map(|one| one.0.end))?)
-    })?;
     let view = state(machine)?.current();
-    let mut edges = publication::edges_above(&view, keys)?;
+    let edges = publication::edges_above(&view, keys)?;
     let public = Public::of(&view, keys, &told, nodes)?;
-    edges.retain(|edge| !shown.has(edge, &public));
+    Ok((edges, public))
+}
+
+/// The receipts in the lineage of what is to be published that are published with it: nothing in them is
+/// internal.
+fn open_receipts(
+    machine: &mut Machine,
+    domain: DomainId,
+    items: &[Item],
+) -> Result<Vec<Item>, ApiError> {
+    let keys: Vec<ArtifactId> = items.iter().map(|item| item.claim.key).collect();
+    let (edges, public) = above(machine, domain, &keys)?;
+    let store = machine.artifact_store()?.clone();
+    let receipts = publication::as_they_are(&edges, &public, &mut |key| read_small(&store, key));
+    let mut more = Vec::new();
+    for key in receipts {
+        let Some(artifact) = state(machine)?.current().artifact(&key)? else { continue };
+        more.push(item_of(machine, &key, &artifact)?);
+    }
+    compared(machine, domain, more)
+}
+
+/// What is announced of the receipts among the keys. Whoever publishes a receipt vouches for no run of its own.
+fn announcements(
+    machine: &mut Machine,
+    keys: &BTreeSet<ArtifactId>,
+) -> Result<Vec<Statement>, ApiError> {
+    let node = machine.driver.node().key();
+    let said = state(machine)?.current().announcements()?;
+    let mut known = BTreeMap::new();
+    for (_, one) in said.into_iter().filter(|(_, one)| keys.contains(&one.receipt)) {
+        known.insert((one.run, one.receipt), one.size);
+    }
+    let announce = |((run, receipt), size)| {
+        let scope = Scope::Assembled;
+        let one = Announcement { run, receipt, size, node, snapshot: None, scope };
+        Statement::Execution(Execution::Announce(one))
+    };
+    Ok(known.into_iter().map(announce).collect())
+}
+
+/// The bytes of a receipt or a program, if they are here and good.
+fn read_small(store: &ArtifactStore, key: &ArtifactId) -> Option<Vec<u8>> {
+    let size = store.size(key).ok().flatten()?;
+    let mut bytes = Vec::new();
+    (size <= RECEIPT_BYTES_MAX)
+        .then(|| store.copy_to(key, &mut bytes, &mut |_| ()).ok())
+        .flatten()?;
+    Some(bytes)
+}
+
+fn lineage_of(
+    machine: &mut Machine,
+    domain: DomainId,
+    keys: &[ArtifactId],
+) -> Result<Lineage, ApiError> {
+    let (mut edges, public) = above(machine, domain, keys)?;
+    let view = state(machine)?.current();
+    let (openings, receipts) = (openings_of(&view)?, publication::receipts_behind(&view)?);
+    let shown = in_published(machine, &domain, |machine| {
+        let open = |one: &Commitment| openings.get(one).map(|one| one.0.end);
+        Ok(Shown::of(&state(machine)?.current(), open, &receipts)?)
+    })?;
+    publication::leave_out_shown(&mut edges, &shown, &public);
+    let store = machine.artifact_store()?.clone();
     let mut failed = None;
-    let mut lineage = publication::blind(&edges, &public, &mut || {
+    let mut read = |key: &ArtifactId| read_small(&store, key);
+    let mut lineage = publication::blind(&edges, &public, &mut read, &mut || {
         let mut nonce = [0; 32];
         if let Err(error) = getrandom::fill(&mut nonce) {
             failed = Some(error);
