@@ -123,6 +123,9 @@ pub struct OpeningText {
     pub end: String,
     /// Its random key, 64 hexadecimal digits.
     pub nonce: String,
+    /// The blinded receipt in which its commitment stands, if that is at no edge.
+    #[serde(default)]
+    pub receipt: Option<String>,
 }
 
 impl Home {

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use quipu_core::blind::Opening;
 use quipu_core::id::{ArtifactId, DomainId, NodeKey};
 use quipu_core::node::Command;
-use quipu_core::statement::End;
+use quipu_core::statement::{EdgeKey, End};
 
 use super::super::at::state;
 use super::super::{Api, ApiError, ExitCode};
@@ -17,9 +17,28 @@ use crate::service::Machine;
 
 /// What is to be remembered of a publication that is on its way.
 pub(super) fn intent(keys: &[ArtifactId], lineage: &Lineage) -> PublicationIntent {
-    let opening = |one: &Opening| OpeningText {
-        end: one.end.to_string(),
-        nonce: NodeKey(one.nonce).to_string(),
+    let receipts: Vec<(ArtifactId, Vec<u8>)> = lineage
+        .receipts
+        .values()
+        .map(|blinded| blinded.encode())
+        .map(|bytes| (ArtifactId::of(&bytes), bytes))
+        .collect();
+    let opening = |one: &Opening| {
+        let commitment = one.commitment();
+        let bytes = commitment.to_bytes();
+        let at_edge = |key: &EdgeKey| {
+            key.from.iter().chain(&key.to).any(|end| *end == End::Blinded(commitment))
+        };
+        let has = |of: &[u8]| of.windows(bytes.len()).any(|window| window == bytes);
+        let receipt = match lineage.edges.iter().any(|(key, _)| at_edge(key)) {
+            true => None,
+            false => receipts.iter().find(|(_, bytes)| has(bytes)),
+        };
+        OpeningText {
+            end: one.end.to_string(),
+            nonce: NodeKey(one.nonce).to_string(),
+            receipt: receipt.map(|(key, _)| key.to_string()),
+        }
     };
     PublicationIntent {
         keys: keys.iter().map(ToString::to_string).collect(),
@@ -31,11 +50,13 @@ fn keys_of(intent: &PublicationIntent) -> Result<Vec<ArtifactId>, ApiError> {
     intent.keys.iter().map(|key| key.parse().map_err(unreadable)).collect()
 }
 
-fn openings_in(intent: &PublicationIntent) -> Result<Vec<Opening>, ApiError> {
+/// Openings, each with the blinded receipt in which its commitment stands, if it stands at no edge.
+fn openings_in(intent: &PublicationIntent) -> Result<Vec<(Opening, Option<ArtifactId>)>, ApiError> {
     let opening = |one: &OpeningText| {
         let end: End = one.end.parse().map_err(unreadable)?;
         let nonce: NodeKey = one.nonce.parse().map_err(unreadable)?;
-        Ok(Opening { nonce: nonce.0, end })
+        let receipt = one.receipt.as_ref().map(|key| key.parse().map_err(unreadable));
+        Ok((Opening { nonce: nonce.0, end }, receipt.transpose()?))
     };
     intent.openings.iter().map(opening).collect()
 }
@@ -85,7 +106,7 @@ fn unfinished(
     machine: &mut Machine,
     domain: DomainId,
     keys: &[ArtifactId],
-    openings: &[Opening],
+    openings: &[(Opening, Option<ArtifactId>)],
 ) -> Result<Unfinished, ApiError> {
     let view = state(machine)?.current();
     let known = openings_of(&view)?;
@@ -99,15 +120,18 @@ fn unfinished(
         let view = state(machine)?.current();
         let told = publication::told_in(&view)?;
         let is_left = |key: &&ArtifactId| told.contains(key) && !recorded.contains(key);
-        let keys: Vec<ArtifactId> = keys.iter().filter(is_left).copied().collect();
-        let keys_told = !keys.is_empty();
-        // Some commitments stand in blinded receipts only: if anything of the publication is there, all may be.
-        let mut stands = keys_told;
-        for opening in openings {
-            stands |= !view.edges_at(&End::Blinded(opening.commitment()))?.is_empty();
+        let keys = keys.iter().filter(is_left).copied().collect();
+        let mut left = Vec::new();
+        for (opening, receipt) in openings {
+            let commitment = opening.commitment();
+            let stands = match receipt {
+                Some(receipt) => told.contains(receipt),
+                None => !view.edges_at(&End::Blinded(commitment))?.is_empty(),
+            };
+            if stands && !known.contains_key(&commitment) {
+                left.push(*opening);
+            }
         }
-        let is_left = |opening: &&Opening| stands && !known.contains_key(&opening.commitment());
-        let openings = openings.iter().filter(is_left).copied().collect();
-        Ok(Unfinished { keys, openings })
+        Ok(Unfinished { keys, openings: left })
     })
 }
