@@ -1,6 +1,7 @@
 //! Takes bytes in: copied, hashed and given an outboard in one pass, first aside, then adopted.
 
 use std::io::{self, Read};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, ScopedJoinHandle};
@@ -9,7 +10,7 @@ use quipu_core::artifact::{ARTIFACT_BYTES_MAX, GROUP_BYTES};
 use quipu_core::id::ArtifactId;
 
 use crate::error::{Doing, Error, Result};
-use crate::files::{FileAt, Files};
+use crate::files::{FileAt, Files, RealFiles};
 use crate::store::{ArtifactStore, INCOMING, OUTBOARD};
 use crate::tree::{Builder, Cv, SEGMENT_BYTES, SEGMENT_GROUPS, hash_groups, outboard_bytes};
 
@@ -35,13 +36,17 @@ pub struct Imported {
 impl<F: Files> ArtifactStore<F> {
     /// Reads to the end, and keeps a copy aside. `progress` gets the number of bytes read so far.
     pub fn import(&self, reader: impl Read, progress: &mut dyn FnMut(u64)) -> Result<Imported> {
-        let name = format!("{}-{:016x}", self.files.process(), self.files.nonce());
+        let name = self.new_name();
         let result = self.import_as(&name, reader, progress);
         if result.is_err() {
             self.remove_aside(&name);
         }
         let (key, size) = result?;
         Ok(Imported { key, size, name })
+    }
+
+    fn new_name(&self) -> String {
+        format!("{}-{:016x}", self.files.process(), self.files.nonce())
     }
 
     /// Moves what was imported to its place.
@@ -109,7 +114,7 @@ impl<F: Files> ArtifactStore<F> {
             return Ok((ArtifactId::of(&first), first.len() as u64));
         }
         let outboard = self.files.create(&outboard_path).doing("creating", &outboard_path)?;
-        let mut sink = Sink::new((&data, &data_path), (&outboard, &outboard_path));
+        let mut sink = Sink::new((&data, &data_path), (&outboard, &outboard_path), true);
         if more {
             pipeline(first, reader, progress, sink)
         } else {
@@ -117,6 +122,59 @@ impl<F: Files> ArtifactStore<F> {
             sink.take(&first, &hashes)?;
             sink.finish()
         }
+    }
+}
+
+impl ArtifactStore<RealFiles> {
+    /// Takes a file over, which must be on the file system of the store, and which nobody writes any more: it is
+    /// moved aside and hashed where it is, so that its bytes are not copied.
+    ///
+    /// # Errors
+    /// If it cannot be moved or read. Once it was moved it is gone then.
+    pub fn take_over(&self, path: &Path) -> Result<Imported> {
+        let name = self.new_name();
+        let (data, _) = aside(&name);
+        std::fs::rename(path, self.files.root().join(&data)).doing("moving to", &data)?;
+        let result = self.hash_aside(&name);
+        if result.is_err() {
+            self.remove_aside(&name);
+        }
+        let (key, size) = result?;
+        Ok(Imported { key, size, name })
+    }
+
+    fn hash_aside(&self, name: &str) -> Result<(ArtifactId, u64)> {
+        let (data_path, outboard_path) = aside(name);
+        let data = self.files.open_rw(&data_path).doing("opening", &data_path)?;
+        let mut reader = Sequential { file: &data, at: 0 };
+        let mut first = Vec::new();
+        let more = fill(&mut reader, &mut first).map_err(Error::Source)?;
+        if first.len() as u64 <= GROUP_BYTES {
+            data.sync().doing("syncing", &data_path)?;
+            return Ok((ArtifactId::of(&first), first.len() as u64));
+        }
+        let outboard = self.files.create(&outboard_path).doing("creating", &outboard_path)?;
+        let mut sink = Sink::new((&data, &data_path), (&outboard, &outboard_path), false);
+        if more {
+            return pipeline(first, reader, &mut |_| (), sink);
+        }
+        let hashes = hash_each(&first, 0);
+        sink.take(&first, &hashes)?;
+        sink.finish()
+    }
+}
+
+/// A file from its beginning on.
+struct Sequential<'f, H> {
+    file: &'f H,
+    at: u64,
+}
+
+impl<H: FileAt> Read for Sequential<'_, H> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read_at(into, self.at)?;
+        self.at += read as u64;
+        Ok(read)
     }
 }
 
@@ -160,6 +218,8 @@ fn hash_each(segment: &[u8], number: u64) -> Vec<Cv> {
 /// Where segments and their hashes end up, in order.
 struct Sink<'a, H> {
     data: (&'a H, &'a str),
+    /// Whether the data still has to be written.
+    writes: bool,
     outboard: (&'a H, &'a str),
     builder: Builder,
     size: u64,
@@ -168,13 +228,15 @@ struct Sink<'a, H> {
 }
 
 impl<'a, H: FileAt> Sink<'a, H> {
-    fn new(data: (&'a H, &'a str), outboard: (&'a H, &'a str)) -> Self {
+    fn new(data: (&'a H, &'a str), outboard: (&'a H, &'a str), writes: bool) -> Self {
         let builder = Builder::default();
-        Self { data, outboard, builder, size: 0, pairs: Vec::new(), pairs_written: 0 }
+        Self { data, writes, outboard, builder, size: 0, pairs: Vec::new(), pairs_written: 0 }
     }
 
     fn take(&mut self, segment: &[u8], hashes: &[Cv]) -> Result<()> {
-        self.data.0.write_all_at(segment, self.size).doing("writing", self.data.1)?;
+        if self.writes {
+            self.data.0.write_all_at(segment, self.size).doing("writing", self.data.1)?;
+        }
         self.size += segment.len() as u64;
         for hash in hashes {
             self.builder.push(*hash, &mut self.pairs);

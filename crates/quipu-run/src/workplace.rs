@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use quipu_artifact::ArtifactStore;
+use quipu_artifact::{ArtifactStore, Imported};
 use quipu_core::id::ArtifactId;
 use quipu_exec::artifacts::{Artifacts, Made, ReadSeek};
 use quipu_exec::{CacheDir, Runner};
@@ -153,8 +153,10 @@ impl<A: Ask> Shelf<A> {
 
     /// Takes bytes in, to be held until this machine is not asked any more.
     fn take_in(&self, bytes: impl io::Read) -> Result<ArtifactId, ApiError> {
-        let imported =
-            self.store.import(bytes, &mut |_| ()).map_err(|error| artifact_error(&error))?;
+        self.hold(self.store.import(bytes, &mut |_| ()).map_err(|error| artifact_error(&error))?)
+    }
+
+    fn hold(&self, imported: Imported) -> Result<ArtifactId, ApiError> {
         let (key, size) = (imported.key, imported.size);
         let hold = Request::Hold { import: imported.name.clone(), key: key.to_string(), size };
         let held = self.machine().all(hold);
@@ -175,7 +177,15 @@ impl<A: Ask> Artifacts for Shelf<A> {
     }
 
     fn put(&self, made: Made) -> io::Result<ArtifactId> {
-        self.take_in(made.reader()?).map_err(io::Error::other)
+        // Large outputs are files of this machine already.
+        let held = match made.path() {
+            Some(path) => {
+                let taken = self.store.take_over(path).map_err(|error| artifact_error(&error));
+                taken.and_then(|imported| self.hold(imported))
+            }
+            None => self.take_in(made.reader()?),
+        };
+        held.map_err(io::Error::other)
     }
 
     fn work_dir(&self) -> &Path {
