@@ -227,7 +227,8 @@ impl Log {
         rest
     }
 
-    fn at(&self, author: &Text, seq: u64) -> Option<&Arc<Event>> {
+    /// The event at a place of a feed.
+    pub fn at(&self, author: &Text, seq: u64) -> Option<&Arc<Event>> {
         self.feed(author).get(usize::try_from(seq.checked_sub(1)?).ok()?)
     }
 
