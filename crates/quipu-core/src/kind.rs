@@ -74,6 +74,8 @@ pub const RECORD_NOTE: &str = "record.note";
 pub const RECORD_ATTACH: &str = "record.attach";
 /// Names the Reticulum identity under which the author's records go to a mesh.
 pub const MESH_IDENTITY: &str = "mesh.identity";
+/// Says, in meshes and here, what no other kind can: any kind and payload of a mesh.
+pub const MESH_EMIT: &str = "mesh.emit";
 /// Carries that identity's signatures over what the author's records became there.
 pub const MESH_SIGN: &str = "mesh.sign";
 /// Carries an event of a mesh, word for word.

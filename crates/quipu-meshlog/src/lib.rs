@@ -11,6 +11,7 @@
 //! Everything here is a function of its arguments. Clocks, files and links belong to the caller.
 
 pub mod clock;
+pub mod domain;
 pub mod event;
 pub mod file;
 pub mod gateway;

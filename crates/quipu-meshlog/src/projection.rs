@@ -128,7 +128,11 @@ impl Projector {
         let kind = &*event.header.kind;
         let is_record = matches!(
             kind,
-            kind::RECORD_CREATE | kind::RECORD_SET | kind::RECORD_NOTE | kind::RECORD_ATTACH
+            kind::RECORD_CREATE
+                | kind::RECORD_SET
+                | kind::RECORD_NOTE
+                | kind::RECORD_ATTACH
+                | kind::MESH_EMIT
         );
         if !is_record && kind != kind::MESH_SIGN {
             return Vec::new();
@@ -154,7 +158,7 @@ impl Projector {
         let (kind, payload) = payload_of(said, &self.author)?;
         let (last, prev) = self.made;
         let author = self.author.clone();
-        let body = Body { author, seq: last + 1, stamp, kind: kind.into(), payload, prev };
+        let body = Body { author, seq: last + 1, stamp, kind, payload, prev };
         let event = Event::new(body);
         self.made = (event.seq, Some(event.id()));
         if !self.claim.signed {
@@ -192,9 +196,9 @@ impl Projector {
 }
 
 /// Kind and payload in meshlogd's words, with the keys in the order in which meshlogd writes them.
-fn payload_of(said: &Said, author: &Text) -> Option<(&'static str, Value)> {
+pub(crate) fn payload_of(said: &Said, author: &Text) -> Option<(Text, Value)> {
     let text = |text: &String| Value::from(text.as_str());
-    Some(match said {
+    let (kind, payload) = match said {
         Said::Create { record_id, form } => (
             records::CREATE,
             Value::object([
@@ -224,8 +228,10 @@ fn payload_of(said: &Said, author: &Text) -> Option<(&'static str, Value)> {
                 ("mime", text(mime)),
             ]),
         ),
+        Said::Emit { kind, payload } => return Some((kind.clone(), payload.clone())),
         Said::Identity(_) | Said::Sign(_) | Said::Wrapped(_) => return None,
-    })
+    };
+    Some((kind.into(), payload))
 }
 
 /// A value of quipu as Python's JSON has it: links and bytes as in DAG-JSON, keys sorted.

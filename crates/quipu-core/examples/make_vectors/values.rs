@@ -420,6 +420,11 @@ pub(crate) fn record_subjects() -> Json {
         ("an identity", "mesh.identity", Value::map([("identity", Value::Bytes(vec![0; 64]))])),
         ("an event of a mesh", "mesh.event", Value::map([("id", Value::Bytes(vec![0; 16]))])),
         ("signatures: no subject", "mesh.sign", Value::map([("from", 1u64.into())])),
+        (
+            "an event for meshes: no subject",
+            "mesh.emit",
+            Value::map([("wire", Value::Bytes(vec![1]))]),
+        ),
     ];
     subject_vectors(&cases)
 }

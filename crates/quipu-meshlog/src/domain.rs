@@ -1,0 +1,180 @@
+//! The records of a domain: what its nodes wrote, and what came from meshes, as one set of events in one view.
+//!
+//! A record event of a node counts as the event that it becomes in a mesh ([`crate::projection`]): under the
+//! name of the node's Reticulum identity, or of its key while it has none. A wrapped event counts if its author's key
+//! vouches for it, or if nobody knows that key. So the view is a function of the set of the domain's events,
+//! and where all nodes of a mesh hold the same events, it is theirs.
+//!
+//! Most events are added one by one. An event that changes what others mean, such as the identity of a
+//! node that has written already, makes the view [`Added::Stale`]: then all events are added once more.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use quipu_core::event::Event as NativeEvent;
+use quipu_core::id::{EventId, NodeKey};
+use quipu_core::kind;
+use quipu_core::value;
+
+use crate::clock::Stamp;
+use crate::event::{Body, Event, MeshId};
+use crate::identity::PublicIdentity;
+use crate::native::{Claim, Said};
+use crate::projection::payload_of;
+use crate::records::Records;
+use crate::text::Text;
+
+/// What events mean besides what they say: who is who, and whose events count.
+#[derive(Debug, Clone, Default)]
+pub struct Context {
+    /// Of each node the first claim of its feed that is proven.
+    claims: BTreeMap<NodeKey, ((u64, EventId), Claim)>,
+    /// Keys by the author that has to sign with them.
+    keys: BTreeMap<Text, PublicIdentity>,
+}
+
+/// Whether a kind of event has to do with records or meshes.
+pub fn is_of_records(kind: &str) -> bool {
+    matches!(
+        kind,
+        kind::RECORD_CREATE
+            | kind::RECORD_SET
+            | kind::RECORD_NOTE
+            | kind::RECORD_ATTACH
+            | kind::MESH_EMIT
+            | kind::MESH_IDENTITY
+            | kind::MESH_EVENT
+    )
+}
+
+/// What an event of the domain says of records or meshes. Nothing if its payload is erased.
+fn said_by(event: &NativeEvent) -> Option<Said> {
+    if !is_of_records(&event.header.kind) {
+        return None;
+    }
+    Said::of(&event.header.kind, &value::decode(event.payload_value()?).ok()?)
+}
+
+impl Context {
+    /// The author under whose name a node's records count.
+    pub fn author_of(&self, node: &NodeKey) -> Text {
+        match self.claims.get(node) {
+            Some((_, claim)) => claim.identity.author(),
+            None => node.to_string().into(),
+        }
+    }
+
+    /// What a node claims to be in meshes.
+    pub fn claim_of(&self, node: &NodeKey) -> Option<&Claim> {
+        self.claims.get(node).map(|(_, claim)| claim)
+    }
+
+    /// Takes note of what an event says about others. Whether that changes what they mean.
+    pub fn learn(&mut self, event: &NativeEvent) -> bool {
+        if &*event.header.kind != kind::MESH_IDENTITY {
+            return false;
+        }
+        let (node, place) = (event.header.author, (event.header.seq, event.id));
+        let Some(Said::Identity(claim)) = said_by(event) else { return false };
+        let is_first = self.claims.get(&node).is_none_or(|(held, _)| place < *held);
+        if !is_first || !claim.is_proven_for(&node) {
+            return false;
+        }
+        self.claims.insert(node, (place, claim));
+        self.settle();
+        true
+    }
+
+    /// Works out anew whose keys are known. It depends on what was learned, not on the order.
+    fn settle(&mut self) {
+        // Who is known has to sign. That holds for wrapped events, not for what the node itself writes here.
+        self.keys = self
+            .claims
+            .values()
+            .map(|(_, claim)| claim.identity.clone())
+            .map(|identity| (identity.author(), identity))
+            .collect();
+    }
+
+    /// Whether a wrapped event counts: its author's key vouches for it, or nobody knows that key.
+    fn counts(&self, wrapped: &Event) -> bool {
+        match (self.keys.get(&wrapped.author), wrapped.signature()) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some(key), Some(signature)) => key.has_signed(wrapped.body(), signature),
+        }
+    }
+
+    /// The event of a mesh that an event of the domain counts as.
+    pub fn event_of(&self, event: &NativeEvent) -> Option<Event> {
+        match said_by(event)? {
+            Said::Wrapped(wrapped) => self.counts(&wrapped).then_some(*wrapped),
+            said => {
+                let author = self.author_of(&event.header.author);
+                let (kind, payload) = payload_of(&said, &author)?;
+                let (clock, seq) = (event.header.logseq, event.header.seq);
+                let stamp = Stamp::new(clock.ms().cast_signed(), i64::from(clock.counter()));
+                Some(Event::new(Body { author, seq, stamp, kind, payload, prev: None }))
+            }
+        }
+    }
+}
+
+/// What became of an event that was added.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Added {
+    /// The view has it, or it says nothing.
+    Done,
+    /// What was added before means something else now: [`View::restart`].
+    Stale,
+}
+
+/// The records of a domain, kept up to date.
+#[derive(Debug, Clone, Default)]
+pub struct View {
+    context: Context,
+    records: Records,
+    /// Wrapped events that count, each once.
+    wrapped: BTreeSet<MeshId>,
+    /// Nodes of which records were added.
+    writers: BTreeSet<NodeKey>,
+}
+
+impl View {
+    /// Adds an event of the domain that was not added before, in any order.
+    pub fn add(&mut self, event: &NativeEvent) -> Added {
+        let is_old = self.writers.contains(&event.header.author) || !self.wrapped.is_empty();
+        if self.context.learn(event) && is_old {
+            return Added::Stale;
+        }
+        let Some(counted) = self.context.event_of(event) else { return Added::Done };
+        if &*event.header.kind == kind::MESH_EVENT {
+            if !self.wrapped.insert(counted.id()) {
+                return Added::Done;
+            }
+        } else {
+            self.writers.insert(event.header.author);
+        }
+        self.records.apply(&Arc::new(counted));
+        Added::Done
+    }
+
+    /// Forgets the records, and keeps what is known of who is who: then all events are to be added again.
+    pub fn restart(&mut self) {
+        *self = Self { context: std::mem::take(&mut self.context), ..Self::default() };
+    }
+
+    /// The records.
+    pub const fn records(&self) -> &Records {
+        &self.records
+    }
+
+    /// What events mean.
+    pub const fn context(&self) -> &Context {
+        &self.context
+    }
+}
+
+#[cfg(test)]
+mod tests;
