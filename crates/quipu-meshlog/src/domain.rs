@@ -19,8 +19,9 @@ use quipu_core::value;
 use crate::clock::Stamp;
 use crate::event::{Body, Event, MeshId};
 use crate::identity::PublicIdentity;
+use crate::json::Value;
 use crate::native::{Claim, Said};
-use crate::projection::payload_of;
+use crate::projection::{payload_of, to_json};
 use crate::records::Records;
 use crate::text::Text;
 
@@ -110,14 +111,45 @@ impl Context {
         match said_by(event)? {
             Said::Wrapped(wrapped) => self.counts(&wrapped).then_some(*wrapped),
             said => {
-                let author = self.author_of(&event.header.author);
-                let (kind, payload) = payload_of(&said, &author)?;
-                let (clock, seq) = (event.header.logseq, event.header.seq);
-                let stamp = Stamp::new(clock.ms().cast_signed(), i64::from(clock.counter()));
-                Some(Event::new(Body { author, seq, stamp, kind, payload, prev: None }))
+                let (kind, payload) = payload_of(&said, &self.author_of(&event.header.author))?;
+                Some(self.native(event, kind, payload))
             }
         }
     }
+}
+
+impl Context {
+    /// The event that any event of the domain counts as for declared reducers: also of kinds that have
+    /// nothing to do with records.
+    pub fn any_event_of(&self, event: &NativeEvent) -> Option<Event> {
+        let kind = &*event.header.kind;
+        if is_of_records(kind) || kind::is_reserved(kind) {
+            return self.event_of(event);
+        }
+        let payload = to_json(&value::decode(event.payload_value()?).ok()?);
+        Some(self.native(event, kind.into(), payload))
+    }
+
+    fn native(&self, event: &NativeEvent, kind: Text, payload: Value) -> Event {
+        let (author, clock) = (self.author_of(&event.header.author), event.header.logseq);
+        let stamp = Stamp::new(clock.ms().cast_signed(), i64::from(clock.counter()));
+        Event::new(Body { author, seq: event.header.seq, stamp, kind, payload, prev: None })
+    }
+}
+
+/// What to do with an event of a mesh, or of a data file of one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Entry {
+    /// It is new: it may be wrapped.
+    New,
+    /// The domain has it, and it counts.
+    Known,
+    /// It carries the name of a node of the domain, whose records are here already.
+    Ours,
+    /// The hash is not that of the content.
+    Forged,
+    /// Its author's key is known and does not vouch for it.
+    Unproven,
 }
 
 /// What became of an event that was added.
@@ -163,6 +195,23 @@ impl View {
     /// Forgets the records, and keeps what is known of who is who: then all events are to be added again.
     pub fn restart(&mut self) {
         *self = Self { context: std::mem::take(&mut self.context), ..Self::default() };
+    }
+
+    /// Whether an event from outside is to be wrapped.
+    pub fn entry(&self, event: &Event) -> Entry {
+        if !event.is_authentic() {
+            return Entry::Forged;
+        }
+        if self.wrapped.contains(&event.id()) {
+            return Entry::Known;
+        }
+        let is_claimed = self.context.keys.contains_key(&event.author);
+        if is_claimed
+            || self.writers.iter().any(|node| *node.to_string() == *event.author.to_string())
+        {
+            return Entry::Ours;
+        }
+        if self.context.counts(event) { Entry::New } else { Entry::Unproven }
     }
 
     /// The records.

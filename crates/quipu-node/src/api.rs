@@ -11,6 +11,7 @@ mod data;
 mod error;
 mod published;
 mod read;
+mod records;
 mod runs;
 mod snapshots;
 mod write;
@@ -25,6 +26,8 @@ use serde_json::Value;
 pub use carry::Importer;
 pub use error::{ApiError, ExitCode, artifact_error};
 pub use published::check_opening;
+pub(crate) use read::nothing_held;
+pub use records::{RecordFormat, RecordQuery, text_of};
 pub use runs::{GENERATED, Made, Ran, USED};
 pub use write::check_event;
 
@@ -384,6 +387,21 @@ pub enum Request {
         /// Their keys, or the start of them.
         nodes: Vec<String>,
     },
+    /// The records.
+    Records(RecordQuery),
+    /// One record.
+    RecordShow {
+        /// Its `record_id`.
+        id: String,
+        /// As of this snapshot or event.
+        #[serde(default)]
+        at: Option<String>,
+    },
+    /// Takes events of a mesh into this domain, word for word.
+    MeshImport {
+        /// Each as a line of a data file of meshlogd.
+        lines: Vec<String>,
+    },
     /// Exchanges with a peer, or with all known ones.
     Sync {
         /// A key with addresses; none for all known.
@@ -591,6 +609,9 @@ impl Api {
             Request::Offers => self.offers(sink),
             Request::Roster => self.roster(sink),
             Request::RosterSet { nodes } => self.set_roster(nodes, sink),
+            Request::Records(query) => self.records(&query, sink),
+            Request::RecordShow { id, at } => self.record_show(&id, at, sink),
+            Request::MeshImport { lines } => self.mesh_import(&lines, sink),
             Request::Sync { peer, addrs } => self.sync(peer, addrs, sink),
             Request::Verify => self.verify(sink),
             Request::Doctor => self.doctor(sink),

@@ -245,6 +245,8 @@ pub struct Machine {
     putting: BTreeMap<ArtifactId, u32>,
     /// A snapshot's state, until the log has the snapshot.
     early: Option<Early>,
+    /// What the record events of the internal log add up to.
+    pub(crate) records: crate::records::Kept,
     /// What a peer offered last.
     offered_state: Option<StateOffer>,
     home: Home,
@@ -345,6 +347,7 @@ impl Service {
             artifacts,
             putting: BTreeMap::new(),
             early: None,
+            records: crate::records::Kept::default(),
             offered_state: None,
             home,
             book,

@@ -1,0 +1,122 @@
+//! The view of records, kept beside the log: brought up to date with what came since it was asked for last.
+//!
+//! It is in memory only, and made when somebody first asks: an event is added once, wherever it stands in
+//! time. All is folded anew if something that was counted does not count any more: an event that is
+//! quarantined now, or whose payload was erased.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use quipu_core::domain::Decision;
+use quipu_core::event::Event;
+use quipu_core::history::{History, Ordinal};
+use quipu_core::id::EventId;
+use quipu_core::kind;
+use quipu_meshlog::domain::{Added, View, is_of_records};
+use quipu_store::{Disk, StoreError};
+
+use crate::api::ApiError;
+use crate::held::Held;
+use crate::service::Machine;
+
+/// Events that are taken in one visit to the machine's loop, so that its other work goes on.
+const STEP_EVENTS: u64 = 8_192;
+
+/// The view, and how far it is.
+#[derive(Debug, Default)]
+pub(crate) struct Kept {
+    /// Shared with those who print it: it is copied if events come meanwhile.
+    view: Arc<View>,
+    applied: Ordinal,
+    last: Option<EventId>,
+    /// Events that were left out because they were quarantined.
+    aside: BTreeSet<EventId>,
+    /// How many events there were when this fold began. What was erased before was not folded.
+    begun: Ordinal,
+    stale: bool,
+}
+
+impl Kept {
+    /// Takes some events. Gives the view once there are no more.
+    fn step<D: Disk>(
+        &mut self,
+        held: &Held<D>,
+        quarantined: &BTreeSet<EventId>,
+    ) -> Result<Option<Arc<View>>, StoreError> {
+        let log = quipu_core::event::Log::Internal;
+        let count = held.count(log);
+        if !self.is_of(held)? || !self.aside.is_subset(quarantined) {
+            *self = Self::default();
+        }
+        if self.applied == 0 {
+            self.begun = count;
+        }
+        let end = count.min(self.applied + STEP_EVENTS);
+        while self.applied < end {
+            for event in held.events(log, self.applied..end)? {
+                self.take(&event, held, quarantined)?;
+                self.applied += 1;
+                self.last = Some(event.id);
+            }
+        }
+        if self.applied < count {
+            return Ok(None);
+        }
+        if self.stale {
+            // Who is who is known now.
+            let mut view = std::mem::take(&mut self.view);
+            Arc::make_mut(&mut view).restart();
+            *self = Self { view, ..Self::default() };
+            return Ok(None);
+        }
+        if self.aside != *quarantined {
+            *self = Self::default();
+            return Ok(None);
+        }
+        Ok(Some(Arc::clone(&self.view)))
+    }
+
+    fn take<D: Disk>(
+        &mut self,
+        event: &Event,
+        held: &Held<D>,
+        quarantined: &BTreeSet<EventId>,
+    ) -> Result<(), StoreError> {
+        if quarantined.contains(&event.id) {
+            self.aside.insert(event.id);
+            return Ok(());
+        }
+        if is_of_records(&event.header.kind) {
+            self.stale |= Arc::make_mut(&mut self.view).add(event) == Added::Stale;
+        }
+        if &*event.header.kind == kind::PAYLOAD_ERASE && self.applied >= self.begun {
+            self.stale |= erases_record(event, held)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the log still begins with what was folded.
+    fn is_of<D: Disk>(&self, held: &Held<D>) -> Result<bool, StoreError> {
+        let log = quipu_core::event::Log::Internal;
+        Ok(match self.applied.checked_sub(1) {
+            None => true,
+            Some(last) if last >= held.count(log) => false,
+            Some(last) => Some(held.id(log, last)?) == self.last,
+        })
+    }
+}
+
+fn erases_record<D: Disk>(event: &Event, held: &Held<D>) -> Result<bool, StoreError> {
+    let Some(Decision::Erase { target, .. }) = Decision::of_event(event) else { return Ok(false) };
+    let log = quipu_core::event::Log::Internal;
+    let Some(ordinal) = held.find(log, &target)? else { return Ok(false) };
+    Ok(is_of_records(&held.place(log, ordinal)?.head.kind))
+}
+
+impl Machine {
+    /// Brings the view of records some way up to date. Gives it once it is.
+    pub(crate) fn records_step(&mut self) -> Result<Option<Arc<View>>, ApiError> {
+        let dag = self.driver.node().dag().ok_or_else(crate::api::nothing_held)?;
+        Ok(self.records.step(self.driver.held(), dag.quarantined())?)
+    }
+}
