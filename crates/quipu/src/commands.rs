@@ -9,6 +9,7 @@ mod git;
 mod load;
 mod programs;
 mod published;
+mod records;
 mod sim;
 mod simple;
 mod snapshots;
@@ -17,7 +18,7 @@ mod trace;
 use quipu_core::lifecycle::Stage;
 use quipu_core::machine::{dot, mermaid};
 use quipu_core::sync::session::SessionState;
-use quipu_node::api::{ApiError, ExitCode, Request, TraceQuery};
+use quipu_node::api::{ApiError, ExitCode, RecordQuery, Request, TraceQuery};
 
 use quipu_run::Wish;
 
@@ -148,6 +149,11 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, ApiError> {
         }
         Command::Provenance { snapshot } => snapshots::provenance(global, snapshot),
         Command::Federation => snapshots::federation(global),
+        Command::Record(command) => records::record(global, command),
+        Command::Records { form, format, point, lat, lon, reducer } => {
+            let query = RecordQuery { form, point, lat, lon, at, ..RecordQuery::default() };
+            records::records(global, query, format, reducer.as_deref())
+        }
     }
 }
 
@@ -168,6 +174,8 @@ fn reads(command: &Command) -> bool {
             | Command::Current
             | Command::Federation
             | Command::Receipts
+            | Command::Records { .. }
+            | Command::Record(crate::cli::RecordCommand::Show { .. })
     )
 }
 
@@ -184,7 +192,8 @@ fn reads_any_log(command: &Command) -> bool {
             | Command::Replay { .. }
             | Command::Provenance { .. }
     );
-    also || reads(command)
+    let of_records = matches!(command, Command::Records { .. } | Command::Record(_));
+    also || reads(command) && !of_records
 }
 
 fn flowchart(format: ChartFormat, json: bool) -> Result<ExitCode, ApiError> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use quipu_core::event::{Event, Log};
 use quipu_core::history::History;
 use quipu_core::node::{Command, Reply};
-use quipu_meshlog::domain::{Added, Context, Entry, View, is_of_records};
+use quipu_meshlog::domain::{Added, Entry, View, is_of_records};
 use quipu_meshlog::event::Event as MeshEvent;
 use quipu_meshlog::json::{self, Style};
 use quipu_meshlog::native::Said;
@@ -338,11 +338,6 @@ impl Api {
             Reply::Emitted(events) => Ok(events),
             other => Err(ApiError::new(ExitCode::Bug, format!("unexpected reply {other:?}"))),
         }
-    }
-
-    /// Who is who, as of now.
-    pub(super) fn context(&self) -> Result<Context, ApiError> {
-        Ok(self.view_now()?.context().clone())
     }
 }
 
