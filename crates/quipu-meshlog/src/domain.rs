@@ -97,8 +97,13 @@ impl Context {
             .collect();
     }
 
+    /// The keys of the domain's nodes in meshes.
+    pub fn identities(&self) -> impl Iterator<Item = &PublicIdentity> {
+        self.keys.values()
+    }
+
     /// Whether a wrapped event counts: its author's key vouches for it, or nobody knows that key.
-    fn counts(&self, wrapped: &Event) -> bool {
+    pub fn counts(&self, wrapped: &Event) -> bool {
         match (self.keys.get(&wrapped.author), wrapped.signature()) {
             (None, _) => true,
             (Some(_), None) => false,

@@ -19,6 +19,7 @@ pub mod identity;
 pub mod json;
 pub mod limits;
 pub mod log;
+pub mod mesh;
 pub mod message;
 pub mod native;
 pub mod order;

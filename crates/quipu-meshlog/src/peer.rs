@@ -235,7 +235,7 @@ pub struct Peers {
 
 /// What an announce says of a log: how far all feeds are, in 17 bytes.
 pub fn announce_of(log: &Log) -> Vec<u8> {
-    let lengths = log.frontier();
+    let lengths = log.offered_frontier();
     let hash = Sha256::digest(json::to_bytes(&lengths.into(), Style::Canonical));
     [&[ANNOUNCE_MARK], &hash[..HASH_BYTES]].concat()
 }

@@ -77,7 +77,7 @@ impl Link {
     pub(super) fn tell(&mut self, now: u64, log: &Log) -> Vec<u8> {
         self.told = now;
         self.telling += 1;
-        message::frontier(log.frontier())
+        message::frontier(log.offered_frontier())
     }
 
     pub(super) fn ask(&mut self, now: u64, log: &Log, timing: &Timing) -> Vec<u8> {
@@ -158,7 +158,7 @@ impl Link {
             return None;
         }
         let mut batch = EventsBatch::default();
-        'feeds: for (author, feed) in log.feeds() {
+        'feeds: for (author, feed) in log.offered() {
             let sent = self.sent.get(author).copied().unwrap_or_default();
             let held = theirs.get(author).copied().unwrap_or_default().max(sent);
             let from = usize::try_from(held).unwrap_or(usize::MAX);
