@@ -9,6 +9,7 @@ mod carry;
 mod current;
 mod data;
 mod error;
+mod mesh;
 mod published;
 mod read;
 mod records;
@@ -402,6 +403,15 @@ pub enum Request {
         /// Each as a line of a data file of meshlogd.
         lines: Vec<String>,
     },
+    /// This machine's identity in meshes.
+    MeshIdentity {
+        /// Makes one if there is none, in the machine's directory and in the log.
+        #[serde(default)]
+        make: bool,
+        /// Whether what goes to meshes is signed.
+        #[serde(default)]
+        signed: bool,
+    },
     /// Exchanges with a peer, or with all known ones.
     Sync {
         /// A key with addresses; none for all known.
@@ -612,6 +622,7 @@ impl Api {
             Request::Records(query) => self.records(&query, sink),
             Request::RecordShow { id, at } => self.record_show(&id, at, sink),
             Request::MeshImport { lines } => self.mesh_import(&lines, sink),
+            Request::MeshIdentity { make, signed } => self.mesh_identity(make, signed, sink),
             Request::Sync { peer, addrs } => self.sync(peer, addrs, sink),
             Request::Verify => self.verify(sink),
             Request::Doctor => self.doctor(sink),

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use quipu_core::domain::Decision;
-use quipu_core::event::Event;
+use quipu_core::event::{Event, Log};
 use quipu_core::history::{History, Ordinal};
 use quipu_core::id::EventId;
 use quipu_core::kind;
@@ -17,7 +17,7 @@ use quipu_store::{Disk, StoreError};
 
 use crate::api::ApiError;
 use crate::held::Held;
-use crate::service::Machine;
+use crate::service::{Handle, Machine};
 
 /// Events that are taken in one visit to the machine's loop, so that its other work goes on.
 const STEP_EVENTS: u64 = 8_192;
@@ -43,7 +43,7 @@ impl Kept {
         held: &Held<D>,
         quarantined: &BTreeSet<EventId>,
     ) -> Result<Option<Arc<View>>, StoreError> {
-        let log = quipu_core::event::Log::Internal;
+        let log = Log::Internal;
         let count = held.count(log);
         if !self.is_of(held)? || !self.aside.is_subset(quarantined) {
             *self = Self::default();
@@ -97,7 +97,7 @@ impl Kept {
 
     /// Whether the log still begins with what was folded.
     fn is_of<D: Disk>(&self, held: &Held<D>) -> Result<bool, StoreError> {
-        let log = quipu_core::event::Log::Internal;
+        let log = Log::Internal;
         Ok(match self.applied.checked_sub(1) {
             None => true,
             Some(last) if last >= held.count(log) => false,
@@ -108,7 +108,7 @@ impl Kept {
 
 fn erases_record<D: Disk>(event: &Event, held: &Held<D>) -> Result<bool, StoreError> {
     let Some(Decision::Erase { target, .. }) = Decision::of_event(event) else { return Ok(false) };
-    let log = quipu_core::event::Log::Internal;
+    let log = Log::Internal;
     let Some(ordinal) = held.find(log, &target)? else { return Ok(false) };
     Ok(is_of_records(&held.place(log, ordinal)?.head.kind))
 }
@@ -118,5 +118,28 @@ impl Machine {
     pub(crate) fn records_step(&mut self) -> Result<Option<Arc<View>>, ApiError> {
         let dag = self.driver.node().dag().ok_or_else(crate::api::nothing_held)?;
         Ok(self.records.step(self.driver.held(), dag.quarantined())?)
+    }
+}
+
+impl Handle {
+    /// Events of the internal log in order of arrival, from one on, without those that are quarantined; and how
+    /// many were looked at: none at the end.
+    ///
+    /// # Errors
+    /// If the log cannot be read.
+    pub fn events_from(&self, from: Ordinal) -> Result<(Vec<Event>, u64), ApiError> {
+        self.call(move |machine| {
+            let log = Log::Internal;
+            let held = machine.driver.held();
+            let end = held.count(log).min(from + STEP_EVENTS);
+            if from >= end {
+                return Ok((Vec::new(), 0));
+            }
+            let dag = machine.driver.node().dag().ok_or_else(crate::api::nothing_held)?;
+            let mut events = held.events(log, from..end)?;
+            let seen = events.len() as u64;
+            events.retain(|event| !dag.is_quarantined(&event.id));
+            Ok((events, seen))
+        })?
     }
 }

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use quipu_node::ArtifactPolicy;
 
+use crate::meshlog::Shown;
+
 /// A federated, deterministic, append-only store.
 ///
 /// Every machine holds a DAG of signed, hash-linked events. Machines write offline, merge later, and
@@ -156,9 +158,19 @@ pub(crate) enum Command {
         /// Where to listen for peers (UDP). Default: loopback, the port of the last time.
         #[arg(long, value_name = "ADDR:PORT")]
         listen: Vec<SocketAddr>,
-        /// Where to put the control socket. Default: in the machine's directory.
+        /// Where to put the control socket. Default: in the machine's directory. Clients that were written for
+        /// `meshlogd serve` may connect there, too.
         #[arg(long, value_name = "PATH")]
         socket: Option<PathBuf>,
+        /// Where else to serve clients of meshlogd, and only those: a Unix socket. May be given several times.
+        #[arg(long, value_name = "PATH")]
+        meshlog_unix: Vec<PathBuf>,
+        /// The same over TCP. Whoever can connect can write records, so keep to loopback.
+        #[arg(long, value_name = "HOST:PORT")]
+        meshlog_tcp: Vec<String>,
+        /// What clients of meshlogd see as the view.
+        #[arg(long, value_name = "WHAT", default_value = "records")]
+        meshlog_view: Shown,
         /// Which artifacts to fetch: all, none, or below:SIZE such as below:10M. Remembered.
         #[arg(long, value_name = "WHICH")]
         artifacts: Option<ArtifactPolicy>,
@@ -475,6 +487,9 @@ pub(crate) enum Command {
         #[arg(long, value_name = "FILE.toml")]
         reducer: Option<PathBuf>,
     },
+    /// Meshes of meshlogd: who this machine is there.
+    #[command(subcommand)]
+    Mesh(MeshCommand),
     /// Whole domains of simulated machines in one process: faulty links, disks, clocks and peers.
     #[command(after_help = SIM_EXAMPLES)]
     Sim {
@@ -561,6 +576,17 @@ pub(crate) enum RecordCommand {
     Show {
         /// The record.
         id: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum MeshCommand {
+    /// Show this machine's Reticulum identity, under whose name its records go to a mesh; make one if there is none.
+    #[command(after_help = "Example:\n  quipu mesh identity --signed")]
+    Identity {
+        /// Sign what goes to meshes. Decided once, when the identity is made.
+        #[arg(long)]
+        signed: bool,
     },
 }
 

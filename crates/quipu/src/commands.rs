@@ -53,13 +53,24 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, ApiError> {
             sim::run(global, &scenario, seed, seeds, twice, sabotage.as_deref())
         }
         Command::Reference => simple::reference(),
-        Command::Serve { listen, socket, artifacts, work, work_memory } => {
+        Command::Serve {
+            listen,
+            socket,
+            meshlog_unix,
+            meshlog_tcp,
+            meshlog_view,
+            artifacts,
+            work,
+            work_memory,
+        } => {
             let home = start::find_home(global)?;
             if let Some(policy) = artifacts {
                 home.set_artifact_policy(policy)?;
             }
             let work = work.then(|| work_memory.saturating_mul(1 << 20));
-            daemon::serve(&home, listen, socket, work, global.quiet)
+            let meshlog =
+                daemon::Meshlog { unix: meshlog_unix, tcp: meshlog_tcp, shown: meshlog_view };
+            daemon::serve(&home, listen, socket, &meshlog, work, global.quiet)
         }
         Command::Put { files, type_tag } => artifacts::put(global, &files, type_tag.as_deref()),
         Command::Get { key, output } => artifacts::get(global, key, output),
@@ -149,6 +160,9 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, ApiError> {
         }
         Command::Provenance { snapshot } => snapshots::provenance(global, snapshot),
         Command::Federation => snapshots::federation(global),
+        Command::Mesh(crate::cli::MeshCommand::Identity { signed }) => {
+            simple::one(global, Request::MeshIdentity { make: true, signed })
+        }
         Command::Record(command) => records::record(global, command),
         Command::Records { form, format, point, lat, lon, reducer } => {
             let query = RecordQuery { form, point, lat, lon, at, ..RecordQuery::default() };
