@@ -11,7 +11,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use quipu_core::event::Event as NativeEvent;
+use quipu_core::event::{Event as NativeEvent, LogSeq};
 use quipu_core::id::{EventId, NodeKey};
 use quipu_core::kind;
 use quipu_core::value;
@@ -20,7 +20,8 @@ use crate::clock::Stamp;
 use crate::event::{Body, Event, MeshId};
 use crate::identity::PublicIdentity;
 use crate::json::Value;
-use crate::native::{Claim, Said};
+use crate::native::{Claim, Said, Trust};
+use crate::policy::{Judge, Policy};
 use crate::projection::{payload_of, to_json};
 use crate::records::Records;
 use crate::text::Text;
@@ -30,8 +31,21 @@ use crate::text::Text;
 pub struct Context {
     /// Of each node the first claim of its feed that is proven.
     claims: BTreeMap<NodeKey, ((u64, EventId), Claim)>,
-    /// Keys by the author that has to sign with them.
-    keys: BTreeMap<Text, PublicIdentity>,
+    /// Nodes that are admins: they have the last word about meshes.
+    admins: BTreeSet<NodeKey>,
+    /// What was said about whose events count, in replay order.
+    decisions: BTreeMap<(LogSeq, EventId), (NodeKey, Decided)>,
+    /// What follows from all that: what is done about authors of whom nothing is known,
+    policy: Policy,
+    /// and of whom something is: the key that has to sign, or none if they are not trusted.
+    keys: BTreeMap<Text, Option<PublicIdentity>>,
+}
+
+/// What an event decides about meshes.
+#[derive(Debug, Clone)]
+enum Decided {
+    Policy(Policy),
+    Trust(Box<Trust>),
 }
 
 /// Whether a kind of event has to do with records or meshes.
@@ -44,6 +58,8 @@ pub fn is_of_records(kind: &str) -> bool {
             | kind::RECORD_ATTACH
             | kind::MESH_EMIT
             | kind::MESH_IDENTITY
+            | kind::MESH_POLICY
+            | kind::MESH_TRUST
             | kind::MESH_EVENT
     )
 }
@@ -70,13 +86,44 @@ impl Context {
         self.claims.get(node).map(|(_, claim)| claim)
     }
 
-    /// Takes note of what an event says about others. Whether that changes what they mean.
-    pub fn learn(&mut self, event: &NativeEvent) -> bool {
-        if &*event.header.kind != kind::MESH_IDENTITY {
+    /// What is done about authors of whom nothing is known.
+    pub const fn policy(&self) -> Policy {
+        self.policy
+    }
+
+    /// Authors of whom something is known: the identity that has to sign, or none if they are not trusted.
+    pub fn known(&self) -> impl Iterator<Item = (&Text, Option<&PublicIdentity>)> {
+        self.keys.iter().map(|(author, key)| (author, key.as_ref()))
+    }
+
+    /// Takes note of who is an admin now. Whether that changes what events mean.
+    pub fn set_admins(&mut self, admins: BTreeSet<NodeKey>) -> bool {
+        if self.admins == admins {
             return false;
         }
-        let (node, place) = (event.header.author, (event.header.seq, event.id));
-        let Some(Said::Identity(claim)) = said_by(event) else { return false };
+        self.admins = admins;
+        self.settle()
+    }
+
+    /// Takes note of what an event says about others. Whether that changes what they mean.
+    pub fn learn(&mut self, event: &NativeEvent) -> bool {
+        let kind = &*event.header.kind;
+        if !matches!(kind, kind::MESH_IDENTITY | kind::MESH_POLICY | kind::MESH_TRUST) {
+            return false;
+        }
+        let node = event.header.author;
+        let decided = match said_by(event) {
+            Some(Said::Identity(claim)) => return self.learn_claim(node, event, claim),
+            Some(Said::Policy(policy)) => Decided::Policy(policy),
+            Some(Said::Trust(trust)) => Decided::Trust(Box::new(trust)),
+            _ => return false,
+        };
+        self.decisions.insert(event.order(), (node, decided));
+        self.settle()
+    }
+
+    fn learn_claim(&mut self, node: NodeKey, event: &NativeEvent, claim: Claim) -> bool {
+        let place = (event.header.seq, event.id);
         let is_first = self.claims.get(&node).is_none_or(|(held, _)| place < *held);
         if !is_first || !claim.is_proven_for(&node) {
             return false;
@@ -86,29 +133,69 @@ impl Context {
         true
     }
 
-    /// Works out anew whose keys are known. It depends on what was learned, not on the order.
-    fn settle(&mut self) {
-        // Who is known has to sign. That holds for wrapped events, not for what the node itself writes here.
-        self.keys = self
-            .claims
-            .values()
-            .map(|(_, claim)| claim.identity.clone())
-            .map(|identity| (identity.author(), identity))
-            .collect();
+    /// Works out anew whose events count. It depends on what was learned, not on the order. Whether it changed.
+    fn settle(&mut self) -> bool {
+        let before = (self.policy, std::mem::take(&mut self.keys));
+        self.policy = Policy::default();
+        let mut by_others = BTreeMap::new();
+        for (node, decided) in self.decisions.values() {
+            match decided {
+                // Of admins the last counts.
+                Decided::Policy(policy) if self.admins.contains(node) => self.policy = *policy,
+                Decided::Policy(_) => {}
+                Decided::Trust(trust) if self.admins.contains(node) => {
+                    let author = Text::from(trust.author.as_str());
+                    self.keys.insert(author, trust.identity.clone());
+                }
+                // Of others the first.
+                Decided::Trust(trust) => {
+                    let author = Text::from(trust.author.as_str());
+                    by_others.entry(author).or_insert_with(|| trust.identity.clone());
+                }
+            }
+        }
+        if self.policy == Policy::FirstUse {
+            for (author, key) in by_others.into_iter().filter(|(_, key)| key.is_some()) {
+                self.keys.entry(author).or_insert(key);
+            }
+        }
+        // Who is a node of the domain has to sign. That holds for wrapped events, not for what it writes here.
+        for (_, claim) in self.claims.values() {
+            self.keys.insert(claim.identity.author(), Some(claim.identity.clone()));
+        }
+        before != (self.policy, self.keys.clone())
     }
 
-    /// The keys of the domain's nodes in meshes.
-    pub fn identities(&self) -> impl Iterator<Item = &PublicIdentity> {
-        self.keys.values()
+    /// Keys that have to sign for their authors.
+    pub fn identities(&self) -> impl Iterator<Item = (&Text, &PublicIdentity)> {
+        self.keys.iter().filter_map(|(author, key)| Some((author, key.as_ref()?)))
     }
 
-    /// Whether a wrapped event counts: its author's key vouches for it, or nobody knows that key.
+    /// Whether a wrapped event counts: its author's key vouches for it, or nothing is known of the author and the
+    /// policy takes such.
     pub fn counts(&self, wrapped: &Event) -> bool {
         match (self.keys.get(&wrapped.author), wrapped.signature()) {
-            (None, _) => true,
-            (Some(_), None) => false,
-            (Some(key), Some(signature)) => key.has_signed(wrapped.body(), signature),
+            (None, _) => self.policy != Policy::Roster,
+            (Some(None), _) | (Some(_), None) => false,
+            (Some(Some(key)), Some(signature)) => key.has_signed(wrapped.body(), signature),
         }
+    }
+
+    /// A judge of what comes from meshes that knows what the domain knows, and the keys that another one has heard.
+    pub fn judge(&self, heard: Judge) -> Judge {
+        let mut judge = heard.under(self.policy);
+        for (author, key) in &self.keys {
+            match key {
+                Some(key) => judge.admit(author.clone(), key.clone()),
+                None => judge.shun(author.clone()),
+            }
+        }
+        judge
+    }
+
+    /// Whether an author is a node of the domain.
+    fn is_ours(&self, author: &Text) -> bool {
+        self.claims.values().any(|(_, claim)| claim.identity.author() == *author)
     }
 
     /// The event of a mesh that an event of the domain counts as.
@@ -174,6 +261,8 @@ pub struct View {
     records: Records,
     /// Wrapped events that count, each once.
     wrapped: BTreeSet<MeshId>,
+    /// Whether there were any, counting or not.
+    has_wrapped: bool,
     /// Nodes of which records were added.
     writers: BTreeSet<NodeKey>,
 }
@@ -181,10 +270,11 @@ pub struct View {
 impl View {
     /// Adds an event of the domain that was not added before, in any order.
     pub fn add(&mut self, event: &NativeEvent) -> Added {
-        let is_old = self.writers.contains(&event.header.author) || !self.wrapped.is_empty();
+        let is_old = self.writers.contains(&event.header.author) || self.has_wrapped;
         if self.context.learn(event) && is_old {
             return Added::Stale;
         }
+        self.has_wrapped |= &*event.header.kind == kind::MESH_EVENT;
         let Some(counted) = self.context.event_of(event) else { return Added::Done };
         if &*event.header.kind == kind::MESH_EVENT {
             if !self.wrapped.insert(counted.id()) {
@@ -195,6 +285,11 @@ impl View {
         }
         self.records.apply(&Arc::new(counted));
         Added::Done
+    }
+
+    /// Takes note of who is an admin now.
+    pub fn set_admins(&mut self, admins: BTreeSet<NodeKey>) -> Added {
+        if self.context.set_admins(admins) && self.has_wrapped { Added::Stale } else { Added::Done }
     }
 
     /// Forgets the records, and keeps what is known of who is who: then all events are to be added again.
@@ -210,7 +305,7 @@ impl View {
         if self.wrapped.contains(&event.id()) {
             return Entry::Known;
         }
-        let is_claimed = self.context.keys.contains_key(&event.author);
+        let is_claimed = self.context.is_ours(&event.author);
         if is_claimed
             || self.writers.iter().any(|node| *node.to_string() == *event.author.to_string())
         {

@@ -47,8 +47,9 @@ impl Mesh {
     pub fn add(&mut self, event: &NativeEvent) -> Added {
         let node = event.header.author;
         if self.context.learn(event) {
-            self.context.identities().for_each(|identity| self.judge.learn(identity.clone()));
-            if self.projectors.contains_key(&node) {
+            self.judge = self.context.judge(std::mem::take(&mut self.judge));
+            let is_claim = &*event.header.kind == kind::MESH_IDENTITY;
+            if !is_claim || self.projectors.contains_key(&node) {
                 return Added::Stale;
             }
         }
@@ -88,6 +89,15 @@ impl Mesh {
             // What does not fit, the log remembers as a fork; the view of records has it all the same.
             drop(self.log.take(*wrapped, &mut self.judge));
         }
+    }
+
+    /// Takes note of who is an admin now.
+    pub fn set_admins(&mut self, admins: BTreeSet<NodeKey>) -> Added {
+        if !self.context.set_admins(admins) {
+            return Added::Done;
+        }
+        self.judge = self.context.judge(std::mem::take(&mut self.judge));
+        if self.log.is_empty() { Added::Done } else { Added::Stale }
     }
 
     /// Begins anew, knowing who is who.

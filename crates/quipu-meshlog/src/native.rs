@@ -9,6 +9,7 @@ use quipu_core::value::{Map, Value};
 use crate::event::{Event, MeshId, ShapeError};
 use crate::identity::{IDENTITY_BYTES, Identity, PublicIdentity, SIGNATURE_BYTES};
 use crate::json::{self, Value as MeshValue};
+use crate::policy::Policy;
 use crate::text::Text;
 
 /// The longest wrapped event in bytes: with the rest of the payload it stays below 64 KiB.
@@ -66,6 +67,10 @@ pub enum Said {
     },
     /// `mesh.identity`
     Identity(Claim),
+    /// `mesh.policy`
+    Policy(Policy),
+    /// `mesh.trust`
+    Trust(Trust),
     /// `mesh.sign`
     Sign(Signatures),
     /// `mesh.event`
@@ -81,6 +86,15 @@ pub struct Claim {
     pub signed: bool,
     /// The identity's signature over the node's key.
     proof: [u8; SIGNATURE_BYTES],
+}
+
+/// What somebody thinks of an author in meshes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trust {
+    /// The author.
+    pub author: String,
+    /// The identity that has to sign; nothing for an author that is not trusted.
+    pub identity: Option<PublicIdentity>,
 }
 
 /// Signatures over consecutive events of a node's feed in a mesh.
@@ -153,6 +167,17 @@ impl Said {
                 signed: value.get("signed")?.as_bool()?,
                 proof: bytes(value, "proof")?,
             }),
+            kind::MESH_POLICY => Said::Policy(Policy::from_name(value.get("policy")?.as_str()?)?),
+            kind::MESH_TRUST => {
+                let identity = match value.get("identity") {
+                    None | Some(Value::Null) => None,
+                    Some(_) => {
+                        let bytes = bytes::<IDENTITY_BYTES>(value, "identity")?;
+                        Some(PublicIdentity::from_bytes(&bytes)?)
+                    }
+                };
+                Said::Trust(Trust { author: text("author")?, identity })
+            }
             kind::MESH_SIGN => {
                 let list = value.get("signatures")?.as_list()?;
                 let signature = |item: &Value| item.as_bytes()?.try_into().ok();
@@ -208,6 +233,15 @@ impl Said {
                     ("proof", Value::from(&claim.proof[..])),
                 ]),
             ),
+            Said::Policy(policy) => {
+                (kind::MESH_POLICY, Value::map([("policy", policy.name().into())]))
+            }
+            Said::Trust(trust) => {
+                let identity = trust.identity.as_ref().map(PublicIdentity::to_bytes);
+                let identity = identity.map_or(Value::Null, |bytes| Value::from(&bytes[..]));
+                let author = text(&trust.author);
+                (kind::MESH_TRUST, Value::map([("author", author), ("identity", identity)]))
+            }
             Said::Sign(signed) => (
                 kind::MESH_SIGN,
                 Value::map([
@@ -314,6 +348,8 @@ mod tests {
             },
             Said::Emit { kind: "any kind".into(), payload: json::parse(ODD_NUMBERS).unwrap() },
             Said::Identity(Claim::new(&identity(), &NodeKey([1; 32]), true)),
+            Said::Policy(Policy::FirstUse),
+            Said::Trust(Trust { author: "x".into(), identity: Some(identity().public().clone()) }),
             Said::Sign(Signatures { from: 3, signatures: vec![[1; 64], [2; 64]] }),
             Said::Wrapped(Box::new(foreign(r#"{"b":1,"a":2}"#))),
         ];
@@ -327,9 +363,9 @@ mod tests {
             let has_key = !matches!(kind, kind::MESH_SIGN | kind::MESH_EMIT);
             assert_eq!(subject.is_some(), has_key, "{kind}");
             let Value::Map(map) = value else { panic!("{kind} is a map") };
-            for missing in
-                map.iter().map(|(key, _)| key).filter(|key| !matches!(*key, "form" | "mime"))
-            {
+            for missing in map.iter().map(|(key, _)| key).filter(|key| {
+                !matches!(*key, "form" | "mime") && (kind, *key) != (kind::MESH_TRUST, "identity")
+            }) {
                 let mut less = map.clone();
                 less.remove(missing);
                 assert_eq!(Said::of(kind, &Value::Map(less)), None, "{kind} without {missing}");

@@ -246,7 +246,9 @@ pub(crate) fn payload_of(said: &Said, author: &Text) -> Option<(Text, Value)> {
             ]),
         ),
         Said::Emit { kind, payload } => return Some((kind.clone(), payload.clone())),
-        Said::Identity(_) | Said::Sign(_) | Said::Wrapped(_) => return None,
+        Said::Identity(_) | Said::Policy(_) | Said::Trust(_) | Said::Sign(_) | Said::Wrapped(_) => {
+            return None;
+        }
     };
     Some((kind.into(), payload))
 }

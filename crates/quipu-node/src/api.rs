@@ -412,6 +412,21 @@ pub enum Request {
         #[serde(default)]
         signed: bool,
     },
+    /// Whose events of meshes count: the policy, and what is known of authors.
+    MeshTrusted,
+    /// Decides what is done about authors of whom nothing is known.
+    MeshPolicy {
+        /// `open`, `first-use` or `roster`.
+        policy: String,
+    },
+    /// Trusts an author in meshes, or not any more.
+    MeshTrust {
+        /// The author.
+        author: String,
+        /// The public keys of the identity that has to sign, 128 hexadecimal digits; none for one that is not trusted.
+        #[serde(default)]
+        public_key: Option<String>,
+    },
     /// Exchanges with a peer, or with all known ones.
     Sync {
         /// A key with addresses; none for all known.
@@ -623,6 +638,11 @@ impl Api {
             Request::RecordShow { id, at } => self.record_show(&id, at, sink),
             Request::MeshImport { lines } => self.mesh_import(&lines, sink),
             Request::MeshIdentity { make, signed } => self.mesh_identity(make, signed, sink),
+            Request::MeshTrusted => self.mesh_trusted(sink),
+            Request::MeshPolicy { policy } => self.mesh_policy(&policy, sink),
+            Request::MeshTrust { author, public_key } => {
+                self.mesh_trust(author, public_key.as_deref(), sink)
+            }
             Request::Sync { peer, addrs } => self.sync(peer, addrs, sink),
             Request::Verify => self.verify(sink),
             Request::Doctor => self.doctor(sink),

@@ -7,10 +7,11 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use quipu_core::domain::Decision;
+use quipu_core::dag::Dag;
+use quipu_core::domain::{Decision, Role};
 use quipu_core::event::{Event, Log};
 use quipu_core::history::{History, Ordinal};
-use quipu_core::id::EventId;
+use quipu_core::id::{EventId, NodeKey};
 use quipu_core::kind;
 use quipu_meshlog::domain::{Added, View, is_of_records};
 use quipu_store::{Disk, StoreError};
@@ -34,6 +35,8 @@ pub(crate) struct Kept {
     /// How many events there were when this fold began. What was erased before was not folded.
     begun: Ordinal,
     stale: bool,
+    /// Who the view takes for admins.
+    admins: BTreeSet<NodeKey>,
 }
 
 impl Kept {
@@ -42,6 +45,7 @@ impl Kept {
         &mut self,
         held: &Held<D>,
         quarantined: &BTreeSet<EventId>,
+        admins: BTreeSet<NodeKey>,
     ) -> Result<Option<Arc<View>>, StoreError> {
         let log = Log::Internal;
         let count = held.count(log);
@@ -50,6 +54,10 @@ impl Kept {
         }
         if self.applied == 0 {
             self.begun = count;
+        }
+        if self.admins != admins {
+            self.stale |= Arc::make_mut(&mut self.view).set_admins(admins.clone()) == Added::Stale;
+            self.admins = admins;
         }
         let end = count.min(self.applied + STEP_EVENTS);
         while self.applied < end {
@@ -66,7 +74,7 @@ impl Kept {
             // Who is who is known now.
             let mut view = std::mem::take(&mut self.view);
             Arc::make_mut(&mut view).restart();
-            *self = Self { view, ..Self::default() };
+            *self = Self { view, admins: std::mem::take(&mut self.admins), ..Self::default() };
             return Ok(None);
         }
         if self.aside != *quarantined {
@@ -117,11 +125,27 @@ impl Machine {
     /// Brings the view of records some way up to date. Gives it once it is.
     pub(crate) fn records_step(&mut self) -> Result<Option<Arc<View>>, ApiError> {
         let dag = self.driver.node().dag().ok_or_else(crate::api::nothing_held)?;
-        Ok(self.records.step(self.driver.held(), dag.quarantined())?)
+        Ok(self.records.step(self.driver.held(), dag.quarantined(), admins_of(dag))?)
     }
 }
 
+fn admins_of(dag: &Dag) -> BTreeSet<NodeKey> {
+    let admins = dag.members().into_iter().filter(|member| member.role == Role::Admin);
+    admins.map(|member| member.node).collect()
+}
+
 impl Handle {
+    /// The nodes that are admins of the domain now.
+    ///
+    /// # Errors
+    /// If nothing of the domain is here.
+    pub fn admins(&self) -> Result<BTreeSet<NodeKey>, ApiError> {
+        self.call(|machine| {
+            let dag = machine.driver.node().dag().ok_or_else(crate::api::nothing_held)?;
+            Ok(admins_of(dag))
+        })?
+    }
+
     /// Events of the internal log in order of arrival, from one on, without those that are quarantined; and how
     /// many were looked at: none at the end.
     ///

@@ -487,7 +487,7 @@ pub(crate) enum Command {
         #[arg(long, value_name = "FILE.toml")]
         reducer: Option<PathBuf>,
     },
-    /// Meshes of meshlogd: who this machine is there.
+    /// Meshes of meshlogd: who this machine is there, and whose events count.
     #[command(subcommand)]
     Mesh(MeshCommand),
     /// Whole domains of simulated machines in one process: faulty links, disks, clocks and peers.
@@ -588,6 +588,36 @@ pub(crate) enum MeshCommand {
         #[arg(long)]
         signed: bool,
     },
+    /// Decide whose events of meshes count, besides those of authors who are trusted. Takes an admin.
+    Policy {
+        /// What is done about authors of whom nothing is known.
+        policy: MeshPolicyArg,
+    },
+    /// Trust an author: its events count if this identity signed them. Takes an admin.
+    Trust {
+        /// The author, as records name it.
+        author: String,
+        /// The public keys of its identity: 128 hexadecimal digits.
+        #[arg(long, value_name = "PUBLIC_KEY")]
+        key: String,
+    },
+    /// Do not trust an author: its events do not count any more. Takes an admin.
+    Distrust {
+        /// The author.
+        author: String,
+    },
+    /// Show the policy, and who is trusted.
+    Roster,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum MeshPolicyArg {
+    /// They count.
+    Open,
+    /// They count, and who signs first is trusted from then on.
+    FirstUse,
+    /// They do not.
+    Roster,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -160,9 +160,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, ApiError> {
         }
         Command::Provenance { snapshot } => snapshots::provenance(global, snapshot),
         Command::Federation => snapshots::federation(global),
-        Command::Mesh(crate::cli::MeshCommand::Identity { signed }) => {
-            simple::one(global, Request::MeshIdentity { make: true, signed })
-        }
+        Command::Mesh(command) => records::mesh(global, command),
         Command::Record(command) => records::record(global, command),
         Command::Records { form, format, point, lat, lon, reducer } => {
             let query = RecordQuery { form, point, lat, lon, at, ..RecordQuery::default() };

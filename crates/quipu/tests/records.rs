@@ -383,3 +383,44 @@ fn an_identity_names_what_a_machine_writes() {
         signed.iter().map(|event| event["payload"]["signatures"].as_array().unwrap().len()).sum();
     assert_eq!(count, 2, "{signed:?}");
 }
+
+#[test]
+fn an_admin_says_whose_events_count() {
+    let temp = temp();
+    let mut a = Machine::found("a", temp.path());
+    let ticket = a.serve();
+    let b = Machine::joined("b", temp.path(), &ticket);
+    // Written by hand, as any program could: nobody signed it.
+    let body = br#"{"author":"x","hlc":[5,0],"kind":"record.create","payload":{"form":"f","record_id":"R"},"prev":"","seq":1}"#;
+    let id = sha256_half(body);
+    let line = format!(
+        r#"{{"a":"x","s":1,"h":[5,0],"k":"record.create","p":{{"record_id":"R","form":"f"}},"v":"","i":"{id}"}}"#
+    );
+    let file = a.file("x.jsonl", format!("{line}\n").as_bytes());
+    assert_eq!(a.one(["load", "--format", "meshlog", arg(&file)])["events"], 1);
+    assert_eq!(a.run(["records"]).len(), 1);
+    assert!(b.try_run(["mesh", "policy", "roster"]).fails(3).contains("admin"));
+    a.one(["mesh", "policy", "roster"]);
+    b.one(["sync"]);
+    for machine in [&a, &b] {
+        assert_eq!(machine.run(["records"]), Vec::<Value>::new());
+        assert_eq!(machine.run(["mesh", "roster"])[0]["policy"], "roster");
+    }
+    let refused = a.try_run(["load", "--format", "meshlog", arg(&file)]);
+    assert!(refused.fails(3).contains("not signed"), "{}", refused.stderr);
+    a.one(["mesh", "policy", "open"]);
+    a.one(["mesh", "distrust", "x"]);
+    assert_eq!(a.run(["records"]), Vec::<Value>::new());
+    assert_eq!(a.run(["mesh", "roster"])[1]["trusted"], false);
+    let key = text(&a.one(["mesh", "identity"]), "public_key");
+    a.one(["mesh", "trust", "x", "--key", &key]);
+    assert_eq!(a.run(["records"]), Vec::<Value>::new(), "it is not signed");
+    a.try_run(["mesh", "trust", "x", "--key", "00"]).fails(2);
+}
+
+/// The first half of a SHA-256, in hexadecimal.
+fn sha256_half(bytes: &[u8]) -> String {
+    let mut command = Command::new("sha256sum");
+    command.arg("-");
+    finish(command, bytes).stdout[..32].to_owned()
+}

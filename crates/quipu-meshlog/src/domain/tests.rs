@@ -123,6 +123,53 @@ fn a_node_writes_under_its_identity() {
     assert!(with(&signed).contains(&of_f(9)));
 }
 
+fn trust(author: &str, identity: Option<&Identity>) -> Said {
+    let identity = identity.map(|identity| identity.public().clone());
+    Said::Trust(Trust { author: author.into(), identity })
+}
+
+/// What field `f` is, if node 9 is the admin.
+fn judged(events: &[NativeEvent]) -> Option<u64> {
+    let mut view = View::default();
+    let admins = BTreeSet::from([NodeKey([9; 32])]);
+    let _none_yet = view.set_admins(admins);
+    while events.iter().filter(|event| view.add(event) == Added::Stale).count() > 0 {
+        view.restart();
+    }
+    view.records().get(&"R".into())?.field("f")?.as_int()?.as_u64()
+}
+
+#[test]
+fn admins_say_whose_events_count() {
+    let (me, other) = (identity(5), identity(6));
+    let open = event(1, 1, 10, &foreign("x", None, 1, 1));
+    let signed = event(1, 2, 11, &foreign("x", Some(&me), 2, 2));
+    let policy = |ms, policy| event(9, ms, ms, &Said::Policy(policy));
+    let mut events = vec![open, signed];
+    assert_eq!(judged(&events), Some(2));
+    // Somebody who is no admin decides nothing.
+    events.push(event(1, 3, 12, &Said::Policy(Policy::Roster)));
+    assert_eq!(judged(&events), Some(2));
+    events.push(policy(20, Policy::Roster));
+    assert_eq!(judged(&events), None);
+    events.push(event(9, 2, 21, &trust("x", Some(&other))));
+    assert_eq!(judged(&events), None, "another key than that which signed");
+    events.push(event(9, 3, 22, &trust("x", Some(&me))));
+    assert_eq!(judged(&events), Some(2));
+    events.push(event(9, 4, 23, &trust("x", None)));
+    assert_eq!(judged(&events), None);
+    events.push(policy(24, Policy::Open));
+    assert_eq!(judged(&events), None, "who is not trusted is not");
+    // Of first uses the first counts, unless an admin says something.
+    let uses =
+        [event(1, 4, 31, &trust("x", Some(&me))), event(2, 1, 30, &trust("x", Some(&other)))];
+    let open = [events[0].clone(), events[1].clone(), policy(29, Policy::FirstUse)];
+    assert_eq!(judged(&[&open[..], &uses[..1]].concat()), Some(2));
+    assert_eq!(judged(&[&open[..], &uses[..]].concat()), None);
+    let admin = event(9, 5, 33, &trust("x", Some(&me)));
+    assert_eq!(judged(&[&open[..], &uses[..], &[admin]].concat()), Some(2));
+}
+
 proptest! {
     #[test]
     fn the_order_of_arrival_does_not_matter(

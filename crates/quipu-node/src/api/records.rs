@@ -226,6 +226,10 @@ impl Api {
         }
         let Some(cut) = self.cut(at)? else { return self.view_now() };
         let mut view = View::default();
+        let of = Arc::clone(&cut);
+        let admins = self.read(move |machine| super::at::admins_at(machine, &of))?;
+        // Nothing was added yet that this could change.
+        let _nothing = view.set_admins(admins);
         loop {
             let mut stale = false;
             self.scan(Some(&cut), is_of_records, &mut |event| {

@@ -5,12 +5,13 @@ use std::path::Path;
 
 use quipu_meshlog::event::Event;
 use quipu_meshlog::file;
+use quipu_meshlog::policy::Policy;
 use quipu_node::api::{ApiError, ExitCode, NewEvent, RecordFormat, RecordQuery, Request, text_of};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::{artifacts, simple};
-use crate::cli::{Global, RecordCommand, RecordFormatArg};
+use crate::cli::{Global, MeshCommand, MeshPolicyArg, RecordCommand, RecordFormatArg};
 use crate::client::Client;
 use crate::output::{self, plain};
 use crate::start;
@@ -180,6 +181,49 @@ pub(crate) fn write_csv(
     client.ask(Request::Records(query), &mut |item| out.write_all(text_of(&item).as_bytes()))?;
     out.flush()?;
     Ok(events.unwrap_or_default())
+}
+
+pub(crate) fn mesh(global: &Global, command: MeshCommand) -> Result<ExitCode, ApiError> {
+    match command {
+        MeshCommand::Identity { signed } => {
+            simple::one(global, Request::MeshIdentity { make: true, signed })
+        }
+        MeshCommand::Policy { policy } => {
+            let policy = match policy {
+                MeshPolicyArg::Open => Policy::Open,
+                MeshPolicyArg::FirstUse => Policy::FirstUse,
+                MeshPolicyArg::Roster => Policy::Roster,
+            };
+            simple::one(global, Request::MeshPolicy { policy: policy.name().to_owned() })
+        }
+        MeshCommand::Trust { author, key } => {
+            simple::one(global, Request::MeshTrust { author, public_key: Some(key) })
+        }
+        MeshCommand::Distrust { author } => {
+            simple::one(global, Request::MeshTrust { author, public_key: None })
+        }
+        MeshCommand::Roster => trusted(global),
+    }
+}
+
+fn trusted(global: &Global) -> Result<ExitCode, ApiError> {
+    let mut client = Client::open(&start::find_home(global)?)?;
+    let columns = ["author", "trusted", "identity"];
+    let mut table = output::table(&columns);
+    client.ask(Request::MeshTrusted, &mut |item| {
+        if global.json {
+            return output::json(&item);
+        }
+        match item["policy"].as_str() {
+            Some(policy) => output::line(&format!("policy: {policy}"))?,
+            None => drop(table.add_row(columns.map(|column| plain(&item[column])))),
+        }
+        Ok(())
+    })?;
+    if !global.json && !table.is_empty() {
+        output::line(&table.to_string())?;
+    }
+    Ok(ExitCode::Done)
 }
 
 /// What came of a data file.

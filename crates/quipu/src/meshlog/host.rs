@@ -90,7 +90,8 @@ impl MeshHost {
     }
 
     fn read(&mut self) -> Result<(), ApiError> {
-        let mut stale = false;
+        // Before the log is read for the first time, admins make no difference yet.
+        let mut stale = self.mesh.set_admins(self.handle.admins()?) == Added::Stale;
         loop {
             let (events, seen) = self.handle.events_from(self.applied)?;
             if seen == 0 && !stale {
