@@ -115,6 +115,8 @@ const classes = {
   'record.attach': ['record-attachment', ['record_id', name], ['field', name], ['artifact', link]],
   'mesh.identity': ['mesh-identity', ['identity', name]],
   'mesh.event': ['mesh-event', ['id', name]],
+  'mesh.policy': ['mesh-policy'],
+  'mesh.trust': ['mesh-trust', ['author', name]],
   'member.add': ['member', ['node', name]],
   'member.remove': ['member', ['node', name]],
   'member.replace': ['member', ['node', name]],

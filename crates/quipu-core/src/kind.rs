@@ -74,6 +74,12 @@ pub const RECORD_NOTE: &str = "record.note";
 pub const RECORD_ATTACH: &str = "record.attach";
 /// Names the Reticulum identity under which the author's records go to a mesh.
 pub const MESH_IDENTITY: &str = "mesh.identity";
+/// Says, in meshes and here, what no other kind can: any kind and payload of a mesh.
+pub const MESH_EMIT: &str = "mesh.emit";
+/// Says whose events of meshes count. Takes an admin.
+pub const MESH_POLICY: &str = "mesh.policy";
+/// Says whether an author in meshes is trusted, and which identity has to sign for it.
+pub const MESH_TRUST: &str = "mesh.trust";
 /// Carries that identity's signatures over what the author's records became there.
 pub const MESH_SIGN: &str = "mesh.sign";
 /// Carries an event of a mesh, word for word.
@@ -122,6 +128,8 @@ pub fn is_erasable(kind: &str) -> bool {
                 | RUN_CLAIM
                 | RUN_OFFER
                 | MESH_IDENTITY
+                | MESH_POLICY
+                | MESH_TRUST
                 | MESH_SIGN
         )
 }

@@ -46,6 +46,8 @@ const FOLD_KEYS: &[(&str, &str, &[Part])] = &[
         &[Part::Name("record_id"), Part::Name("field"), Part::Link("artifact")],
     ),
     (kind::MESH_IDENTITY, "mesh-identity", &[Part::Name("identity")]),
+    (kind::MESH_POLICY, "mesh-policy", &[]),
+    (kind::MESH_TRUST, "mesh-trust", &[Part::Name("author")]),
     (kind::MESH_EVENT, "mesh-event", &[Part::Name("id")]),
     (kind::MEMBER_ADD, "member", &[Part::Name("node")]),
     (kind::MEMBER_REMOVE, "member", &[Part::Name("node")]),

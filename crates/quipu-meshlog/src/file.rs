@@ -61,6 +61,12 @@ fn lines(file: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
 
 /// Reads a data file.
 pub fn read(file: &[u8]) -> Result<Loaded, FileError> {
+    let (loaded, mut bad) = read_all(file);
+    if bad.is_empty() { Ok(loaded) } else { Err(bad.swap_remove(0)) }
+}
+
+/// Reads a data file, and tells the lines that are no events besides those that are.
+pub fn read_all(file: &[u8]) -> (Loaded, Vec<FileError>) {
     let filled = lines(file).enumerate().filter(|(_, (_, line))| !line.trim_ascii().is_empty());
     let filled: Vec<(usize, (usize, &[u8]))> = filled.collect();
     // In order, whatever the number of threads.
@@ -73,11 +79,14 @@ pub fn read(file: &[u8]) -> Result<Loaded, FileError> {
         parsed.pop();
     }
     let unended = !is_ended && torn.is_none() && !parsed.is_empty();
-    let numbered = parsed.into_iter().zip(&filled);
-    let events: Result<Vec<Event>, FileError> = numbered
-        .map(|(event, (number, _))| event.map_err(|source| FileError { line: number + 1, source }))
-        .collect();
-    Ok(Loaded { events: events?, torn, unended })
+    let (mut events, mut bad) = (Vec::with_capacity(parsed.len()), Vec::new());
+    for (event, (number, _)) in parsed.into_iter().zip(&filled) {
+        match event {
+            Ok(event) => events.push(event),
+            Err(source) => bad.push(FileError { line: number + 1, source }),
+        }
+    }
+    (Loaded { events, torn, unended }, bad)
 }
 
 /// Appends the line of an event, as meshlogd writes it.

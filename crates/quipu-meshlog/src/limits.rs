@@ -18,3 +18,13 @@ pub const PENDING_EVENTS_MAX: usize = 65_536;
 pub const FORKS_MAX: usize = 1_024;
 /// Events in one message between nodes, as meshlogd sends them.
 pub const MESSAGE_EVENTS_MAX: usize = 32;
+/// The longest message of a peer that is read. meshlogd's largest has 32 events, each as long as somebody made it.
+pub const MESSAGE_BYTES_MAX: usize = 16 << 20;
+/// About how many bytes of events go into one message: a resource that does not block a slow link for minutes.
+pub const PUSH_BYTES_MAX: usize = 16_384;
+/// Messages to one peer that have not left yet. More are made when one has.
+pub const IN_FLIGHT_MESSAGES_MAX: usize = 2;
+/// Peers that were heard and are not linked, which are remembered. Others announce themselves again.
+pub const HEARD_MAX: usize = 1_024;
+/// With so many links none is opened any more. Others may still open one to here.
+pub const LINKS_OPENED_MAX: usize = 32;

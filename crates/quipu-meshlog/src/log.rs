@@ -5,7 +5,7 @@
 //! silence; like meshlogd, the log keeps the branch that it saw first, since the mesh knows
 //! a feed by its length alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use rayon::prelude::*;
@@ -64,6 +64,8 @@ pub struct Log {
     arrived: Vec<Arc<Event>>,
     pending: BTreeMap<(Text, u64), (Event, Verdict)>,
     forks: BTreeMap<Text, Fork>,
+    /// Authors whose feeds are not for other nodes.
+    hidden: BTreeSet<Text>,
 }
 
 impl Log {
@@ -97,6 +99,25 @@ impl Log {
     pub fn frontier(&self) -> Object {
         let mut frontier = Object::default();
         for author in &self.authors {
+            frontier.push_text(author.clone(), self.feed(author).len() as u64);
+        }
+        frontier
+    }
+
+    /// Keeps the feed of an author from being offered to other nodes.
+    pub fn hide(&mut self, author: Text) {
+        self.hidden.insert(author);
+    }
+
+    /// Feeds that are for other nodes, by author, in the order of their names.
+    pub fn offered(&self) -> impl Iterator<Item = (&Text, &[Arc<Event>])> {
+        self.feeds().filter(|(author, _)| !self.hidden.contains(*author))
+    }
+
+    /// The frontier that other nodes are told.
+    pub fn offered_frontier(&self) -> Object {
+        let mut frontier = Object::default();
+        for author in self.authors.iter().filter(|author| !self.hidden.contains(*author)) {
             frontier.push_text(author.clone(), self.feed(author).len() as u64);
         }
         frontier
@@ -227,7 +248,8 @@ impl Log {
         rest
     }
 
-    fn at(&self, author: &Text, seq: u64) -> Option<&Arc<Event>> {
+    /// The event at a place of a feed.
+    pub fn at(&self, author: &Text, seq: u64) -> Option<&Arc<Event>> {
         self.feed(author).get(usize::try_from(seq.checked_sub(1)?).ok()?)
     }
 

@@ -5,7 +5,11 @@ use std::sync::Arc;
 
 use crate::event::{Event, ShapeError};
 use crate::json::{self, JsonError, Object, Style, Value};
+use crate::limits::{MESSAGE_EVENTS_MAX, PUSH_BYTES_MAX};
 use crate::text::Text;
+
+const EVENTS_BEGIN: &[u8] = b"{\"t\":\"events\",\"e\":[";
+const EVENTS_END: &[u8] = b"]}";
 
 /// A message.
 #[derive(Debug, Clone, PartialEq)]
@@ -88,18 +92,48 @@ pub fn frontier(lengths: Object) -> Vec<u8> {
     )
 }
 
-/// The message that carries events, of which meshlogd sends
-/// [`MESSAGE_EVENTS_MAX`](crate::limits::MESSAGE_EVENTS_MAX) at most.
+/// The message that carries events, of which meshlogd sends [`MESSAGE_EVENTS_MAX`] at most.
 pub fn events(events: &[Arc<Event>]) -> Vec<u8> {
-    let mut out = b"{\"t\":\"events\",\"e\":[".to_vec();
+    let mut out = EVENTS_BEGIN.to_vec();
     for (at, event) in events.iter().enumerate() {
         if at > 0 {
             out.push(b',');
         }
         event.write_wire(&mut out);
     }
-    out.extend_from_slice(b"]}");
+    out.extend_from_slice(EVENTS_END);
     out
+}
+
+/// A message of events that is filled up to what one message should carry.
+#[derive(Debug, Default)]
+pub struct EventsBatch {
+    bytes: Vec<u8>,
+    count: usize,
+}
+
+impl EventsBatch {
+    /// Adds an event, if there is room. The first always has.
+    pub fn push(&mut self, event: &Event) -> bool {
+        if self.count >= MESSAGE_EVENTS_MAX || self.bytes.len() >= PUSH_BYTES_MAX {
+            return false;
+        }
+        let before = self.bytes.len();
+        self.bytes.extend_from_slice(if self.count == 0 { EVENTS_BEGIN } else { b"," });
+        event.write_wire(&mut self.bytes);
+        if self.count > 0 && self.bytes.len() > PUSH_BYTES_MAX {
+            self.bytes.truncate(before);
+            return false;
+        }
+        self.count += 1;
+        true
+    }
+
+    /// The message; nothing if there are no events.
+    pub fn finish(mut self) -> Option<Vec<u8>> {
+        self.bytes.extend_from_slice(EVENTS_END);
+        (self.count > 0).then_some(self.bytes)
+    }
 }
 
 #[cfg(test)]

@@ -8,6 +8,9 @@ use quipu_core::value::{Map, Value};
 
 use crate::event::{Event, MeshId, ShapeError};
 use crate::identity::{IDENTITY_BYTES, Identity, PublicIdentity, SIGNATURE_BYTES};
+use crate::json::{self, Value as MeshValue};
+use crate::policy::Policy;
+use crate::text::Text;
 
 /// The longest wrapped event in bytes: with the rest of the payload it stays below 64 KiB.
 pub const WRAPPED_BYTES_MAX: usize = quipu_core::limits::PAYLOAD_BYTES_MAX - 128;
@@ -55,8 +58,19 @@ pub enum Said {
         /// What they are, such as `image/jpeg`; empty if unknown.
         mime: String,
     },
+    /// `mesh.emit`: an event of a mesh that is written here, in the words of the mesh.
+    Emit {
+        /// Its kind there.
+        kind: Text,
+        /// Its payload there.
+        payload: MeshValue,
+    },
     /// `mesh.identity`
     Identity(Claim),
+    /// `mesh.policy`
+    Policy(Policy),
+    /// `mesh.trust`
+    Trust(Trust),
     /// `mesh.sign`
     Sign(Signatures),
     /// `mesh.event`
@@ -72,6 +86,15 @@ pub struct Claim {
     pub signed: bool,
     /// The identity's signature over the node's key.
     proof: [u8; SIGNATURE_BYTES],
+}
+
+/// What somebody thinks of an author in meshes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trust {
+    /// The author.
+    pub author: String,
+    /// The identity that has to sign; nothing for an author that is not trusted.
+    pub identity: Option<PublicIdentity>,
 }
 
 /// Signatures over consecutive events of a node's feed in a mesh.
@@ -134,11 +157,27 @@ impl Said {
                 size: value.get("size")?.as_u64()?,
                 mime: text("mime").unwrap_or_default(),
             },
+            kind::MESH_EMIT => {
+                let pair = json::parse(value.get("wire")?.as_bytes()?).ok()?;
+                let kind = pair.get("k")?.as_text()?.clone();
+                Said::Emit { kind, payload: pair.get("p")?.clone() }
+            }
             kind::MESH_IDENTITY => Said::Identity(Claim {
                 identity: PublicIdentity::from_bytes(&bytes::<IDENTITY_BYTES>(value, "identity")?)?,
                 signed: value.get("signed")?.as_bool()?,
                 proof: bytes(value, "proof")?,
             }),
+            kind::MESH_POLICY => Said::Policy(Policy::from_name(value.get("policy")?.as_str()?)?),
+            kind::MESH_TRUST => {
+                let identity = match value.get("identity") {
+                    None | Some(Value::Null) => None,
+                    Some(_) => {
+                        let bytes = bytes::<IDENTITY_BYTES>(value, "identity")?;
+                        Some(PublicIdentity::from_bytes(&bytes)?)
+                    }
+                };
+                Said::Trust(Trust { author: text("author")?, identity })
+            }
             kind::MESH_SIGN => {
                 let list = value.get("signatures")?.as_list()?;
                 let signature = |item: &Value| item.as_bytes()?.try_into().ok();
@@ -181,6 +220,11 @@ impl Said {
                     ("mime", text(mime)),
                 ]),
             ),
+            Said::Emit { kind, payload } => {
+                let pair = MeshValue::object([("k", kind.into()), ("p", payload.clone())]);
+                let wire = json::to_bytes(&pair, json::Style::Compact);
+                (kind::MESH_EMIT, Value::map([("wire", Value::from(wire))]))
+            }
             Said::Identity(claim) => (
                 kind::MESH_IDENTITY,
                 Value::map([
@@ -189,6 +233,15 @@ impl Said {
                     ("proof", Value::from(&claim.proof[..])),
                 ]),
             ),
+            Said::Policy(policy) => {
+                (kind::MESH_POLICY, Value::map([("policy", policy.name().into())]))
+            }
+            Said::Trust(trust) => {
+                let identity = trust.identity.as_ref().map(PublicIdentity::to_bytes);
+                let identity = identity.map_or(Value::Null, |bytes| Value::from(&bytes[..]));
+                let author = text(&trust.author);
+                (kind::MESH_TRUST, Value::map([("author", author), ("identity", identity)]))
+            }
             Said::Sign(signed) => (
                 kind::MESH_SIGN,
                 Value::map([
@@ -258,7 +311,6 @@ mod tests {
     use super::*;
     use crate::clock::Stamp;
     use crate::event::Body;
-    use crate::json;
 
     fn identity() -> Identity {
         Identity::from_bytes(&[9; IDENTITY_BYTES])
@@ -277,6 +329,7 @@ mod tests {
         })
     }
 
+    const ODD_NUMBERS: &[u8] = br#"{"z":1e400,"a":"\ud800","n":123456789012345678901234567890}"#;
     const ODD: &str = r#"{"z":NaN,"a":"\ud800","n":123456789012345678901234567890,"f":1e-7}"#;
 
     #[test]
@@ -293,22 +346,26 @@ mod tests {
                 size: 4,
                 mime: "image/jpeg".into(),
             },
+            Said::Emit { kind: "any kind".into(), payload: json::parse(ODD_NUMBERS).unwrap() },
             Said::Identity(Claim::new(&identity(), &NodeKey([1; 32]), true)),
+            Said::Policy(Policy::FirstUse),
+            Said::Trust(Trust { author: "x".into(), identity: Some(identity().public().clone()) }),
             Said::Sign(Signatures { from: 3, signatures: vec![[1; 64], [2; 64]] }),
             Said::Wrapped(Box::new(foreign(r#"{"b":1,"a":2}"#))),
         ];
         for said in all {
             let (kind, value) = said.to_value().unwrap();
             assert_eq!(Said::of(kind, &value), Some(said.clone()));
-            // All have a fold key but signatures, of which each event counts.
+            // All have a fold key but those of which each event counts.
             let mut bytes = Vec::new();
             quipu_core::value::encode(&value, &mut bytes);
             let subject = quipu_core::subject::subject_of(kind, &bytes);
-            assert_eq!(subject.is_some(), kind != kind::MESH_SIGN, "{kind}");
+            let has_key = !matches!(kind, kind::MESH_SIGN | kind::MESH_EMIT);
+            assert_eq!(subject.is_some(), has_key, "{kind}");
             let Value::Map(map) = value else { panic!("{kind} is a map") };
-            for missing in
-                map.iter().map(|(key, _)| key).filter(|key| !matches!(*key, "form" | "mime"))
-            {
+            for missing in map.iter().map(|(key, _)| key).filter(|key| {
+                !matches!(*key, "form" | "mime") && (kind, *key) != (kind::MESH_TRUST, "identity")
+            }) {
                 let mut less = map.clone();
                 less.remove(missing);
                 assert_eq!(Said::of(kind, &Value::Map(less)), None, "{kind} without {missing}");

@@ -1,6 +1,6 @@
 //! Whose events are taken: signatures, and what is done about authors whose key is not known.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::event::{Event, MeshId};
 use crate::identity::PublicIdentity;
@@ -16,6 +16,22 @@ pub enum Policy {
     FirstUse,
     /// Only authors on a list are taken, and only with signatures.
     Roster,
+}
+
+impl Policy {
+    /// All policies by name.
+    pub const ALL: [(Self, &'static str); 3] =
+        [(Self::Open, "open"), (Self::FirstUse, "first-use"), (Self::Roster, "roster")];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        Self::ALL.into_iter().find(|(policy, _)| *policy == self).map_or("", |(_, name)| name)
+    }
+
+    /// The policy with that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|(_, known)| *known == name).map(|(policy, _)| policy)
+    }
 }
 
 /// What is known of an event that is taken.
@@ -56,7 +72,7 @@ pub enum Refusal {
         author: Text,
     },
     /// The author is not on the roster.
-    #[error("event {id}: its author {author} is not on the roster")]
+    #[error("event {id}: its author {author} is not on the roster, or not trusted")]
     Stranger {
         /// The event.
         id: MeshId,
@@ -103,6 +119,7 @@ pub enum Refusal {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Checked {
     Forged,
+    Shunned,
     NoKey,
     Unsigned,
     OtherSignature,
@@ -117,6 +134,8 @@ pub struct Judge {
     known: BTreeMap<Text, PublicIdentity>,
     /// Keys of authors on the roster.
     roster: BTreeMap<Text, PublicIdentity>,
+    /// Authors of whom nothing is taken.
+    shunned: BTreeSet<Text>,
     /// Under [`Policy::FirstUse`], the key that an author with another name signed with first.
     bound: BTreeMap<Text, PublicIdentity>,
 }
@@ -143,6 +162,17 @@ impl Judge {
         self.roster.remove(author);
     }
 
+    /// The same under another policy, with nobody on the roster.
+    #[must_use]
+    pub fn under(self, policy: Policy) -> Self {
+        Self { policy, known: self.known, bound: self.bound, ..Self::default() }
+    }
+
+    /// Takes nothing of an author any more.
+    pub fn shun(&mut self, author: Text) {
+        self.shunned.insert(author);
+    }
+
     /// The key that an author is bound to, if any.
     pub fn key_of(&self, author: &Text) -> Option<&PublicIdentity> {
         let by_list = self.roster.get(author);
@@ -166,6 +196,9 @@ impl Judge {
         if !event.is_authentic() {
             return Checked::Forged;
         }
+        if self.shunned.contains(&event.author) {
+            return Checked::Shunned;
+        }
         match (self.key_of(&event.author), event.signature()) {
             (None, _) => Checked::NoKey,
             (Some(_), None) => Checked::Unsigned,
@@ -185,6 +218,7 @@ impl Judge {
         match checked {
             Checked::Signed => Ok(Verdict::Proven),
             Checked::Forged => Err(Refusal::Forged { id, author }),
+            Checked::Shunned => Err(Refusal::Stranger { id, author }),
             Checked::Unsigned => Err(Refusal::Unsigned { id, author }),
             Checked::OtherSignature => Err(Refusal::Signature { id, author }),
             Checked::NoKey => match self.policy {

@@ -14,12 +14,12 @@ use data_encoding::HEXLOWER;
 use quipu_core::event::Event as NativeEvent;
 use quipu_core::id::{EventId, NodeKey};
 use quipu_core::kind;
-use quipu_core::value::{self, Value as NativeValue};
+use quipu_core::value::{self, Map, Value as NativeValue};
 
 use crate::clock::Stamp;
 use crate::event::{Body, Event, MeshId};
 use crate::identity::{Identity, SIGNATURE_BYTES};
-use crate::json::{Int, Object, Value};
+use crate::json::{self, Int, Object, Style, Value};
 use crate::native::{Claim, SIGNATURES_MAX, Said, Signatures};
 use crate::records;
 use crate::text::Text;
@@ -67,7 +67,8 @@ pub fn identity_of<'a>(feed: impl IntoIterator<Item = &'a NativeEvent>) -> Optio
 #[derive(Debug, Clone)]
 pub struct Projector {
     node: NodeKey,
-    claim: Claim,
+    /// Nothing for a node that has no identity: then its events do not leave this machine.
+    claim: Option<Claim>,
     author: Text,
     /// The last native event.
     last: Option<(u64, EventId)>,
@@ -82,8 +83,23 @@ impl Projector {
     /// Begins before the first event of a node's feed.
     pub fn new(node: NodeKey, claim: Claim) -> Self {
         let author = claim.identity.author();
+        Self::named(node, Some(claim), author)
+    }
+
+    /// The same for a node without an identity: what it becomes here, under the name of its key. It must not go to a
+    /// mesh, where it would be somebody else once the node has an identity.
+    pub fn unclaimed(node: NodeKey) -> Self {
+        Self::named(node, None, node.to_string().into())
+    }
+
+    const fn named(node: NodeKey, claim: Option<Claim>, author: Text) -> Self {
         let waiting = VecDeque::new();
         Self { node, claim, author, last: None, made: (0, None), waiting, stopped: None }
+    }
+
+    /// The place of the last event that was made, whether it went out or waits for a signature.
+    pub const fn made(&self) -> u64 {
+        self.made.0
     }
 
     /// The author in the mesh.
@@ -128,7 +144,11 @@ impl Projector {
         let kind = &*event.header.kind;
         let is_record = matches!(
             kind,
-            kind::RECORD_CREATE | kind::RECORD_SET | kind::RECORD_NOTE | kind::RECORD_ATTACH
+            kind::RECORD_CREATE
+                | kind::RECORD_SET
+                | kind::RECORD_NOTE
+                | kind::RECORD_ATTACH
+                | kind::MESH_EMIT
         );
         if !is_record && kind != kind::MESH_SIGN {
             return Vec::new();
@@ -154,10 +174,10 @@ impl Projector {
         let (kind, payload) = payload_of(said, &self.author)?;
         let (last, prev) = self.made;
         let author = self.author.clone();
-        let body = Body { author, seq: last + 1, stamp, kind: kind.into(), payload, prev };
+        let body = Body { author, seq: last + 1, stamp, kind, payload, prev };
         let event = Event::new(body);
         self.made = (event.seq, Some(event.id()));
-        if !self.claim.signed {
+        if !self.claim.as_ref().is_some_and(|claim| claim.signed) {
             return Some(event);
         }
         self.waiting.push_back(event);
@@ -167,11 +187,12 @@ impl Projector {
     /// Lets go what is signed now: from the first that waits up to the first without a good signature.
     fn sign(&mut self, signed: &Signatures) -> Vec<Event> {
         let mut ready = Vec::new();
+        let Some(claim) = &self.claim else { return ready };
         while let Some(event) = self.waiting.front() {
             let at = event.seq.checked_sub(signed.from).and_then(|at| usize::try_from(at).ok());
             let Some(signature) = at.and_then(|at| signed.signatures.get(at)) else { break };
             let signature = Text::from(HEXLOWER.encode(signature));
-            if !self.claim.identity.has_signed(event.body(), &signature) {
+            if !claim.identity.has_signed(event.body(), &signature) {
                 break;
             }
             let event = self.waiting.pop_front();
@@ -192,9 +213,9 @@ impl Projector {
 }
 
 /// Kind and payload in meshlogd's words, with the keys in the order in which meshlogd writes them.
-fn payload_of(said: &Said, author: &Text) -> Option<(&'static str, Value)> {
+pub(crate) fn payload_of(said: &Said, author: &Text) -> Option<(Text, Value)> {
     let text = |text: &String| Value::from(text.as_str());
-    Some(match said {
+    let (kind, payload) = match said {
         Said::Create { record_id, form } => (
             records::CREATE,
             Value::object([
@@ -224,7 +245,68 @@ fn payload_of(said: &Said, author: &Text) -> Option<(&'static str, Value)> {
                 ("mime", text(mime)),
             ]),
         ),
-        Said::Identity(_) | Said::Sign(_) | Said::Wrapped(_) => return None,
+        Said::Emit { kind, payload } => return Some((kind.clone(), payload.clone())),
+        Said::Identity(_) | Said::Policy(_) | Said::Trust(_) | Said::Sign(_) | Said::Wrapped(_) => {
+            return None;
+        }
+    };
+    Some((kind.into(), payload))
+}
+
+/// What a node says natively so that it becomes this event of a mesh, to the byte; in the words of the mesh where no
+/// native kind can say it.
+pub fn said_of(kind: &Text, payload: &Value, author: &Text) -> Said {
+    let same = |said: &Said| {
+        payload_of(said, author).is_some_and(|(k, p)| {
+            k == *kind
+                && json::to_bytes(&p, Style::Compact) == json::to_bytes(payload, Style::Compact)
+        })
+    };
+    let emit = || Said::Emit { kind: kind.clone(), payload: payload.clone() };
+    native_of(kind, payload).filter(same).unwrap_or_else(emit)
+}
+
+fn native_of(kind: &Text, payload: &Value) -> Option<Said> {
+    let text = |key| payload.get(key)?.as_text()?.as_str().map(str::to_owned);
+    let record_id = text("record_id")?;
+    Some(match kind.as_str()? {
+        records::CREATE => Said::Create { record_id, form: text("form")? },
+        records::SET => {
+            Said::Set { record_id, field: text("field")?, value: from_json(payload.get("value")?)? }
+        }
+        records::NOTE => Said::Note { record_id, text: text("text")? },
+        records::ATTACH => Said::Attach {
+            record_id,
+            field: text("field")?,
+            artifact: text("blob_hash")?.parse().ok()?,
+            size: payload.get("size")?.as_int()?.as_u64()?,
+            mime: text("mime")?,
+        },
+        _ => return None,
+    })
+}
+
+/// A value of Python's JSON as quipu has it, if it has it.
+fn from_json(value: &Value) -> Option<NativeValue> {
+    Some(match value {
+        Value::Null => NativeValue::Null,
+        Value::Bool(truth) => (*truth).into(),
+        Value::Int(int) => match (int.as_i64(), int.as_u64()) {
+            (Some(int), _) => int.into(),
+            (None, Some(int)) => int.into(),
+            _ => return None,
+        },
+        Value::Float(float) => NativeValue::float(*float)?,
+        Value::Text(text) => text.as_str()?.into(),
+        Value::List(items) => {
+            NativeValue::list(items.iter().map(from_json).collect::<Option<Vec<_>>>()?)
+        }
+        Value::Object(object) => {
+            let pair =
+                |(key, value): &(Text, Value)| Some((key.as_str()?.to_owned(), from_json(value)?));
+            let pairs = object.iter().map(pair).collect::<Option<Vec<_>>>()?;
+            NativeValue::Map(Map::from_entries(pairs).ok()?)
+        }
     })
 }
 

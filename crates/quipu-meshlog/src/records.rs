@@ -138,6 +138,14 @@ impl Records {
         self.records.iter()
     }
 
+    /// The records that are chosen. Events are shared, not copied.
+    #[must_use]
+    pub fn filtered(&self, keep: impl Fn(&Record) -> bool) -> Self {
+        let kept = self.records.iter().filter(|(_, record)| keep(record));
+        let records = kept.map(|(id, record)| (id.clone(), record.clone())).collect();
+        Self { records, ignored: self.ignored }
+    }
+
     /// Writes the view of meshlogd 0.1.0 as canonical JSON, record by record.
     pub fn write_json(&self, out: &mut impl std::io::Write) -> std::io::Result<()> {
         let mut buffer = Vec::new();

@@ -137,22 +137,28 @@ impl Reducer {
         }
     }
 
+    /// All rows: the table's name, the row's key, its columns as an object.
+    pub fn rows(&self) -> impl Iterator<Item = (&str, &Text, Value)> {
+        self.tables.iter().flat_map(|(table, rows)| {
+            rows.iter().map(|(key, row)| (table.name.as_str(), key, columns_of(row)))
+        })
+    }
+
     /// All tables: rows by key, each with its columns.
     pub fn to_value(&self) -> Value {
         let mut tables = Object::default();
         for (table, rows) in &self.tables {
-            let mut shown = Object::default();
-            for (key, row) in rows {
-                let mut columns = Object::default();
-                for (name, cell) in row {
-                    columns.push_text(name.as_str().into(), cell.to_value());
-                }
-                shown.push_text(key.clone(), columns);
-            }
+            let shown = rows.iter().map(|(key, row)| (key.clone(), columns_of(row)));
+            let shown = Value::Object(Object::from_pairs(shown.collect()));
             tables.push_text(table.name.as_str().into(), shown);
         }
         Value::Object(tables)
     }
+}
+
+fn columns_of(row: &Row) -> Value {
+    let cells = row.iter().map(|(name, cell)| (name.as_str().into(), cell.to_value()));
+    Value::Object(Object::from_pairs(cells.collect()))
 }
 
 fn apply_cell(row: &mut Row, name: &str, rule: Rule, event: &Arc<Event>, value: &Value) {

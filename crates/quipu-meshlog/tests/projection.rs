@@ -9,11 +9,12 @@ use quipu_core::codec::v1;
 use quipu_core::event::{Event as NativeEvent, Head, Header, Log as NativeLog, LogSeq, PayloadRef};
 use quipu_core::id::{ArtifactId, DomainId, NodeKey};
 use quipu_core::value::{self, Value as NativeValue};
+use quipu_meshlog::domain::Added;
 use quipu_meshlog::event::Event;
-use quipu_meshlog::gateway::{Gateway, Passage};
 use quipu_meshlog::identity::{IDENTITY_BYTES, Identity};
 use quipu_meshlog::json::{self, Style};
 use quipu_meshlog::log::{Log, Taken};
+use quipu_meshlog::mesh::Mesh;
 use quipu_meshlog::native::{Claim, Said};
 use quipu_meshlog::policy::{Judge, Policy};
 use quipu_meshlog::projection::{Projector, Stopped, identity_of};
@@ -169,20 +170,48 @@ fn it_stops_where_gateways_could_differ() {
     assert_eq!(projector.stopped(), Some(Stopped::Erased { at: feed.0[6].id }));
 }
 
+fn mesh_of(feed: &[NativeEvent]) -> Mesh {
+    let mut mesh = Mesh::default();
+    while feed.iter().filter(|event| mesh.add(event) == Added::Stale).count() > 0 {
+        mesh.restart();
+    }
+    mesh
+}
+
 #[test]
 fn what_came_out_does_not_come_in_again() {
-    let made = project(&feed(false).0);
-    let mut gateway = Gateway::default();
-    assert_eq!(gateway.passage(&made[0]), Passage::Wrap);
-    gateway.saw_projected(NODE, &made[0]);
-    assert_eq!(gateway.passage(&made[0]), Passage::Known);
-    assert_eq!(gateway.passage(&made[1]), Passage::OursButUnknown { node: NODE });
-    let mut body = made[1].body().clone();
+    let mut feed = feed(false);
+    let made = project(&feed.0);
+    let mut mesh = mesh_of(&feed.0);
+    assert_eq!(mesh.made_by(&NODE), 5);
+    let author = &made[0].author;
+    let ids = |events: &[Arc<Event>]| events.iter().map(|event| event.id()).collect::<Vec<_>>();
+    let expected: Vec<_> = made.iter().map(Event::id).collect();
+    assert_eq!(ids(mesh.log().feed(author)), expected);
+    assert_eq!(mesh.take_foreign(), []);
+    let mut body = made[0].body().clone();
     body.author = "somebody".into();
     let foreign = Event::new(body);
-    assert_eq!(gateway.passage(&foreign), Passage::Wrap);
-    gateway.saw_wrapped(&foreign);
-    assert_eq!(gateway.passage(&foreign), Passage::Known);
+    let feeds = mesh.feeds();
+    assert!(feeds.ours.contains(author));
+    feeds.log.take(foreign.clone(), feeds.judge).unwrap();
+    assert_eq!(ids(&mesh.take_foreign()), [foreign.id()]);
+    assert_eq!(mesh.take_foreign(), [], "told once");
+    // Once it is in the domain it is not foreign any more, also for a machine that starts anew.
+    feed.say(&Said::Wrapped(Box::new(foreign)));
+    let mut again = mesh_of(&feed.0);
+    assert_eq!(again.log().len(), 6);
+    assert_eq!(again.take_foreign(), []);
+}
+
+#[test]
+fn a_node_without_an_identity_stays_at_home() {
+    let feed = feed(false);
+    let mesh = mesh_of(&feed.0[..2]);
+    assert_eq!((mesh.log().len(), mesh.log().offered().count()), (2, 0));
+    assert_eq!(mesh.log().feed(&NODE.to_string().into()).len(), 2);
+    let mesh = mesh_of(&feed.0);
+    assert_eq!((mesh.log().len(), mesh.log().offered().count()), (5, 1));
 }
 
 /// The real meshlogd takes what comes out, signed, under a key that it knows, and shows the same.

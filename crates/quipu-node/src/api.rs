@@ -9,8 +9,10 @@ mod carry;
 mod current;
 mod data;
 mod error;
+mod mesh;
 mod published;
 mod read;
+mod records;
 mod runs;
 mod snapshots;
 mod write;
@@ -24,6 +26,8 @@ use serde_json::Value;
 pub use carry::Importer;
 pub use error::{ApiError, ExitCode, artifact_error};
 pub use published::check_opening;
+pub(crate) use read::nothing_held;
+pub use records::{RecordFormat, RecordQuery, text_of};
 pub use runs::{GENERATED, Made, Ran, USED, Wanted};
 pub use write::check_event;
 
@@ -376,6 +380,45 @@ pub enum Request {
         /// Their keys, or the start of them.
         nodes: Vec<String>,
     },
+    /// The records.
+    Records(RecordQuery),
+    /// One record.
+    RecordShow {
+        /// Its `record_id`.
+        id: String,
+        /// As of this snapshot or event.
+        #[serde(default)]
+        at: Option<String>,
+    },
+    /// Takes events of a mesh into this domain, word for word.
+    MeshImport {
+        /// Each as a line of a data file of meshlogd.
+        lines: Vec<String>,
+    },
+    /// This machine's identity in meshes.
+    MeshIdentity {
+        /// Makes one if there is none, in the machine's directory and in the log.
+        #[serde(default)]
+        make: bool,
+        /// Whether what goes to meshes is signed.
+        #[serde(default)]
+        signed: bool,
+    },
+    /// Whose events of meshes count: the policy, and what is known of authors.
+    MeshTrusted,
+    /// Decides what is done about authors of whom nothing is known.
+    MeshPolicy {
+        /// `open`, `first-use` or `roster`.
+        policy: String,
+    },
+    /// Trusts an author in meshes, or not any more.
+    MeshTrust {
+        /// The author.
+        author: String,
+        /// The public keys of the identity that has to sign, 128 hexadecimal digits; none for one that is not trusted.
+        #[serde(default)]
+        public_key: Option<String>,
+    },
     /// Exchanges with a peer, or with all known ones.
     Sync {
         /// A key with addresses; none for all known.
@@ -581,6 +624,15 @@ impl Api {
             Request::Offers => self.offers(sink),
             Request::Roster => self.roster(sink),
             Request::RosterSet { nodes } => self.set_roster(nodes, sink),
+            Request::Records(query) => self.records(&query, sink),
+            Request::RecordShow { id, at } => self.record_show(&id, at, sink),
+            Request::MeshImport { lines } => self.mesh_import(&lines, sink),
+            Request::MeshIdentity { make, signed } => self.mesh_identity(make, signed, sink),
+            Request::MeshTrusted => self.mesh_trusted(sink),
+            Request::MeshPolicy { policy } => self.mesh_policy(&policy, sink),
+            Request::MeshTrust { author, public_key } => {
+                self.mesh_trust(author, public_key.as_deref(), sink)
+            }
             Request::Sync { peer, addrs } => self.sync(peer, addrs, sink),
             Request::Verify => self.verify(sink),
             Request::Doctor => self.doctor(sink),

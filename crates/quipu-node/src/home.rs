@@ -28,6 +28,9 @@ const DOMAINS_DIR: &str = "domains";
 const PORT_FILE: &str = "port.json";
 const INVITATION_FILE: &str = "invitation.json";
 const PUBLICATION_FILE: &str = "publication.json";
+const MESH_IDENTITY_FILE: &str = "mesh.identity";
+/// Bytes of an identity of Reticulum: a key for encryption, then one for signatures.
+const MESH_IDENTITY_BYTES: usize = 64;
 const SOCKET_FILE: &str = "control.sock";
 /// Longer paths do not fit into a socket address on Linux (108 bytes with the final zero).
 const SOCKET_PATH_BYTES_MAX: usize = 100;
@@ -186,6 +189,48 @@ impl Home {
     /// If it cannot be read.
     pub fn key(&self) -> Result<SigningKey, HomeError> {
         self.key_in(KEY_FILE)
+    }
+
+    /// The secret of this machine's identity in meshes, as Reticulum keeps it in a file; nothing if there is none.
+    ///
+    /// # Errors
+    /// If it cannot be read, or is not of that form.
+    pub fn mesh_identity(&self) -> Result<Option<[u8; MESH_IDENTITY_BYTES]>, HomeError> {
+        let path = self.mesh_identity_path();
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(io_error(&path)(error)),
+        };
+        let detail = format!("it does not hold {MESH_IDENTITY_BYTES} bytes");
+        bytes.try_into().map(Some).map_err(|_| HomeError::Damaged { path, detail })
+    }
+
+    /// Where that secret is: programs of Reticulum can read it.
+    pub fn mesh_identity_path(&self) -> PathBuf {
+        self.dir.join(MESH_IDENTITY_FILE)
+    }
+
+    /// Keeps a fresh secret, unless there is one. Gives the one that is kept.
+    ///
+    /// # Errors
+    /// If it cannot be written, or the one that is there cannot be read.
+    pub fn keep_mesh_identity(
+        &self,
+        fresh: &[u8; MESH_IDENTITY_BYTES],
+    ) -> Result<[u8; MESH_IDENTITY_BYTES], HomeError> {
+        if let Some(kept) = self.mesh_identity()? {
+            return Ok(kept);
+        }
+        let path = self.mesh_identity_path();
+        let aside = self.dir.join(format!("{MESH_IDENTITY_FILE}.new"));
+        let write = || {
+            write_secret(&aside, fresh)?;
+            fs::rename(&aside, &path)?;
+            fs::File::open(&self.dir)?.sync_all()
+        };
+        write().map_err(io_error(&path))?;
+        Ok(*fresh)
     }
 
     fn key_in(&self, file: &str) -> Result<SigningKey, HomeError> {

@@ -14,6 +14,7 @@ pub mod home;
 mod keeper;
 pub mod newcomer;
 pub mod publication;
+mod records;
 pub mod service;
 pub mod shelf;
 pub mod view;

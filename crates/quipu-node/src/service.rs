@@ -17,6 +17,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, s
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use quipu_core::history::History;
 use quipu_core::id::{ArtifactId, DomainId, NodeKey};
 
 use published::Replica;
@@ -245,6 +246,8 @@ pub struct Machine {
     putting: BTreeMap<ArtifactId, u32>,
     /// A snapshot's state, until the log has the snapshot.
     early: Option<Early>,
+    /// What the record events of the internal log add up to.
+    pub(crate) records: crate::records::Kept,
     /// What a peer offered last.
     offered_state: Option<StateOffer>,
     home: Home,
@@ -267,6 +270,10 @@ pub struct Machine {
     /// There was input since memory was given back.
     busy: bool,
     on_rest: Option<fn()>,
+    /// Told when the internal log has grown.
+    on_growth: Vec<Box<dyn Fn() + Send>>,
+    /// How many events it had when they were told.
+    told_events: u64,
 }
 
 /// Notices kept for `doctor`.
@@ -345,6 +352,7 @@ impl Service {
             artifacts,
             putting: BTreeMap::new(),
             early: None,
+            records: crate::records::Kept::default(),
             offered_state: None,
             home,
             book,
@@ -362,6 +370,8 @@ impl Service {
             unfinished: false,
             busy: true,
             on_rest: None,
+            on_growth: Vec::new(),
+            told_events: 0,
         };
         for (peer, met) in machine.book.met() {
             machine.driver.node_mut().recall(peer, met);
@@ -561,6 +571,7 @@ impl Machine {
             self.on_time()?;
             let outcome = self.driver.finish_turn()?;
             self.dispatch(outcome);
+            self.tell_growth();
             self.finish_published(sender);
             self.seal(sender);
             self.compact(sender);
@@ -574,6 +585,18 @@ impl Machine {
     /// What to do, besides, when there was no input for a while.
     pub fn on_rest(&mut self, action: fn()) {
         self.on_rest = Some(action);
+    }
+
+    /// What to do when the internal log has grown, after the commit. It must not wait for anything.
+    pub fn on_growth(&mut self, action: Box<dyn Fn() + Send>) {
+        self.on_growth.push(action);
+    }
+
+    fn tell_growth(&mut self) {
+        let count = self.driver.held().count(quipu_core::event::Log::Internal);
+        if std::mem::replace(&mut self.told_events, count) != count {
+            self.on_growth.iter().for_each(|tell| tell());
+        }
     }
 
     fn rest(&mut self) {

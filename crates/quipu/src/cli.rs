@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use quipu_node::ArtifactPolicy;
 
+use crate::meshlog::Shown;
+
 /// A federated, deterministic, append-only store.
 ///
 /// Every machine holds a DAG of signed, hash-linked events. Machines write offline, merge later, and
@@ -156,9 +158,19 @@ pub(crate) enum Command {
         /// Where to listen for peers (UDP). Default: loopback, the port of the last time.
         #[arg(long, value_name = "ADDR:PORT")]
         listen: Vec<SocketAddr>,
-        /// Where to put the control socket. Default: in the machine's directory.
+        /// Where to put the control socket. Default: in the machine's directory. Clients that were written for
+        /// `meshlogd serve` may connect there, too.
         #[arg(long, value_name = "PATH")]
         socket: Option<PathBuf>,
+        /// Where else to serve clients of meshlogd, and only those: a Unix socket. May be given several times.
+        #[arg(long, value_name = "PATH")]
+        meshlog_unix: Vec<PathBuf>,
+        /// The same over TCP. Whoever can connect can write records, so keep to loopback.
+        #[arg(long, value_name = "HOST:PORT")]
+        meshlog_tcp: Vec<String>,
+        /// What clients of meshlogd see as the view.
+        #[arg(long, value_name = "WHAT", default_value = "records")]
+        meshlog_view: Shown,
         /// Which artifacts to fetch: all, none, or below:SIZE such as below:10M. Remembered.
         #[arg(long, value_name = "WHICH")]
         artifacts: Option<ArtifactPolicy>,
@@ -462,6 +474,34 @@ pub(crate) enum Command {
     },
     /// For each author, the last position and snapshot that are applied here.
     Federation,
+    /// Write to a record: what people fill in, field by field, and may change offline.
+    #[command(subcommand)]
+    Record(RecordCommand),
+    /// List the records, the same on every machine.
+    #[command(after_help = RECORDS_EXAMPLES)]
+    Records {
+        /// Only of this form.
+        #[arg(long, value_name = "FORM", conflicts_with = "reducer")]
+        form: Option<String>,
+        /// How to show them. Default: table; json with --json.
+        #[arg(long, value_name = "FORMAT")]
+        format: Option<RecordFormatArg>,
+        /// For geojson: the field that holds a point. Default: whichever looks like one.
+        #[arg(long, value_name = "FIELD", conflicts_with_all = ["lat", "lon"])]
+        point: Option<String>,
+        /// For geojson: the field that holds the latitude.
+        #[arg(long, value_name = "FIELD", requires = "lon")]
+        lat: Option<String>,
+        /// For geojson: the field that holds the longitude.
+        #[arg(long, value_name = "FIELD", requires = "lat")]
+        lon: Option<String>,
+        /// Show tables that this file declares instead: see docs/formats/meshlog.md.
+        #[arg(long, value_name = "FILE.toml")]
+        reducer: Option<PathBuf>,
+    },
+    /// Meshes of meshlogd: who this machine is there, and whose events count.
+    #[command(subcommand)]
+    Mesh(MeshCommand),
     /// Whole domains of simulated machines in one process: faulty links, disks, clocks and peers.
     #[command(after_help = SIM_EXAMPLES)]
     Sim {
@@ -487,6 +527,121 @@ pub(crate) enum Command {
     /// Write the command line reference.
     #[command(hide = true)]
     Reference,
+}
+
+const RECORDS_EXAMPLES: &str = "\
+Examples:
+  quipu records --form site
+  quipu records --format csv > sites.csv
+  quipu records --format geojson --lat north --lon east > sites.geojson
+  quipu records --reducer stations.toml
+  quipu records --at monday";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum RecordCommand {
+    /// Create a record, or change its form.
+    #[command(after_help = "Example:\n  quipu record create R-1 site_assessment")]
+    Create {
+        /// Its id: any text.
+        id: String,
+        /// What kind of record it is.
+        form: String,
+    },
+    /// Set a field. Of several values the last one counts, by clock.
+    #[command(
+        after_help = "Examples:\n  quipu record set R-1 people 12\n  quipu record set R-1 house-number 12 --text"
+    )]
+    Set {
+        /// The record.
+        id: String,
+        /// The field.
+        field: String,
+        /// JSON if it can be read as JSON, else text.
+        #[arg(allow_hyphen_values = true)]
+        value: String,
+        /// Take the value as text in any case.
+        #[arg(long)]
+        text: bool,
+    },
+    /// Add a note.
+    Note {
+        /// The record.
+        id: String,
+        /// The note.
+        #[arg(allow_hyphen_values = true)]
+        text: String,
+    },
+    /// Put a file as an artifact, and attach it to a field.
+    #[command(after_help = "Example:\n  quipu record attach R-1 photo bridge.jpg")]
+    Attach {
+        /// The record.
+        id: String,
+        /// The field.
+        field: String,
+        /// The file.
+        file: PathBuf,
+        /// What it is. Default: by the file's name.
+        #[arg(long, value_name = "TYPE")]
+        mime: Option<String>,
+    },
+    /// Show a record.
+    Show {
+        /// The record.
+        id: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum MeshCommand {
+    /// Show this machine's Reticulum identity, under whose name its records go to a mesh; make one if there is none.
+    #[command(after_help = "Example:\n  quipu mesh identity --signed")]
+    Identity {
+        /// Sign what goes to meshes. Decided once, when the identity is made.
+        #[arg(long)]
+        signed: bool,
+    },
+    /// Decide whose events of meshes count, besides those of authors who are trusted. Takes an admin.
+    Policy {
+        /// What is done about authors of whom nothing is known.
+        policy: MeshPolicyArg,
+    },
+    /// Trust an author: its events count if this identity signed them. Takes an admin.
+    Trust {
+        /// The author, as records name it.
+        author: String,
+        /// The public keys of its identity: 128 hexadecimal digits.
+        #[arg(long, value_name = "PUBLIC_KEY")]
+        key: String,
+    },
+    /// Do not trust an author: its events do not count any more. Takes an admin.
+    Distrust {
+        /// The author.
+        author: String,
+    },
+    /// Show the policy, and who is trusted.
+    Roster,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum MeshPolicyArg {
+    /// They count.
+    Open,
+    /// They count, and who signs first is trusted from then on.
+    FirstUse,
+    /// They do not.
+    Roster,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RecordFormatArg {
+    /// For people.
+    Table,
+    /// A line for each record.
+    Json,
+    /// A column for each field.
+    Csv,
+    /// For maps.
+    Geojson,
 }
 
 const SIM_EXAMPLES: &str = "\
@@ -671,6 +826,8 @@ pub(crate) enum ExportFormat {
     Dot,
     /// The DAG for Mermaid.
     Mermaid,
+    /// The records, a column for each field.
+    Csv,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -695,6 +852,8 @@ pub(crate) enum LoadFormat {
     Car,
     /// A repository's history: one event for each commit.
     Git,
+    /// A data file of meshlogd: its events enter word for word.
+    Meshlog,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]

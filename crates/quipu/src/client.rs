@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::cli::Global;
 use crate::network::Quic;
-use crate::socket::{AnswerLine, RequestLine};
+use crate::socket::{self, AnswerLine, RequestLine};
 use crate::start;
 
 /// A machine to talk to.
@@ -130,6 +130,9 @@ fn read_answers(stream: &mut BufReader<UnixStream>, sink: Sink<'_>) -> Result<()
         if stream.read_line(&mut line).map_err(daemon_gone)? == 0 {
             let error = std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
             return Err(daemon_gone(error));
+        }
+        if socket::is_greeting(&line) {
+            continue;
         }
         let answer: AnswerLine = serde_json::from_str(&line)
             .map_err(|error| ApiError::new(ExitCode::Bug, format!("from the daemon: {error}")))?;

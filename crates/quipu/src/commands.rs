@@ -9,6 +9,7 @@ mod git;
 mod load;
 mod programs;
 mod published;
+mod records;
 mod sim;
 mod simple;
 mod snapshots;
@@ -18,7 +19,7 @@ mod watch;
 use quipu_core::lifecycle::Stage;
 use quipu_core::machine::{dot, mermaid};
 use quipu_core::sync::session::SessionState;
-use quipu_node::api::{ApiError, ExitCode, Request, TraceQuery};
+use quipu_node::api::{ApiError, ExitCode, RecordQuery, Request, TraceQuery};
 
 use quipu_run::{Capacity, Wish};
 
@@ -53,14 +54,26 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, ApiError> {
             sim::run(global, &scenario, seed, seeds, twice, sabotage.as_deref())
         }
         Command::Reference => simple::reference(),
-        Command::Serve { listen, socket, artifacts, work, work_memory, work_labels } => {
+        Command::Serve {
+            listen,
+            socket,
+            meshlog_unix,
+            meshlog_tcp,
+            meshlog_view,
+            artifacts,
+            work,
+            work_memory,
+            work_labels,
+        } => {
             let home = start::find_home(global)?;
             if let Some(policy) = artifacts {
                 home.set_artifact_policy(policy)?;
             }
             let memory = work_memory.saturating_mul(1 << 20);
             let work = work.then(|| Capacity::new(memory, work_labels));
-            daemon::serve(&home, listen, socket, work, global.quiet)
+            let meshlog =
+                daemon::Meshlog { unix: meshlog_unix, tcp: meshlog_tcp, shown: meshlog_view };
+            daemon::serve(&home, listen, socket, &meshlog, work, global.quiet)
         }
         Command::Put { files, type_tag } => artifacts::put(global, &files, type_tag.as_deref()),
         Command::Get { key, output } => artifacts::get(global, key, output),
@@ -151,6 +164,12 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, ApiError> {
         }
         Command::Provenance { snapshot } => snapshots::provenance(global, snapshot),
         Command::Federation => snapshots::federation(global),
+        Command::Mesh(command) => records::mesh(global, command),
+        Command::Record(command) => records::record(global, command),
+        Command::Records { form, format, point, lat, lon, reducer } => {
+            let query = RecordQuery { form, point, lat, lon, at, ..RecordQuery::default() };
+            records::records(global, query, format, reducer.as_deref())
+        }
     }
 }
 
@@ -171,6 +190,8 @@ fn reads(command: &Command) -> bool {
             | Command::Current
             | Command::Federation
             | Command::Receipts { .. }
+            | Command::Records { .. }
+            | Command::Record(crate::cli::RecordCommand::Show { .. })
     )
 }
 
@@ -187,7 +208,8 @@ fn reads_any_log(command: &Command) -> bool {
             | Command::Replay { .. }
             | Command::Provenance { .. }
     );
-    also || reads(command)
+    let of_records = matches!(command, Command::Records { .. } | Command::Record(_));
+    also || reads(command) && !of_records
 }
 
 fn flowchart(format: ChartFormat, json: bool) -> Result<ExitCode, ApiError> {

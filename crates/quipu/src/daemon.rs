@@ -1,6 +1,6 @@
 //! `quipu serve`.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
@@ -13,6 +13,7 @@ use quipu_node::service::{Handle, Mailbox, Peers, Service};
 use quipu_run::{Capacity, Worker, Workplace};
 use serde_json::{Value, json};
 
+use crate::meshlog::{Door, Shown};
 use crate::network::Quic;
 use crate::{output, socket, start};
 
@@ -25,11 +26,51 @@ const LOOK: Duration = Duration::from_millis(300);
 /// How often the daemon looks whether its loop ended by itself.
 const WATCH: Duration = Duration::from_millis(200);
 
+/// Where clients of meshlogd are served, besides the control socket, and what they see.
+#[derive(Debug)]
+pub(crate) struct Meshlog {
+    pub(crate) unix: Vec<PathBuf>,
+    pub(crate) tcp: Vec<String>,
+    pub(crate) shown: Shown,
+}
+
+impl Meshlog {
+    /// Listens everywhere. Gives where that is.
+    fn listen(&self, door: &Door) -> Result<Vec<String>, ApiError> {
+        let mut places = Vec::new();
+        for path in &self.unix {
+            door.listen_unix(socket::listen(path)?);
+            places.push(path.display().to_string());
+        }
+        for text in &self.tcp {
+            // As meshlogd does: without a host it is loopback.
+            let place =
+                if text.starts_with(':') { format!("127.0.0.1{text}") } else { text.clone() };
+            let bound = TcpListener::bind(&place).and_then(|one| Ok((one.local_addr()?, one)));
+            let (addr, listener) = bound.map_err(|error| {
+                ApiError::new(ExitCode::Storage, format!("cannot listen on {place}: {error}"))
+                    .hint("quipu serve --meshlog-tcp 127.0.0.1:8765")
+            })?;
+            door.listen_tcp(listener);
+            places.push(addr.to_string());
+        }
+        if !places.is_empty() {
+            door.open()?;
+        }
+        Ok(places)
+    }
+
+    fn remove_sockets(&self) {
+        self.unix.iter().for_each(|path| drop(std::fs::remove_file(path)));
+    }
+}
+
 /// Runs the daemon until it is told to stop.
 pub(crate) fn serve(
     home: &Home,
     listen: Vec<SocketAddr>,
     socket_path: Option<PathBuf>,
+    meshlog: &Meshlog,
     work: Option<Capacity>,
     quiet: bool,
 ) -> Result<ExitCode, ApiError> {
@@ -45,6 +86,16 @@ pub(crate) fn serve(
             return Err(error);
         }
     };
+    let door = Door::new(home.clone(), service.handle(), meshlog.shown);
+    let places = match meshlog.listen(&door) {
+        Ok(places) => places,
+        Err(error) => {
+            drop(std::fs::remove_file(&path));
+            drop(service.stop());
+            quic.shutdown();
+            return Err(error);
+        }
+    };
     let (stop, stopped) = channel();
     watch_signals(stop.clone())?;
     let handle = service.handle();
@@ -52,11 +103,12 @@ pub(crate) fn serve(
     let on_shutdown = move || {
         let _gone = stop.send(());
     };
-    std::thread::spawn(move || socket::serve(&listener, &for_socket, on_shutdown));
+    std::thread::spawn(move || socket::serve(&listener, &for_socket, &door, on_shutdown));
     if let Some(capacity) = work {
         start_worker(home, &handle, capacity)?;
     }
-    let ready = ready_line(home, &handle, &quic, &path)?;
+    let mut ready = ready_line(home, &handle, &quic, &path)?;
+    ready["meshlog"] = places.into();
     output::json(&ready)?;
     output::note(quiet, "ready: let other machines in with `quipu join TICKET`; stop with Ctrl-C");
     while stopped.recv_timeout(WATCH) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
@@ -65,6 +117,7 @@ pub(crate) fn serve(
         }
     }
     drop(std::fs::remove_file(&path));
+    meshlog.remove_sockets();
     let result = service.stop();
     quic.shutdown();
     result?;

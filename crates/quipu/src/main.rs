@@ -6,6 +6,7 @@ mod client;
 mod commands;
 mod daemon;
 mod demo;
+mod meshlog;
 mod network;
 mod output;
 mod socket;

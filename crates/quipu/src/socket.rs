@@ -1,10 +1,14 @@
 //! The control socket: requests and answers as lines of JSON. See `docs/formats/control-socket.md`.
+//!
+//! Clients that were written for `meshlogd serve` may connect here, too. They speak JSON-RPC, so their first line tells
+//! them apart; and they may wait to be greeted, so whoever says nothing at first is.
 
-use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, ErrorKind, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use quipu_node::api::{Api, ApiError, ExitCode, NewEvent, Request};
 use quipu_node::service::Handle;
@@ -12,10 +16,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use crate::meshlog::Door;
+
 /// The longest request line, in bytes.
 pub(crate) const REQUEST_BYTES_MAX: u64 = 32 << 20;
 /// The most clients at once.
 const CLIENTS_MAX: usize = 256;
+/// Who says nothing for so long after connecting is greeted: it may be a client of meshlogd, which waits for that.
+const GREET_AFTER: Duration = Duration::from_millis(100);
 
 /// One line to the daemon.
 #[derive(Debug, Serialize)]
@@ -72,6 +80,11 @@ pub(crate) struct AnswerLine {
     pub(crate) done: bool,
 }
 
+/// Whether a line is for clients of another protocol: the greeting of those who were silent at first.
+pub(crate) fn is_greeting(line: &str) -> bool {
+    is_json_rpc(line.as_bytes())
+}
+
 /// Says if a daemon answers there.
 pub(crate) fn check_free(path: &Path) -> Result<(), ApiError> {
     if UnixStream::connect(path).is_ok() {
@@ -101,6 +114,7 @@ pub(crate) fn listen(path: &Path) -> Result<UnixListener, ApiError> {
 pub(crate) fn serve(
     listener: &UnixListener,
     handle: &Handle,
+    door: &Door,
     shutdown: impl Fn() + Clone + Send + 'static,
 ) {
     let clients = Arc::new(AtomicUsize::new(0));
@@ -111,8 +125,9 @@ pub(crate) fn serve(
             continue;
         }
         let (handle, clients, shutdown) = (handle.clone(), clients.clone(), shutdown.clone());
+        let door = door.clone();
         std::thread::spawn(move || {
-            drop(client(&stream, handle, &shutdown));
+            drop(client(stream, handle, &door, &shutdown));
             clients.fetch_sub(1, Ordering::SeqCst);
         });
     }
@@ -130,9 +145,58 @@ fn write_line(out: &mut impl Write, line: &AnswerLine) -> io::Result<()> {
     out.write_all(&bytes)
 }
 
+/// Serves one client until it goes.
+fn client(
+    mut stream: UnixStream,
+    handle: Handle,
+    door: &Door,
+    shutdown: &impl Fn(),
+) -> io::Result<()> {
+    let mut reader = BufReader::with_capacity(64 << 10, stream.try_clone()?);
+    stream.set_read_timeout(Some(GREET_AFTER))?;
+    let is_silent = match reader.fill_buf() {
+        Ok(_) => false,
+        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => true,
+        Err(error) => return Err(error),
+    };
+    stream.set_read_timeout(None)?;
+    if is_silent {
+        // If it cannot be greeted, there are no meshlog clients; others need no greeting.
+        match door.hello() {
+            Ok(hello) => stream.write_all(&hello)?,
+            Err(error) => tracing::debug!(%error, "no greeting"),
+        }
+    }
+    let mut first = Vec::new();
+    reader.by_ref().take(REQUEST_BYTES_MAX + 1).read_until(b'\n', &mut first)?;
+    if is_json_rpc(&first) {
+        first.extend_from_slice(reader.buffer());
+        drop(reader);
+        door.serve(stream, &first, is_silent);
+        return Ok(());
+    }
+    requests(&stream, io::Cursor::new(first).chain(reader), handle, shutdown)
+}
+
+/// Whether a line is a request of a client of `meshlog.socket/1`, or a batch of such requests.
+fn is_json_rpc(line: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Tagged<'a> {
+        #[serde(borrow)]
+        jsonrpc: Option<&'a RawValue>,
+    }
+    let tagged = serde_json::from_slice::<Tagged<'_>>(line);
+    let is_tagged = tagged.is_ok_and(|tagged| tagged.jsonrpc.is_some());
+    is_tagged || line.trim_ascii_start().starts_with(b"[")
+}
+
 /// Answers one client's requests, in order, until it goes.
-fn client(stream: &UnixStream, handle: Handle, shutdown: &impl Fn()) -> io::Result<()> {
-    let mut reader = BufReader::with_capacity(64 << 10, stream);
+fn requests(
+    stream: &UnixStream,
+    mut reader: impl BufRead,
+    handle: Handle,
+    shutdown: &impl Fn(),
+) -> io::Result<()> {
     let mut writer = BufWriter::with_capacity(64 << 10, stream);
     let Ok(mut api) = Api::new(handle) else { return Ok(()) };
     let mut line = Vec::new();

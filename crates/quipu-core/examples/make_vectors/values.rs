@@ -419,7 +419,14 @@ pub(crate) fn record_subjects() -> Json {
         ),
         ("an identity", "mesh.identity", Value::map([("identity", Value::Bytes(vec![0; 64]))])),
         ("an event of a mesh", "mesh.event", Value::map([("id", Value::Bytes(vec![0; 16]))])),
+        ("a policy about meshes", "mesh.policy", Value::map([("policy", "open".into())])),
+        ("trust in an author", "mesh.trust", Value::map([("author", "x".into())])),
         ("signatures: no subject", "mesh.sign", Value::map([("from", 1u64.into())])),
+        (
+            "an event for meshes: no subject",
+            "mesh.emit",
+            Value::map([("wire", Value::Bytes(vec![1]))]),
+        ),
     ];
     subject_vectors(&cases)
 }

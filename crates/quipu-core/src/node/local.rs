@@ -28,6 +28,9 @@ pub enum Command {
     Decide(Decision),
     /// Append what quipu itself says of artifacts, edges and conflicts.
     Say(Vec<Statement>),
+    /// Append what quipu's own commands say in kinds that the core gives no meaning to: reserved kinds with payload
+    /// values. The caller answers for their form.
+    Tell(Vec<(&'static str, Value)>),
     /// Append a snapshot of the log as it is at this digest: refused if it has moved on, or has more
     /// leaves than an event may link to.
     Snapshot {
@@ -244,6 +247,11 @@ impl Node {
             Command::Say(statements) => {
                 for statement in &statements {
                     job.drafts.push_back(self.draft_saying(statement.to_value()));
+                }
+            }
+            Command::Tell(said) => {
+                for (kind, value) in said {
+                    job.drafts.push_back(self.draft_saying((kind, value)));
                 }
             }
             Command::Snapshot { at, statement } => {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use quipu_core::dag::digest_of;
 use quipu_core::domain::{Decision, Role};
+use quipu_core::event::LogSeq;
 use quipu_core::history::History;
 use quipu_core::id::{EventId, IdMap, NodeKey, SnapshotId};
 use quipu_state::cut::Cut;
@@ -160,11 +161,26 @@ pub(super) fn status_at(machine: &Machine, id: &EventId, cut: &Cut) -> Result<Va
     }))
 }
 
-/// The members by the decisions in a cut: of each machine the latest one in replay order.
+/// The members by the decisions in a cut.
 pub(super) fn members_at(machine: &Machine, cut: &Cut) -> Result<Vec<Value>, ApiError> {
+    let member = |(node, (since, role)): (NodeKey, (LogSeq, Role))| {
+        let (text, ms) = (since.to_string(), since.ms());
+        json!({ "node": node.to_string(), "role": role.name(), "since": text, "since_ms": ms })
+    };
+    Ok(roles_at(machine, cut)?.into_iter().map(member).collect())
+}
+
+/// The admins by the decisions in a cut.
+pub(super) fn admins_at(machine: &Machine, cut: &Cut) -> Result<BTreeSet<NodeKey>, ApiError> {
+    let roles = roles_at(machine, cut)?.into_iter();
+    Ok(roles.filter(|(_, (_, role))| *role == Role::Admin).map(|(node, _)| node).collect())
+}
+
+/// The role of each member, and since when: of each machine the latest decision in replay order.
+fn roles_at(machine: &Machine, cut: &Cut) -> Result<BTreeMap<NodeKey, (LogSeq, Role)>, ApiError> {
     let held = machine.driver.held();
     let founder = dag(machine)?.authority().founder();
-    let mut latest: BTreeMap<NodeKey, ((_, EventId), Option<Role>)> = BTreeMap::new();
+    let mut latest: BTreeMap<NodeKey, ((LogSeq, EventId), Option<Role>)> = BTreeMap::new();
     for ordinal in held.outline(machine.driver.log())?.structural {
         if !cut.contains(ordinal) {
             continue;
@@ -181,11 +197,6 @@ pub(super) fn members_at(machine: &Machine, cut: &Cut) -> Result<Vec<Value>, Api
             *known = (event.order(), role);
         }
     }
-    let member = |(node, ((since, _), role)): (NodeKey, ((_, EventId), Option<Role>))| {
-        let since: quipu_core::event::LogSeq = since;
-        let role = role?.name();
-        let (text, ms) = (since.to_string(), since.ms());
-        Some(json!({ "node": node.to_string(), "role": role, "since": text, "since_ms": ms }))
-    };
+    let member = |(node, ((since, _), role))| Some((node, (since, role?)));
     Ok(latest.into_iter().filter_map(member).collect())
 }

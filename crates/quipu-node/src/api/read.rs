@@ -225,7 +225,7 @@ fn verified(machine: &mut Machine) -> Result<(u64, Vec<Value>), ApiError> {
     Ok((report.events, problems))
 }
 
-pub(super) fn nothing_held() -> ApiError {
+pub(crate) fn nothing_held() -> ApiError {
     ApiError::not_found("this machine holds nothing of its domain yet")
         .hint("quipu sync, or quipu join TICKET")
 }

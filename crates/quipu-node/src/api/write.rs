@@ -258,7 +258,7 @@ pub(super) fn member_json(node: &NodeKey, role: Option<Role>, event: &Emitted) -
     })
 }
 
-fn fill_random(bytes: &mut [u8]) -> Result<(), ApiError> {
+pub(super) fn fill_random(bytes: &mut [u8]) -> Result<(), ApiError> {
     getrandom::fill(bytes)
         .map_err(|error| ApiError::new(ExitCode::Storage, format!("no randomness: {error}")))
 }

@@ -52,7 +52,8 @@ pub(crate) fn put(
     Ok(ExitCode::Done)
 }
 
-fn put_one(
+/// Puts one file, and gives what is known of the artifact then.
+pub(crate) fn put_one(
     global: &Global,
     client: &mut Client,
     store: &ArtifactStore,

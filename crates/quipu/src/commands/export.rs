@@ -51,6 +51,9 @@ fn write(
     out: &mut impl Write,
 ) -> Result<u64, ApiError> {
     let at = global.at.clone();
+    if format == ExportFormat::Csv {
+        return super::records::write_csv(client, at, out);
+    }
     let total = client.one(Request::Status { at: at.clone() })?["events"].as_u64();
     let bar = output::progress(global.quiet, total, "events");
     let mut writer = Writer { format, out, signatures: Vec::new() };
@@ -85,7 +88,8 @@ fn decoded(item: &Value, field: &str) -> io::Result<Option<Vec<u8>>> {
 impl<W: Write> Writer<'_, W> {
     fn begin(&mut self, tips: &Value) -> io::Result<()> {
         match self.format {
-            ExportFormat::Ndjson => Ok(()),
+            // The records are written elsewhere.
+            ExportFormat::Ndjson | ExportFormat::Csv => Ok(()),
             ExportFormat::Dot => writeln!(self.out, "digraph quipu {{\n  rankdir=RL;"),
             ExportFormat::Mermaid => writeln!(self.out, "flowchart RL"),
             ExportFormat::Car => {
@@ -99,6 +103,7 @@ impl<W: Write> Writer<'_, W> {
 
     fn event(&mut self, item: &Value) -> io::Result<()> {
         match self.format {
+            ExportFormat::Csv => Ok(()),
             ExportFormat::Ndjson => writeln!(self.out, "{item}"),
             ExportFormat::Car => self.car_event(item),
             ExportFormat::Dot => {
@@ -146,7 +151,7 @@ impl<W: Write> Writer<'_, W> {
         match self.format {
             ExportFormat::Car => self.flush_signatures(),
             ExportFormat::Dot => writeln!(self.out, "}}"),
-            ExportFormat::Ndjson | ExportFormat::Mermaid => Ok(()),
+            ExportFormat::Ndjson | ExportFormat::Mermaid | ExportFormat::Csv => Ok(()),
         }
     }
 }

@@ -14,7 +14,7 @@ use quipu_core::value::{self, Value as Payload};
 use quipu_node::api::{ApiError, ExitCode, Request};
 use serde_json::{Value, json};
 
-use super::{git, simple};
+use super::{git, records, simple};
 use crate::car::Blocks;
 use crate::cli::{Global, LoadFormat};
 use crate::client::Client;
@@ -28,6 +28,7 @@ pub(crate) fn load(global: &Global, format: LoadFormat, file: &Path) -> Result<E
     let domain = home.domain()?;
     let mut client = Client::open(&home)?;
     let object = match format {
+        LoadFormat::Meshlog => return records::load_meshlog(global, &mut client, file),
         LoadFormat::Git => git::load(global, &mut client, file)?,
         LoadFormat::Ndjson => load_ndjson(global, &mut client, domain, file)?,
         LoadFormat::Car => load_car(global, &mut client, domain, file)?,

@@ -1,0 +1,191 @@
+//! The machine's part in a mesh, kept up to date with the log: what clients of `meshlog.socket/1` see, and how what
+//! they emit becomes events of this machine.
+
+use std::sync::Arc;
+
+use quipu_core::id::{EventId, NodeKey};
+use quipu_core::node::{Command, Reply};
+use quipu_meshlog::domain::Added;
+use quipu_meshlog::event::Event;
+use quipu_meshlog::identity::Identity;
+use quipu_meshlog::json::{self, Object, Style, Value};
+use quipu_meshlog::mesh::Mesh;
+use quipu_meshlog::native::Said;
+use quipu_meshlog::order::Ordered;
+use quipu_meshlog::projection::said_of;
+use quipu_meshlog::records::Records;
+use quipu_meshlog::socket::{Host, HostFailed};
+use quipu_meshlog::text::Text;
+use quipu_node::api::{ApiError, ExitCode};
+use quipu_node::home::Home;
+use quipu_node::service::Handle;
+
+/// What clients see as the view.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Shown {
+    /// The records, as meshlogd 0.1.0 shows them.
+    Records,
+    /// All events in order, as `meshlogd serve --raw` shows them.
+    Raw,
+    /// None, as of `meshlogd serve`.
+    None,
+}
+
+/// The view, as far as it is.
+enum Kept {
+    Records(Records),
+    Raw(Ordered),
+    None,
+}
+
+impl From<Shown> for Kept {
+    fn from(shown: Shown) -> Self {
+        match shown {
+            Shown::Records => Self::Records(Records::default()),
+            Shown::Raw => Self::Raw(Ordered::default()),
+            Shown::None => Self::None,
+        }
+    }
+}
+
+/// The machine in the mesh.
+pub(super) struct MeshHost {
+    handle: Handle,
+    node: NodeKey,
+    /// The secret half, if this machine has an identity.
+    identity: Option<Identity>,
+    mesh: Mesh,
+    /// How many events of the domain were added.
+    applied: u64,
+    shown: Shown,
+    view: Kept,
+    /// How many events of the mesh are in the view.
+    viewed: usize,
+    /// An event that was just written, and what place it has in the mesh once it is added.
+    wanted: Option<(EventId, Option<u64>)>,
+}
+
+impl MeshHost {
+    /// Reads the whole log.
+    pub(super) fn start(home: &Home, handle: Handle, shown: Shown) -> Result<Self, ApiError> {
+        let node = handle.call(|machine| machine.driver.node().key())?;
+        let identity = home.mesh_identity()?.map(|bytes| Identity::from_bytes(&bytes));
+        let (mesh, view) = (Mesh::default(), shown.into());
+        let mut host =
+            Self { handle, node, identity, mesh, applied: 0, shown, view, viewed: 0, wanted: None };
+        host.catch_up()?;
+        Ok(host)
+    }
+
+    /// Adds what the log has and the mesh has not, and signs what waits for this machine's signature.
+    pub(super) fn catch_up(&mut self) -> Result<(), ApiError> {
+        self.read()?;
+        if let Some(identity) = &self.identity
+            && let Some(signatures) = self.mesh.signatures(&self.node, identity)
+        {
+            self.tell(&Said::Sign(signatures))?;
+            self.read()?;
+        }
+        Ok(())
+    }
+
+    fn read(&mut self) -> Result<(), ApiError> {
+        // Before the log is read for the first time, admins make no difference yet.
+        let mut stale = self.mesh.set_admins(self.handle.admins()?) == Added::Stale;
+        loop {
+            let (events, seen) = self.handle.events_from(self.applied)?;
+            if seen == 0 && !stale {
+                break;
+            }
+            if seen == 0 {
+                // A node that had written already has an identity now: its feed has another name.
+                stale = false;
+                self.mesh.restart();
+                (self.view, self.viewed, self.applied) = (self.shown.into(), 0, 0);
+                continue;
+            }
+            for event in &events {
+                stale |= self.mesh.add(event) == Added::Stale;
+                if let Some((id, place)) = &mut self.wanted
+                    && *id == event.id
+                {
+                    *place = Some(self.mesh.made_by(&self.node));
+                }
+            }
+            self.applied += seen;
+        }
+        for event in &self.mesh.log().arrived()[self.viewed..] {
+            match &mut self.view {
+                Kept::Records(records) => records.apply(event),
+                Kept::Raw(ordered) => ordered.apply(event),
+                Kept::None => {}
+            }
+        }
+        self.viewed = self.mesh.log().len();
+        Ok(())
+    }
+
+    fn tell(&self, said: &Said) -> Result<EventId, ApiError> {
+        let (kind, value) =
+            said.to_value().map_err(|error| ApiError::refused(error.to_string()))?;
+        match self.handle.command(Command::Tell(vec![(kind, value)]))? {
+            Reply::Emitted(events) if !events.is_empty() => Ok(events[0].id),
+            other => Err(ApiError::new(ExitCode::Bug, format!("unexpected reply {other:?}"))),
+        }
+    }
+
+    fn write(&mut self, kind: &Text, payload: &Value) -> Result<Arc<Event>, ApiError> {
+        let author = self.author();
+        let id = self.tell(&said_of(kind, payload, &author))?;
+        self.wanted = Some((id, None));
+        let caught_up = self.catch_up();
+        let place = self.wanted.take().and_then(|(_, place)| place);
+        caught_up?;
+        let event = place.and_then(|place| self.mesh.log().at(&author, place)).cloned();
+        event.ok_or_else(|| {
+            ApiError::new(
+                ExitCode::Refused,
+                format!("event {id} was written, and cannot go to a mesh"),
+            )
+            .hint("quipu doctor: this machine's feed may be forked")
+        })
+    }
+}
+
+impl Host for MeshHost {
+    fn author(&self) -> Text {
+        self.mesh.context().author_of(&self.node)
+    }
+
+    fn frontier(&self) -> Object {
+        self.mesh.log().frontier()
+    }
+
+    fn events_after(&self, author: &Text, from: usize) -> Vec<Arc<Event>> {
+        self.mesh.log().feed(author).get(from..).unwrap_or_default().to_vec()
+    }
+
+    fn emit(&mut self, kind: &Text, payload: &Value) -> Result<Arc<Event>, HostFailed> {
+        self.write(kind, payload).map_err(|error| {
+            tracing::warn!(%error, "a client of meshlog.socket emitted an event");
+            HostFailed
+        })
+    }
+
+    fn has_view(&self) -> bool {
+        self.shown != Shown::None
+    }
+
+    fn write_view(&self, out: &mut Vec<u8>) {
+        match &self.view {
+            // Into memory nothing fails.
+            Kept::Records(records) => drop(records.write_json(out)),
+            Kept::Raw(ordered) => json::write(&ordered.to_value(), Style::Compact, out),
+            Kept::None => {}
+        }
+    }
+
+    fn peers(&self) -> Vec<Text> {
+        Vec::new()
+    }
+}
