@@ -116,7 +116,8 @@ impl Door {
         }
         let host = MeshHost::start(&inner.home, inner.handle.clone(), inner.shown)?;
         let (sender, receiver) = sync_channel(NEWS_MAX);
-        let grown = Arc::new(AtomicBool::new(false));
+        // It may have grown before anybody tells.
+        let grown = Arc::new(AtomicBool::new(true));
         let (waker, flag) = (sender.clone(), Arc::clone(&grown));
         inner.handle.call(move |machine| {
             machine.on_growth(Box::new(move || {

@@ -169,7 +169,9 @@ fn client(
     }
     let mut first = Vec::new();
     reader.by_ref().take(REQUEST_BYTES_MAX + 1).read_until(b'\n', &mut first)?;
-    if is_json_rpc(&first) {
+    // A list of requests is refused in both protocols: who waited for the greeting means that one.
+    let is_list = is_silent && first.trim_ascii_start().starts_with(b"[");
+    if is_list || is_json_rpc(&first) {
         first.extend_from_slice(reader.buffer());
         drop(reader);
         door.serve(stream, &first, is_silent);
@@ -178,7 +180,7 @@ fn client(
     requests(&stream, io::Cursor::new(first).chain(reader), handle, shutdown)
 }
 
-/// Whether a line is a request of a client of `meshlog.socket/1`, or a batch of such requests.
+/// Whether a line is of `meshlog.socket/1`.
 fn is_json_rpc(line: &[u8]) -> bool {
     #[derive(Deserialize)]
     struct Tagged<'a> {
@@ -186,8 +188,7 @@ fn is_json_rpc(line: &[u8]) -> bool {
         jsonrpc: Option<&'a RawValue>,
     }
     let tagged = serde_json::from_slice::<Tagged<'_>>(line);
-    let is_tagged = tagged.is_ok_and(|tagged| tagged.jsonrpc.is_some());
-    is_tagged || line.trim_ascii_start().starts_with(b"[")
+    tagged.is_ok_and(|tagged| tagged.jsonrpc.is_some())
 }
 
 /// Answers one client's requests, in order, until it goes.

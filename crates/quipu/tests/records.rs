@@ -304,23 +304,10 @@ fn an_unmodified_client_cannot_tell_the_difference() {
     let mut a = Machine::found("a", temp.path());
     a.serve_with(&["--meshlog-view", "raw"]);
     let theirs = temp.path().join("theirs.sock");
-    let mut daemon = python(&place, "0.5.0", "../../tests/meshlogd/log_oracle.py");
-    // The module itself, as its users start it.
-    daemon = {
-        let mut command = Command::new(daemon.get_program());
-        command.args([
-            "-m",
-            "meshlog.cli",
-            "serve",
-            "--raw",
-            "--author",
-            "n",
-            "--unix",
-            arg(&theirs),
-        ]);
-        command.env("PYTHONPATH", place.join("0.5.0")).env("PYTHONDONTWRITEBYTECODE", "1");
-        command
-    };
+    // As its users start it.
+    let mut daemon = Command::new(place.join("bin/python"));
+    daemon.args(["-m", "meshlog.cli", "serve", "--raw", "--author", "n", "--unix", arg(&theirs)]);
+    daemon.env("PYTHONPATH", place.join("0.5.0")).env("PYTHONDONTWRITEBYTECODE", "1");
     let mut running = daemon.stdout(Stdio::null()).spawn().unwrap();
     common::until("meshlogd serves", || UnixStream::connect(&theirs).is_ok());
     let script: Vec<String> = [

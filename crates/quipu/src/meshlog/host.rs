@@ -50,9 +50,10 @@ impl From<Shown> for Kept {
 
 /// The machine in the mesh.
 pub(super) struct MeshHost {
+    home: Home,
     handle: Handle,
     node: NodeKey,
-    /// The secret half, if this machine has an identity.
+    /// The secret half, once this machine has an identity.
     identity: Option<Identity>,
     mesh: Mesh,
     /// How many events of the domain were added.
@@ -69,10 +70,20 @@ impl MeshHost {
     /// Reads the whole log.
     pub(super) fn start(home: &Home, handle: Handle, shown: Shown) -> Result<Self, ApiError> {
         let node = handle.call(|machine| machine.driver.node().key())?;
-        let identity = home.mesh_identity()?.map(|bytes| Identity::from_bytes(&bytes));
+        let (identity, home) = (None, home.clone());
         let (mesh, view) = (Mesh::default(), shown.into());
-        let mut host =
-            Self { handle, node, identity, mesh, applied: 0, shown, view, viewed: 0, wanted: None };
+        let mut host = Self {
+            home,
+            handle,
+            node,
+            identity,
+            mesh,
+            applied: 0,
+            shown,
+            view,
+            viewed: 0,
+            wanted: None,
+        };
         host.catch_up()?;
         Ok(host)
     }
@@ -80,6 +91,9 @@ impl MeshHost {
     /// Adds what the log has and the mesh has not, and signs what waits for this machine's signature.
     pub(super) fn catch_up(&mut self) -> Result<(), ApiError> {
         self.read()?;
+        if self.identity.is_none() && self.mesh.context().claim_of(&self.node).is_some() {
+            self.identity = self.home.mesh_identity()?.map(|bytes| Identity::from_bytes(&bytes));
+        }
         if let Some(identity) = &self.identity
             && let Some(signatures) = self.mesh.signatures(&self.node, identity)
         {
