@@ -229,6 +229,8 @@ messages! {
         7 LinkDown {
             /// Which.
             link: LinkName,
+            /// Whether one of its ends closed it. Else it was lost.
+            closed: bool,
             /// Why.
             reason: String,
         },

@@ -39,14 +39,16 @@ fn to_helper() -> impl Strategy<Value = ToHelper> {
         ),
         (any::<u32>(), data())
             .prop_map(|(destination, data)| ToHelper::Announce { destination, data }),
-        (any::<u64>(), any::<[u8; 16]>(), any::<Option<u32>>()).prop_map(
-            |(request, address, identity)| ToHelper::Open { request, address, identity }
-        ),
-        (link(), any::<u64>(), data())
-            .prop_map(|(link, number, data)| ToHelper::Packet { link, number, data }),
-        (link(), any::<u64>(), any::<bool>(), data()).prop_map(
-            |(link, number, compress, data)| ToHelper::Resource { link, number, compress, data }
-        ),
+        (any::<u64>(), any::<[u8; 16]>(), any::<Option<u32>>())
+            .prop_map(|(request, address, identity)| ToHelper::Open { request, address, identity }),
+        (link(), any::<u64>(), data()).prop_map(|(link, number, data)| ToHelper::Packet {
+            link,
+            number,
+            data
+        }),
+        (link(), any::<u64>(), any::<bool>(), data()).prop_map(|(link, number, compress, data)| {
+            ToHelper::Resource { link, number, compress, data }
+        }),
         link().prop_map(|link| ToHelper::Close { link }),
         Just(ToHelper::Look {}),
         Just(ToHelper::Bye {}),
@@ -97,9 +99,16 @@ fn from_helper() -> impl Strategy<Value = FromHelper> {
                 rtt_ms: 5,
             }
         ),
-        (link(), text()).prop_map(|(link, reason)| FromHelper::LinkDown { link, reason }),
-        (link(), any::<u64>(), text())
-            .prop_map(|(link, number, reason)| FromHelper::Failed { link, number, reason }),
+        (link(), any::<bool>(), text()).prop_map(|(link, closed, reason)| FromHelper::LinkDown {
+            link,
+            closed,
+            reason
+        }),
+        (link(), any::<u64>(), text()).prop_map(|(link, number, reason)| FromHelper::Failed {
+            link,
+            number,
+            reason
+        }),
         (link(), data()).prop_map(|(link, data)| FromHelper::Packet { link, data }),
         (link(), data()).prop_map(|(link, data)| FromHelper::Resource { link, data }),
         prop::collection::vec(interface(), 0..5)
