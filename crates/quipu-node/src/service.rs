@@ -100,6 +100,8 @@ pub enum NetEvent {
         request: Option<u64>,
         /// Where the peer is.
         addr: Option<SocketAddr>,
+        /// Whether the network opened it by itself: then this side speaks first, as if it had dialled.
+        opened: bool,
     },
     /// A frame came.
     Frame {
@@ -624,7 +626,9 @@ impl Machine {
 
     fn on_net(&mut self, event: NetEvent) -> Result<(), DriverError> {
         match event {
-            NetEvent::Up { link, peer, request, addr } => self.on_up(link, peer, request, addr),
+            NetEvent::Up { link, peer, request, addr, opened } => {
+                self.on_up(link, peer, request, addr, opened)
+            }
             NetEvent::Frame { link, bytes } => {
                 let length = bytes.len();
                 let of = self.route(link, &bytes)?;
@@ -670,8 +674,10 @@ impl Machine {
         peer: NodeKey,
         request: Option<u64>,
         addr: Option<SocketAddr>,
+        opened: bool,
     ) -> Result<(), DriverError> {
-        let dial = request.and_then(|request| self.dials.remove(&request));
+        let dialled = request.and_then(|request| self.dials.remove(&request));
+        let dial = dialled.or_else(|| opened.then(|| Dial::live(peer, None)));
         let of = dial.as_ref().and_then(|dial| dial.of);
         self.links.insert(link, Linked { peer, of, fresh: dial.is_none() });
         let role = match dial {

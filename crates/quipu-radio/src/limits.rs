@@ -39,3 +39,36 @@ pub const RESOURCE_PART_OVERHEAD: u64 = 19;
 pub const ANNOUNCE_OVERHEAD: u64 = 19 + 148 + 32;
 /// Opening a link: request, proof, measurement.
 pub const LINK_OVERHEAD: u64 = 330;
+/// Streams at one time, and links of which nobody said yet whose they are.
+pub const ASSOCIATIONS_MAX: usize = 64;
+/// Machines of this domain that are remembered from announces.
+pub const NEIGHBOURS_MAX: usize = 1_024;
+/// How long a stream without a link is kept for its other end to come back, in milliseconds.
+pub const KEEP_MS: u64 = 15 * 60_000;
+/// How long a stream over which nothing moves keeps its link, in milliseconds. Less than the time after
+/// which sessions compare again, or they would keep it for ever.
+pub const LINGER_MS: u64 = 20_000;
+/// How long a greeting may take to be answered before it is sent again, in milliseconds.
+pub const GREET_MS: u64 = 5_000;
+/// Greetings without an answer after which a link is given up.
+pub const GREETINGS_MAX: u32 = 6;
+/// How long a helper may take to open a link, in milliseconds.
+pub const OPEN_MS: u64 = 90_000;
+/// The least and the most time between two tries to open a link, in milliseconds.
+pub const REOPEN_MS: (u64, u64) = (1_000, 60_000);
+/// How long a machine lets the other one open a link, where both know that they differ, in milliseconds.
+pub const DEFER_MS: u64 = 4_000;
+/// How long changes are collected before they are announced, in milliseconds.
+pub const ANNOUNCE_SETTLE_MS: u64 = 500;
+/// The least time between two announces, in milliseconds, and in times of what one takes on the air.
+pub const ANNOUNCE_MS_MIN: u64 = 4_000;
+/// See [`ANNOUNCE_MS_MIN`].
+pub const ANNOUNCE_AIR_TIMES: u64 = 50;
+/// How often a machine announces itself when nothing happens, in milliseconds.
+pub const ANNOUNCE_MS: u64 = 10 * 60_000;
+/// How often a helper is asked for its interfaces, in milliseconds.
+pub const LOOK_MS: u64 = 5_000;
+/// How long a closing stream may take to get rid of what it has, in milliseconds.
+pub const CLOSE_MS: u64 = 60_000;
+/// The first of the numbers that this crate gives its links: other transports count from 1.
+pub const LINKS_FROM: u64 = 1 << 48;
