@@ -3,11 +3,13 @@
 //! Everybody else (links, clients of the socket, the command line) talks to it through a
 //! [`Handle`]. What comes while a turn runs is handled in the next one, with one commit for all.
 
+mod air;
 mod artifacts;
 mod early;
 mod published;
 mod redial;
 
+pub use air::Air;
 pub use published::hello_of;
 
 use std::collections::BTreeMap;
@@ -269,6 +271,8 @@ pub struct Machine {
     /// There was input since memory was given back.
     busy: bool,
     on_rest: Option<fn()>,
+    /// Links that are opened when others announce that they hold something else.
+    air: Option<Air>,
 }
 
 /// Notices kept for `doctor`.
@@ -364,6 +368,7 @@ impl Service {
             unfinished: false,
             busy: true,
             on_rest: None,
+            air: None,
         };
         for (peer, met) in machine.book.met() {
             machine.driver.node_mut().recall(peer, met);
@@ -563,6 +568,7 @@ impl Machine {
             self.on_time()?;
             let outcome = self.driver.finish_turn()?;
             self.dispatch(outcome);
+            self.tell_standing();
             self.finish_published(sender);
             self.seal(sender);
             self.compact(sender);

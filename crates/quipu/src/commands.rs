@@ -7,6 +7,7 @@ mod export;
 mod found;
 mod git;
 mod load;
+mod mesh;
 mod programs;
 mod published;
 mod sim;
@@ -24,6 +25,7 @@ use quipu_run::Wish;
 use crate::cli::{
     ChartFormat, Cli, Command, ConflictCommand, EdgeCommand, ReceiptCommand, RosterCommand,
 };
+use crate::network::{AirOptions, LinkOptions};
 use crate::{daemon, demo, output, start};
 
 /// Runs a command.
@@ -52,13 +54,25 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, ApiError> {
             sim::run(global, &scenario, seed, seeds, twice, sabotage.as_deref())
         }
         Command::Reference => simple::reference(),
-        Command::Serve { listen, socket, artifacts, work, work_memory } => {
+        Command::Mesh(crate::cli::Mesh::Status) => mesh::status(global),
+        Command::Serve {
+            listen,
+            socket,
+            artifacts,
+            reticulum,
+            airtime_percent,
+            no_quic,
+            work,
+            work_memory,
+        } => {
             let home = start::find_home(global)?;
+            let air = reticulum.map(|config| AirOptions { config, share: airtime_percent });
+            let links = LinkOptions { listen, quic: !no_quic, air };
             if let Some(policy) = artifacts {
                 home.set_artifact_policy(policy)?;
             }
             let work = work.then(|| work_memory.saturating_mul(1 << 20));
-            daemon::serve(&home, listen, socket, work, global.quiet)
+            daemon::serve(&home, &links, socket, work, global.quiet)
         }
         Command::Put { files, type_tag } => artifacts::put(global, &files, type_tag.as_deref()),
         Command::Get { key, output } => artifacts::get(global, key, output),
