@@ -25,6 +25,7 @@ use published::Replica;
 use quipu_core::node::{Command, CommandError, Input, LinkId, LinkRole, Notice, Reply, RequestId};
 use quipu_core::statement::Statement;
 use quipu_core::sync::message::{InviteProof, StateOffer};
+use quipu_core::sync::session::Pace;
 use quipu_state::{Compacted, Mark, StateError};
 use quipu_store::{Disk, RealDisk, Sealed, StoreError};
 use redial::Redial;
@@ -104,6 +105,8 @@ pub enum NetEvent {
         addr: Option<SocketAddr>,
         /// Whether the network opened it by itself: then this side speaks first, as if it had dialled.
         opened: bool,
+        /// How fast it is, if it is slow.
+        pace: Option<Pace>,
     },
     /// A frame came.
     Frame {
@@ -632,8 +635,9 @@ impl Machine {
 
     fn on_net(&mut self, event: NetEvent) -> Result<(), DriverError> {
         match event {
-            NetEvent::Up { link, peer, request, addr, opened } => {
-                self.on_up(link, peer, request, addr, opened)
+            NetEvent::Up { link, peer, request, addr, opened, pace } => {
+                let of = self.on_up(link, peer, request, addr, opened)?;
+                pace.map_or(Ok(()), |pace| self.give(of, Input::Paced { link, pace }))
             }
             NetEvent::Frame { link, bytes } => {
                 let length = bytes.len();
@@ -681,7 +685,7 @@ impl Machine {
         request: Option<u64>,
         addr: Option<SocketAddr>,
         opened: bool,
-    ) -> Result<(), DriverError> {
+    ) -> Result<Option<DomainId>, DriverError> {
         let dialled = request.and_then(|request| self.dials.remove(&request));
         let dial = dialled.or_else(|| opened.then(|| Dial::live(peer, None)));
         let of = dial.as_ref().and_then(|dial| dial.of);
@@ -705,7 +709,8 @@ impl Machine {
                 LinkRole::Responder
             }
         };
-        self.give(of, Input::LinkUp { link, peer, role })
+        self.give(of, Input::LinkUp { link, peer, role })?;
+        Ok(of)
     }
 
     fn expect(&mut self, answer: Sender<Answer>) -> RequestId {

@@ -1,11 +1,13 @@
 //! How much of an hour an interface may use the air (MESH-10).
 //!
-//! *Invariant*: in no hour, wherever it begins, more is spent than the limit.
+//! *Invariant*: in no hour, wherever it begins, more is spent than the limit, also if what was handed over
+//! leaves some minutes later.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use quipu_helper::Interface;
 
+use crate::limits::HANDED_MS;
 use crate::stream::CLASSES;
 
 /// The whole, of which a limit is a part.
@@ -39,14 +41,15 @@ impl Airtime {
         self.limit_us
     }
 
-    /// Microseconds spent in the last hour. A slot counts until all of it is over.
+    /// Microseconds spent in the last hour, and in the time that a helper may have kept it before. A slot
+    /// counts until all of it is over.
     pub fn used_us(&self, now_ms: u64) -> u64 {
         let from = self.oldest(now_ms);
         self.slots.iter().filter(|(slot, _)| *slot >= from).map(|(_, us)| us).sum()
     }
 
     fn oldest(&self, now_ms: u64) -> u64 {
-        (self.slot(now_ms) * SLOT_MS).saturating_sub(HOUR_MS) / SLOT_MS
+        (self.slot(now_ms) * SLOT_MS).saturating_sub(HOUR_MS + HANDED_MS) / SLOT_MS
     }
 
     /// The slot of a time. A clock that was set back does not open old ones again.
@@ -75,7 +78,7 @@ impl Airtime {
     pub fn next_change(&self, now_ms: u64) -> Option<u64> {
         let from = self.oldest(now_ms);
         let (slot, _) = self.slots.iter().find(|(slot, _)| *slot >= from)?;
-        Some((slot + 1) * SLOT_MS + HOUR_MS)
+        Some((slot + 1) * SLOT_MS + HOUR_MS + HANDED_MS)
     }
 }
 
@@ -245,7 +248,7 @@ mod tests {
         assert!(airtime.has_room(5, piece, 0));
         // After an hour and a slot it is all forgotten.
         let later = airtime.next_change(5).unwrap();
-        assert_eq!(later, HOUR_MS + SLOT_MS);
+        assert_eq!(later, HOUR_MS + HANDED_MS + SLOT_MS);
         assert!(!airtime.has_room(later - 1, piece, 2));
         assert!(airtime.has_room(later + SLOT_MS, piece, 2));
     }

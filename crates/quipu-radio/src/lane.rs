@@ -186,6 +186,12 @@ impl Outlet {
         }
     }
 
+    /// Gives up pieces that would be waited for beyond a time.
+    pub(crate) fn nudge(&mut self, soon: u64) {
+        self.tries = 0;
+        self.lose(|flight| !flight.resource && flight.until.is_some_and(|until| until > soon));
+    }
+
     /// When the next piece is given up.
     pub(crate) fn deadline(&self) -> Option<u64> {
         self.flying.values().filter_map(|flight| flight.until).min()

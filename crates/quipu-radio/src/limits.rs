@@ -10,7 +10,7 @@ pub const WINDOW_BYTES: u64 = 256 << 10;
 pub const ACK_RANGES_MAX: usize = 4;
 /// Packets that a helper has and that have not left yet. Few, so that what is urgent need not wait behind
 /// them.
-pub const PACKETS_UNSENT_MAX: usize = 4;
+pub const PACKETS_UNSENT_MAX: usize = 2;
 /// Packets that fly without an acknowledgement.
 pub const PACKETS_FLYING_MAX: usize = 64;
 /// Packets after which an acknowledgement is due at once.
@@ -25,6 +25,15 @@ pub const RESEND_MS_MAX: u64 = 15 * 60_000;
 pub const RESOURCE_MS: u64 = 15_000;
 /// The shortest resource that is worth what goes around it.
 pub const RESOURCE_BYTES_MIN: usize = 1_024;
+/// A medium of this pace is a fast one, in bits per second: sessions over it need no more time than usual.
+pub const FAST_BITRATE: u64 = 1_000_000;
+/// How many times as long as usual sessions wait at most.
+pub const PATIENCE_MAX: u64 = 200;
+/// Parts of artifacts that a session asks for at once.
+pub const PARTS_ASKED: usize = 2;
+/// How long a helper may keep what it was handed before it sends it, in milliseconds: so much longer is what was
+/// spent remembered.
+pub const HANDED_MS: u64 = 5 * 60_000;
 /// The longest resource, however fast the medium.
 pub const RESOURCE_BYTES_MOST: usize = 128 << 10;
 /// What a packet on the air has around its data, in Reticulum: head, IV, padding, HMAC; and its proof.

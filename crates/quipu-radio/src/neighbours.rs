@@ -11,6 +11,9 @@ use crate::limits::{DEFER_MS, NEIGHBOURS_MAX, REOPEN_MS};
 /// The first bytes of a digest.
 pub(crate) type Digest = [u8; DIGEST_BYTES];
 
+/// What a machine says that has no log yet.
+const NOTHING: Digest = [0; DIGEST_BYTES];
+
 /// A machine of this domain in reach.
 #[derive(Debug, Clone)]
 pub(crate) struct Neighbour {
@@ -100,15 +103,17 @@ impl Neighbours {
     }
 
     /// Looks who differs, and decides when to link to them. Of two machines one lets the other go first.
+    /// Who holds nothing is not linked to, but links to others at once: so it is the one that asks.
     pub(crate) fn consider(&mut self, now: u64, here: &Address, digest: Digest) {
         for (address, neighbour) in &mut self.0 {
             let differs = neighbour.beacon.digest != digest
+                && neighbour.beacon.digest != NOTHING
                 && neighbour.settled != Some((digest, neighbour.beacon.digest));
             if !differs {
                 neighbour.link_at = None;
                 continue;
             }
-            let defer = if here < address { 0 } else { DEFER_MS };
+            let defer = if here < address || digest == NOTHING { 0 } else { DEFER_MS };
             neighbour.link_at = neighbour.link_at.or(Some(now + defer));
         }
     }

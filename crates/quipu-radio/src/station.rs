@@ -296,6 +296,13 @@ impl Station {
         }
         let new = self.neighbours.get(&address).is_none();
         self.neighbours.heard(now, address, beacon, how);
+        for association in self.associations.values_mut().filter(|a| a.address == address) {
+            if let Some(medium) = association.ready().map(|carrier| carrier.medium) {
+                association.stream.nudge(now, &medium);
+            } else {
+                association.reopen_at = association.reopen_at.map(|_| now);
+            }
+        }
         if new {
             // It may not have heard of this machine, and not be able to wait for long.
             self.announce_soon(now);

@@ -6,13 +6,16 @@
 //!
 //! *Boundary*: no IO, no clock.
 
+use quipu_core::artifact::{GROUP_BYTES, PART_GROUPS_MAX};
 use quipu_core::codec::varint::{Reader, put};
+use quipu_core::sync::session::Pace;
 
 use crate::inlet::Inlet;
 use crate::lane::Outlet;
 use crate::limits::{
-    ACK_MS, ACK_PACKETS, ACK_RANGES_MAX, PACKETS_FLYING_MAX, PACKETS_UNSENT_MAX, QUEUE_BYTES_MAX,
-    RESEND_MS, RESOURCE_BYTES_MIN, RESOURCE_BYTES_MOST, RESOURCE_MS,
+    ACK_MS, ACK_PACKETS, ACK_RANGES_MAX, FAST_BITRATE, PACKETS_FLYING_MAX, PACKETS_UNSENT_MAX,
+    PARTS_ASKED, PATIENCE_MAX, QUEUE_BYTES_MAX, RESEND_MS, RESOURCE_BYTES_MIN, RESOURCE_BYTES_MOST,
+    RESOURCE_MS,
 };
 
 /// Classes of frames, the most urgent first.
@@ -84,6 +87,17 @@ impl Medium {
             .unwrap_or(usize::MAX)
             .clamp(RESOURCE_BYTES_MIN, RESOURCE_BYTES_MOST)
             .min(self.resource_max)
+    }
+
+    /// How fast sessions take the link to be.
+    pub fn pace(&self) -> Pace {
+        let bitrate = self.bitrate.unwrap_or(FAST_BITRATE).max(1);
+        let groups = self.resource_bytes() as u64 / GROUP_BYTES;
+        Pace {
+            patience: (FAST_BITRATE / bitrate).clamp(1, PATIENCE_MAX),
+            part_groups: groups.clamp(1, PART_GROUPS_MAX),
+            parts: PARTS_ASKED,
+        }
     }
 
     /// How long to wait for news of a packet that has left.
@@ -342,6 +356,12 @@ impl Stream {
     /// Time has passed.
     pub fn on_time(&mut self, now: u64) {
         self.out.iter_mut().for_each(|lane| lane.on_time(now));
+    }
+
+    /// The other end was just heard: what waits for a long time to be sent again goes now.
+    pub fn nudge(&mut self, now: u64, medium: &Medium) {
+        let soon = now + medium.patience_ms();
+        self.out.iter_mut().for_each(|lane| lane.nudge(soon));
     }
 
     /// When [`on_time`](Self::on_time) or an acknowledgement is due.

@@ -50,7 +50,7 @@ impl Machine {
 
     pub(super) fn tell_standing(&mut self) {
         let Some(air) = &mut self.air else { return };
-        let digest = self.driver.node_mut().digest().0;
+        let digest = self.driver.node_mut().standing();
         if air.told.replace(digest) != Some(digest) {
             (air.standing)(digest);
         }

@@ -260,7 +260,8 @@ impl Station {
             && let Some(peer) = association.peer
         {
             let (request, opened) = (association.request, association.opener);
-            let event = NetEvent::Up { link, peer, request, addr: None, opened };
+            let pace = association.ready().map(|carrier| carrier.medium.pace());
+            let event = NetEvent::Up { link, peer, request, addr: None, opened, pace };
             out.push(Output::Net(event));
         }
     }
