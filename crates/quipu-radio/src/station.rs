@@ -7,6 +7,8 @@
 mod report;
 mod traffic;
 
+pub use traffic::air_bytes;
+
 use std::collections::BTreeMap;
 
 use ed25519_dalek::SigningKey;

@@ -10,8 +10,8 @@ use crate::association::Association;
 use crate::limits::*;
 use crate::stream::Medium;
 
-/// What a message takes on the air, with everything around it.
-fn air_bytes(bytes: usize, resource: bool) -> u64 {
+/// What a message takes on the air, with everything that Reticulum puts around it.
+pub fn air_bytes(bytes: usize, resource: bool) -> u64 {
     let bytes = bytes as u64;
     if resource {
         let parts = bytes.div_ceil(RESOURCE_PART_BYTES);
