@@ -1,12 +1,13 @@
 //! Benchmarks of quipu on workload W (`docs/performance.md`). Every figure stands beside a limit
 //! that was measured in the same run.
 //!
-//! `cargo run --release -p quipu-bench -- [EVENTS] [all|limits|ingest|quic|artifact|access|diff|emit|store] [AUTHORS]`
+//! `cargo run --release -p quipu-bench -- [EVENTS] [all|limits|ingest|quic|artifact|access|diff|emit|store|air] [AUTHORS]`
 //!
 //! `AUTHORS` stands for the numbers of authors that `ingest` and `diff` otherwise go through.
 #![expect(clippy::print_stdout, reason = "it prints its figures")]
 
 mod access;
+mod air;
 mod artifact;
 mod emit;
 mod limits;
@@ -59,6 +60,9 @@ fn main() -> Result<()> {
     }
     if wants("emit") {
         emit::run(dir.path(), &limits)?;
+    }
+    if wants("air") {
+        air::run(dir.path())?;
     }
     if wants("store") {
         stored::run(dir.path(), events)?;

@@ -25,7 +25,7 @@ use crate::{Result, figure, rate};
 
 /// Frames on their way to the other machine, and how many bytes of packed events were in them.
 #[derive(Debug, Clone, Default)]
-struct Pipe(Rc<RefCell<VecDeque<Vec<u8>>>>, Rc<Cell<u64>>);
+pub(crate) struct Pipe(Rc<RefCell<VecDeque<Vec<u8>>>>, Rc<Cell<u64>>);
 
 impl Links for Pipe {
     fn send(&mut self, _link: u64, bytes: Vec<u8>) {
@@ -42,20 +42,20 @@ type Sealing = (
     Receiver<std::result::Result<Sealed, StoreError>>,
 );
 
-struct Machine {
-    driver: Driver<RealDisk, SystemClock, Pipe>,
+pub(crate) struct Machine {
+    pub(crate) driver: Driver<RealDisk, SystemClock, Pipe>,
     out: Pipe,
     busy: Duration,
     level: Option<Traffic>,
     sealing: Sealing,
 }
 
-const LINK: u64 = 1;
+pub(crate) const LINK: u64 = 1;
 /// Frames handled in one turn, as many as a driver finds when it is busy.
 const TURN_FRAMES: usize = 16;
 
 impl Machine {
-    fn open(path: &Path, domain: DomainId, key: SigningKey) -> Result<Self> {
+    pub(crate) fn open(path: &Path, domain: DomainId, key: SigningKey) -> Result<Self> {
         let disk = Arc::new(RealDisk::new(path)?);
         let out = Pipe::default();
         let options = StoreOptions::default();
@@ -71,7 +71,7 @@ impl Machine {
         Ok(Self { driver, out, busy: Duration::ZERO, level: None, sealing: channel() })
     }
 
-    fn turn(&mut self, inputs: impl IntoIterator<Item = Input>) -> Result<()> {
+    pub(crate) fn turn(&mut self, inputs: impl IntoIterator<Item = Input>) -> Result<()> {
         let start = Instant::now();
         for input in inputs {
             self.driver.input(input)?;
@@ -95,7 +95,12 @@ impl Machine {
         Ok(())
     }
 
-    fn count(&self) -> u64 {
+    /// Takes what is to be sent.
+    pub(crate) fn frames(&self) -> Vec<Vec<u8>> {
+        self.out.0.borrow_mut().drain(..).collect()
+    }
+
+    pub(crate) fn count(&self) -> u64 {
         self.driver.node().dag().map_or(0, Dag::event_count)
     }
 }

@@ -21,6 +21,8 @@ use crate::Result;
 const START_MS: u64 = 1_790_000_000_000;
 /// Events of one author in a row before another one writes.
 const RUN: usize = 8;
+/// Bytes of salt in payloads, as usual.
+pub(crate) const SALT: usize = 8;
 
 /// A small deterministic generator (xorshift64*).
 #[derive(Debug, Clone)]
@@ -56,6 +58,8 @@ pub(crate) struct Writer {
     now_ms: f64,
     cells: usize,
     kind: Arc<str>,
+    /// Bytes of salt in payloads.
+    salt: usize,
 }
 
 fn key_of(n: usize) -> SigningKey {
@@ -70,17 +74,27 @@ pub(crate) fn founder() -> SigningKey {
 impl Writer {
     /// Makes a domain in which these authors are members, and the events that say so.
     pub(crate) fn new(authors: usize, events: usize) -> (Self, Vec<VerifiedEvent>) {
+        Self::with_salt(authors, events, SALT)
+    }
+
+    /// The same with so many bytes of salt in payloads.
+    pub(crate) fn with_salt(
+        authors: usize,
+        events: usize,
+        salt: usize,
+    ) -> (Self, Vec<VerifiedEvent>) {
         let founder = founder();
         let node = NodeKey(founder.verifying_key().to_bytes());
-        let parameters = Parameters { name: "bench".to_owned(), ..Parameters::default() };
-        let root = parameters.root(node, LogSeq::from_ms(START_MS), &[1; 8]);
+        let parameters =
+            Parameters { name: "bench".to_owned(), salt_bytes: salt, ..Parameters::default() };
+        let root = parameters.root(node, LogSeq::from_ms(START_MS), &[1; SALT][..salt]);
         let domain = DomainId::from(root.id);
         let mut out = vec![root];
         for n in 0..authors {
             let member = NodeKey(key_of(n).verifying_key().to_bytes());
             let decision = Decision::Add { node: member, role: Role::Writer, invite: None };
             let (kind, value) = decision.to_value(Log::Internal);
-            let payload = block_of(&value, &(n as u64).to_le_bytes());
+            let payload = block_of(&value, &(n as u64).to_le_bytes()[..salt]);
             let last = &out[out.len() - 1];
             let at = Position {
                 author: node,
@@ -107,6 +121,7 @@ impl Writer {
             now_ms: START_MS as f64,
             cells: (events / 10).max(1),
             kind: "field.set".into(),
+            salt,
         };
         (writer, sign_own(out, &founder))
     }
@@ -129,7 +144,8 @@ impl Writer {
         ]);
         let mut bytes = Vec::new();
         value::encode(&map, &mut bytes);
-        v1::payload_block(&self.random.next().to_le_bytes(), &bytes)
+        let salt = self.random.next().to_le_bytes();
+        v1::payload_block(&salt[..self.salt], &bytes)
     }
 
     /// One event by an author, on top of what it has seen.

@@ -35,7 +35,7 @@ use crate::id::{ArtifactId, DomainId, EventId, LogDigest, NodeKey};
 use crate::queue::Queue;
 use crate::sync::frontier::Frontier;
 use crate::sync::message::{InviteProof, Refusal, StateOffer};
-use crate::sync::session::{Session, SessionState, Traffic};
+use crate::sync::session::{Pace, Session, SessionState, Traffic};
 
 /// A link as the driver numbers it.
 pub type LinkId = u64;
@@ -60,6 +60,13 @@ pub enum Input {
         peer: NodeKey,
         /// How this side takes part.
         role: LinkRole,
+    },
+    /// How fast a link is, right after it came up. Else it is taken for a fast one.
+    Paced {
+        /// The link.
+        link: LinkId,
+        /// Its pace.
+        pace: Pace,
     },
     /// A frame came.
     Frame {
@@ -508,6 +515,7 @@ impl Node {
             }
             Input::Local { request, command } => self.on_command(request, command, out),
             Input::LinkUp { link, peer, role } => self.on_link_up(now_ms, link, peer, role, out),
+            Input::Paced { link, pace } => self.on_paced(now_ms, link, pace),
             Input::Frame { link, bytes } => {
                 if let Some(session) = self.sessions.get_mut(&link) {
                     session.traffic.bytes_received += bytes.len() as u64;
@@ -641,6 +649,11 @@ impl Node {
     /// The log's digest; that of the empty log if this machine holds nothing yet.
     pub fn digest(&mut self) -> LogDigest {
         self.dag.as_mut().map_or_else(|| digest_of(&[]), Dag::digest)
+    }
+
+    /// What a machine tells others that it holds: its digest, or zeros if it has no log yet.
+    pub fn standing(&mut self) -> [u8; 32] {
+        self.dag.as_mut().map_or([0; 32], |dag| dag.digest().0)
     }
 
     /// This machine.

@@ -51,7 +51,8 @@ fn note(record: &FrameRecord, event: &LinkEvent) {
 fn translate(event: LinkEvent) -> NetEvent {
     match event {
         LinkEvent::Up { link, peer, request, remote_addr, .. } => {
-            NetEvent::Up { link, peer: NodeKey(peer), request, addr: remote_addr }
+            let (peer, addr) = (NodeKey(peer), remote_addr);
+            NetEvent::Up { link, peer, request, addr, opened: false, pace: None }
         }
         LinkEvent::Frame { link, bytes } => NetEvent::Frame { link, bytes: bytes.into() },
         LinkEvent::Writable { link, written } => NetEvent::Writable { link, written },

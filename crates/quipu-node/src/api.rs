@@ -432,6 +432,8 @@ pub enum Request {
     Verify,
     /// What is wrong and what to do.
     Doctor,
+    /// Interfaces, airtime and peers of links over the air.
+    MeshStatus,
     /// Erases a payload everywhere.
     Erase {
         /// The event, or the start of its id.
@@ -636,6 +638,7 @@ impl Api {
             Request::Sync { peer, addrs } => self.sync(peer, addrs, sink),
             Request::Verify => self.verify(sink),
             Request::Doctor => self.doctor(sink),
+            Request::MeshStatus => self.mesh_status(sink),
             Request::Erase { id, reason } => self.erase(&id, reason, sink),
             Request::BundleExport { tips, all_artifacts } => {
                 self.bundle_export(&tips, all_artifacts, sink)

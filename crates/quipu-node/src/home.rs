@@ -15,6 +15,8 @@ use crate::artifacts::ArtifactPolicy;
 
 /// The directory inside the user's directory.
 pub const HOME_DIR: &str = ".quipu";
+/// The identity in a Reticulum network.
+const RETICULUM_FILE: &str = "reticulum-identity";
 const KEY_FILE: &str = "node.key";
 const NEXT_KEY_FILE: &str = "node.key.next";
 const CONFIG_FILE: &str = "config.json";
@@ -306,6 +308,21 @@ impl Home {
         let text = serde_json::json!({ "seed": seed, "expires_ms": expires_ms }).to_string();
         let path = self.dir.join(INVITATION_FILE);
         write_secret(&path, text.as_bytes()).map_err(io_error(&path))
+    }
+
+    /// The machine's identity in a Reticulum network, as Reticulum writes it: made from these bytes if there is
+    /// none yet.
+    ///
+    /// # Errors
+    /// If the disk refuses, or the file is something else.
+    pub fn reticulum_identity(&self, fresh: [u8; 64]) -> Result<[u8; 64], HomeError> {
+        let path = self.dir.join(RETICULUM_FILE);
+        if !path.exists() {
+            write_secret(&path, &fresh).map_err(io_error(&path))?;
+        }
+        let bytes = fs::read(&path).map_err(io_error(&path))?;
+        let detail = format!("{} bytes are no identity", bytes.len());
+        bytes.try_into().map_err(|_| HomeError::Damaged { path, detail })
     }
 
     /// The state of a snapshot that this machine answers from while it has no log.

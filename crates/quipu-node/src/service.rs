@@ -3,11 +3,13 @@
 //! Everybody else (links, clients of the socket, the command line) talks to it through a
 //! [`Handle`]. What comes while a turn runs is handled in the next one, with one commit for all.
 
+mod air;
 mod artifacts;
 mod early;
 mod published;
 mod redial;
 
+pub use air::Air;
 pub use published::hello_of;
 
 use std::collections::BTreeMap;
@@ -24,6 +26,7 @@ use published::Replica;
 use quipu_core::node::{Command, CommandError, Input, LinkId, LinkRole, Notice, Reply, RequestId};
 use quipu_core::statement::Statement;
 use quipu_core::sync::message::{InviteProof, StateOffer};
+use quipu_core::sync::session::Pace;
 use quipu_state::{Compacted, Mark, StateError};
 use quipu_store::{Disk, RealDisk, Sealed, StoreError};
 use redial::Redial;
@@ -101,6 +104,10 @@ pub enum NetEvent {
         request: Option<u64>,
         /// Where the peer is.
         addr: Option<SocketAddr>,
+        /// Whether the network opened it by itself: then this side speaks first, as if it had dialled.
+        opened: bool,
+        /// How fast it is, if it is slow.
+        pace: Option<Pace>,
     },
     /// A frame came.
     Frame {
@@ -274,6 +281,8 @@ pub struct Machine {
     on_growth: Vec<Box<dyn Fn() + Send>>,
     /// How many events it had when they were told.
     told_events: u64,
+    /// Links that are opened when others announce that they hold something else.
+    air: Option<Air>,
 }
 
 /// Notices kept for `doctor`.
@@ -372,6 +381,7 @@ impl Service {
             on_rest: None,
             on_growth: Vec::new(),
             told_events: 0,
+            air: None,
         };
         for (peer, met) in machine.book.met() {
             machine.driver.node_mut().recall(peer, met);
@@ -572,6 +582,7 @@ impl Machine {
             let outcome = self.driver.finish_turn()?;
             self.dispatch(outcome);
             self.tell_growth();
+            self.tell_standing();
             self.finish_published(sender);
             self.seal(sender);
             self.compact(sender);
@@ -647,7 +658,10 @@ impl Machine {
 
     fn on_net(&mut self, event: NetEvent) -> Result<(), DriverError> {
         match event {
-            NetEvent::Up { link, peer, request, addr } => self.on_up(link, peer, request, addr),
+            NetEvent::Up { link, peer, request, addr, opened, pace } => {
+                let of = self.on_up(link, peer, request, addr, opened)?;
+                pace.map_or(Ok(()), |pace| self.give(of, Input::Paced { link, pace }))
+            }
             NetEvent::Frame { link, bytes } => {
                 let length = bytes.len();
                 let of = self.route(link, &bytes)?;
@@ -693,8 +707,10 @@ impl Machine {
         peer: NodeKey,
         request: Option<u64>,
         addr: Option<SocketAddr>,
-    ) -> Result<(), DriverError> {
-        let dial = request.and_then(|request| self.dials.remove(&request));
+        opened: bool,
+    ) -> Result<Option<DomainId>, DriverError> {
+        let dialled = request.and_then(|request| self.dials.remove(&request));
+        let dial = dialled.or_else(|| opened.then(|| Dial::live(peer, None)));
         let of = dial.as_ref().and_then(|dial| dial.of);
         self.links.insert(link, Linked { peer, of, fresh: dial.is_none() });
         let role = match dial {
@@ -716,7 +732,8 @@ impl Machine {
                 LinkRole::Responder
             }
         };
-        self.give(of, Input::LinkUp { link, peer, role })
+        self.give(of, Input::LinkUp { link, peer, role })?;
+        Ok(of)
     }
 
     fn expect(&mut self, answer: Sender<Answer>) -> RequestId {

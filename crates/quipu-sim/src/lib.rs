@@ -11,6 +11,7 @@
 //! *Boundary*: real time is read for one figure of the report only, and never decides anything.
 
 mod affairs;
+mod air;
 mod check;
 mod check_data;
 mod check_domains;
@@ -41,6 +42,6 @@ mod world;
 pub use report::{Failure, Finding, Options, Report, Sabotage, table};
 pub use run::{Tally, check_determinism, run_many, run_seed};
 pub use scenario::{
-    Data, Domains, Faults, ProfileName, Scenario, Span, Topology, Workload, parse, scenario,
-    scenarios,
+    AirSection, Data, Domains, Faults, ProfileName, Scenario, Span, Topology, Workload, parse,
+    scenario, scenarios,
 };

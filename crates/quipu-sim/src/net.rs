@@ -63,6 +63,9 @@ impl World {
     /// Tries to link the ends of an edge.
     pub(crate) fn connect(&mut self, edge: usize) {
         let now = self.now;
+        if self.is_on_air() {
+            return;
+        }
         let Some(Edge { ends, link, stalled_until, .. }) = self.edges.get(edge) else { return };
         let (ends, stalled) = (*ends, *stalled_until > now);
         if link.is_some() {

@@ -1,5 +1,6 @@
 //! What a seed makes of a scenario: numbers drawn, nothing left open.
 
+use crate::air::AirPlan;
 use crate::rng::Rng;
 use crate::scenario::{Data, Domains, Faults, ProfileName, Scenario, Span, Topology, Workload};
 
@@ -61,6 +62,8 @@ pub(crate) struct Plan {
     pub(crate) domains: Domains,
     /// The domain of each machine.
     pub(crate) homes: Vec<usize>,
+    /// Drawn from yet another one.
+    pub(crate) air: Option<AirPlan>,
     pub(crate) hostile: Vec<usize>,
     pub(crate) backdaters: Vec<usize>,
     /// Machines that join later, by invitation.
@@ -116,11 +119,26 @@ impl Plan {
             data: draw_data(&scenario.data, seed),
             domains,
             homes,
+            air: draw_air(scenario, seed),
             hostile,
             backdaters,
             late,
         }
     }
+}
+
+fn draw_air(scenario: &Scenario, seed: u64) -> Option<AirPlan> {
+    let of = &scenario.air;
+    let mut rng = Rng::new(seed, "air plan");
+    let bitrate = of.bitrate.draw(&mut rng);
+    (bitrate > 0).then(|| AirPlan {
+        bitrate,
+        frame_bytes: of.frame_bytes.draw(&mut rng).max(200),
+        loss: of.loss.draw(&mut rng),
+        share: of.share.draw(&mut rng).clamp(1, 100_000),
+        period: of.meet_every_s.draw(&mut rng) * SECOND,
+        meeting: of.meet_for_s.draw(&mut rng) * SECOND,
+    })
 }
 
 fn draw_faults(of: &Faults, rng: &mut Rng) -> Faults {

@@ -50,13 +50,15 @@ pub enum Sabotage {
     LetIn,
     /// A published event stays with the machine that wrote it.
     Hide,
+    /// Stations have no limit of airtime.
+    IgnoreAirtime,
     /// Effects depend on something besides the seed.
     Noise,
 }
 
 impl Sabotage {
     /// All of them.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::LyingDisk,
         Self::LoseEvent,
         Self::FoldByArrival,
@@ -78,6 +80,7 @@ impl Sabotage {
         Self::StrayEdge,
         Self::LetIn,
         Self::Hide,
+        Self::IgnoreAirtime,
         Self::Noise,
     ];
 }

@@ -217,6 +217,24 @@ pub struct Faults {
     pub unprovable: Span,
 }
 
+/// Links over the air: a modem with one channel, half duplex. With nothing here machines have wires.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AirSection {
+    /// Bits per second.
+    pub bitrate: Span,
+    /// Bytes in a frame.
+    pub frame_bytes: Span,
+    /// Frames lost, of a thousand.
+    pub loss: Span,
+    /// The part of each hour that a machine may send, in thousandths of a percent.
+    pub share: Span,
+    /// How often two machines meet, in seconds; 0: they are always in reach.
+    pub meet_every_s: Span,
+    /// For how long, in seconds.
+    pub meet_for_s: Span,
+}
+
 /// A kind of simulation.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -265,6 +283,9 @@ pub struct Scenario {
     /// What goes wrong.
     #[serde(default)]
     pub faults: Faults,
+    /// Whether machines meet on the air, and what that is like.
+    #[serde(default)]
+    pub air: AirSection,
 }
 
 impl Scenario {
@@ -316,6 +337,8 @@ const TEXTS: &[&str] = texts![
     "hostile-peers",
     "unprovable-run",
     "lossy-links",
+    "radio",
+    "radio-mules",
     "everybody-apart",
     "artifacts",
     "snapshots",

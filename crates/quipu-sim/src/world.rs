@@ -9,6 +9,8 @@ use quipu_core::node::{Input, LinkId, Notice, Reply};
 use quipu_core::sync::message::Message;
 use quipu_store::StoreOptions;
 
+use quipu_radio::station::Input as StationInput;
+
 use crate::federation::Federation;
 use crate::ledger::Ledger;
 use crate::machine::{Machine, Out, Part, SimDriver, Turn};
@@ -31,6 +33,8 @@ pub(crate) enum Happening {
     Shut { link: LinkId, reason: String },
     /// A machine hears that a link is gone.
     Down { machine: usize, life: u32, link: LinkId, reason: String },
+    /// Something on the air.
+    OnAir(crate::air::OnAir),
     /// Two machines try to link.
     Connect(usize),
     /// A machine's deadline.
@@ -98,6 +102,8 @@ pub(crate) struct World {
     /// Nothing is in it if there is one domain.
     pub(crate) federation: Federation,
     pub(crate) moved: Moved,
+    /// If machines meet on the air only.
+    pub(crate) air: Option<crate::air::Air>,
     pub(crate) seen: Seen,
     pub(crate) turns: u64,
     pub(crate) stops: u64,
@@ -135,7 +141,6 @@ impl World {
         });
         Ok(Self {
             edges: edges.collect(),
-            plan,
             options,
             domain,
             now: 0,
@@ -149,6 +154,7 @@ impl World {
             federation,
             ledger: Ledger::default(),
             moved: Moved::default(),
+            air: plan.air.map(|air| crate::air::Air::new(air, plan.machines)),
             seen: Seen::default(),
             turns: 0,
             stops: 0,
@@ -156,6 +162,7 @@ impl World {
             happenings: 0,
             effects: blake3::Hasher::new(),
             waiting_max: 0,
+            plan,
         })
     }
 
@@ -214,6 +221,7 @@ impl World {
                     self.give(machine, Input::LinkDown { link, reason });
                 }
             }
+            Happening::OnAir(happening) => self.on_air(happening)?,
             Happening::Connect(edge) => self.connect(edge),
             Happening::Wake { machine, life } => self.wake(machine, life),
             Happening::Restart { machine, life } => {
@@ -294,9 +302,18 @@ impl World {
         self.count_traffic(machine, traffic);
         for out in outs {
             match out {
+                Out::Send { link, bytes: frame } if self.is_on_air() => {
+                    self.tell_station(machine, StationInput::Send { link, frame });
+                }
+                Out::Close { link, reason } if self.is_on_air() => {
+                    self.tell_station(machine, StationInput::Close { link, reason });
+                }
                 Out::Send { link, bytes } => self.send(machine, link, bytes),
                 Out::Close { link, reason } => self.shut(link, reason),
             }
+        }
+        if self.is_on_air() {
+            self.tell_standing(machine);
         }
         self.data_notices(machine, &outcome.notices)?;
         let unkept = self.is_federated()

@@ -72,6 +72,12 @@ fn assert_turns_red(sabotage: Sabotage, name: &str, expected: &str, seeds: std::
 }
 
 #[test]
+fn airtime_beyond_the_limit_turns_the_checkers_red() {
+    let expected = "more airtime was used than the limit";
+    assert_turns_red(Sabotage::IgnoreAirtime, "radio", expected, 1..12);
+}
+
+#[test]
 fn what_leaks_from_a_domain_turns_the_checkers_red() {
     let cases = [
         (Sabotage::LeakKey, "an answer tells of something internal"),

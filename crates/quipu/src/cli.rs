@@ -152,7 +152,7 @@ pub(crate) enum Command {
     Frontier,
     /// Run the daemon: sync with peers, answer on a control socket. Prints one JSON line when ready.
     #[command(
-        after_help = "Example:\n  quipu serve --listen 0.0.0.0:7400   # also for other machines"
+        after_help = "Examples:\n  quipu serve --listen 0.0.0.0:7400   # also for other machines\n  quipu serve --reticulum ~/.reticulum --airtime-percent 10"
     )]
     Serve {
         /// Where to listen for peers (UDP). Default: loopback, the port of the last time.
@@ -174,6 +174,17 @@ pub(crate) enum Command {
         /// Which artifacts to fetch: all, none, or below:SIZE such as below:10M. Remembered.
         #[arg(long, value_name = "WHICH")]
         artifacts: Option<ArtifactPolicy>,
+        /// Also link to machines over Reticulum: through a running `rnsd`, or with the interfaces of this
+        /// configuration directory. Default: the directory that Reticulum uses.
+        #[arg(long, value_name = "CONFIGDIR", num_args = 0..=1)]
+        reticulum: Option<Option<PathBuf>>,
+        /// The part of each hour that each interface of Reticulum may send, in percent. Default: no limit but
+        /// those that Reticulum keeps.
+        #[arg(long, value_name = "PERCENT", requires = "reticulum", value_parser = percent)]
+        airtime_percent: Option<u32>,
+        /// No links over IP networks.
+        #[arg(long, requires = "reticulum", conflicts_with = "listen")]
+        no_quic: bool,
         /// Also run programs that other machines of the domain ask for.
         #[arg(long)]
         work: bool,
@@ -499,7 +510,7 @@ pub(crate) enum Command {
         #[arg(long, value_name = "FILE.toml")]
         reducer: Option<PathBuf>,
     },
-    /// Meshes of meshlogd: who this machine is there, and whose events count.
+    /// Meshes: links over Reticulum; who this machine is to meshlogd, and whose events count.
     #[command(subcommand)]
     Mesh(MeshCommand),
     /// Whole domains of simulated machines in one process: faulty links, disks, clocks and peers.
@@ -593,6 +604,9 @@ pub(crate) enum RecordCommand {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum MeshCommand {
+    /// Interfaces with the air that they used, what waits, who was heard, and how well. Asks the daemon.
+    #[command(after_help = "Example:\n  quipu serve --reticulum &\n  quipu mesh status")]
+    Status,
     /// Show this machine's Reticulum identity, under whose name its records go to a mesh; make one if there is none.
     #[command(after_help = "Example:\n  quipu mesh identity --signed")]
     Identity {
@@ -860,6 +874,18 @@ pub(crate) enum LoadFormat {
 pub(crate) enum ChartFormat {
     Mermaid,
     Dot,
+}
+
+/// Percent, in thousandths.
+fn percent(text: &str) -> Result<u32, String> {
+    let wrong = || format!("{text:?} is no percentage above 0 and up to 100, such as 10 or 0.1");
+    let (whole, part) = text.split_once('.').unwrap_or((text, "0"));
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if !digits(whole) || !digits(part) || part.len() > 3 {
+        return Err(wrong());
+    }
+    let thousandths = format!("{whole}{part:0<3}").parse().map_err(|_| wrong())?;
+    if (1..=100_000).contains(&thousandths) { Ok(thousandths) } else { Err(wrong()) }
 }
 
 fn duration_ms(text: &str) -> Result<u64, String> {

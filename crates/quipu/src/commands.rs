@@ -7,6 +7,7 @@ mod export;
 mod found;
 mod git;
 mod load;
+mod mesh;
 mod programs;
 mod published;
 mod records;
@@ -26,6 +27,7 @@ use quipu_run::{Capacity, Wish};
 use crate::cli::{
     ChartFormat, Cli, Command, ConflictCommand, EdgeCommand, ReceiptCommand, RosterCommand,
 };
+use crate::network::{AirOptions, LinkOptions};
 use crate::{daemon, demo, output, start};
 
 /// Runs a command.
@@ -61,11 +63,16 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, ApiError> {
             meshlog_tcp,
             meshlog_view,
             artifacts,
+            reticulum,
+            airtime_percent,
+            no_quic,
             work,
             work_memory,
             work_labels,
         } => {
             let home = start::find_home(global)?;
+            let air = reticulum.map(|config| AirOptions { config, share: airtime_percent });
+            let links = LinkOptions { listen, quic: !no_quic, air };
             if let Some(policy) = artifacts {
                 home.set_artifact_policy(policy)?;
             }
@@ -73,7 +80,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, ApiError> {
             let work = work.then(|| Capacity::new(memory, work_labels));
             let meshlog =
                 daemon::Meshlog { unix: meshlog_unix, tcp: meshlog_tcp, shown: meshlog_view };
-            daemon::serve(&home, listen, socket, &meshlog, work, global.quiet)
+            daemon::serve(&home, &links, socket, &meshlog, work, global.quiet)
         }
         Command::Put { files, type_tag } => artifacts::put(global, &files, type_tag.as_deref()),
         Command::Get { key, output } => artifacts::get(global, key, output),

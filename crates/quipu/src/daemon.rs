@@ -14,8 +14,8 @@ use quipu_run::{Capacity, Worker, Workplace};
 use serde_json::{Value, json};
 
 use crate::meshlog::{Door, Shown};
-use crate::network::Quic;
-use crate::{output, socket, start};
+use crate::network::{Carriers, LinkOptions, Quic};
+use crate::{network, output, socket, start};
 
 /// How many machines may join with the ticket that the daemon prints.
 const SERVE_TICKET_USES: u64 = 1_000;
@@ -68,7 +68,7 @@ impl Meshlog {
 /// Runs the daemon until it is told to stop.
 pub(crate) fn serve(
     home: &Home,
-    listen: Vec<SocketAddr>,
+    links: &LinkOptions,
     socket_path: Option<PathBuf>,
     meshlog: &Meshlog,
     work: Option<Capacity>,
@@ -77,12 +77,12 @@ pub(crate) fn serve(
     let path = socket_path.unwrap_or_else(|| home.socket());
     // The store before the socket: nobody may find a socket whose daemon then fails to start.
     socket::check_free(&path)?;
-    let (service, quic) = start_all(home, &listen)?;
+    let (service, carriers) = start_all(home, links)?;
     let listener = match socket::listen(&path) {
         Ok(listener) => listener,
         Err(error) => {
             drop(service.stop());
-            quic.shutdown();
+            carriers.shutdown();
             return Err(error);
         }
     };
@@ -92,7 +92,7 @@ pub(crate) fn serve(
         Err(error) => {
             drop(std::fs::remove_file(&path));
             drop(service.stop());
-            quic.shutdown();
+            carriers.shutdown();
             return Err(error);
         }
     };
@@ -107,7 +107,7 @@ pub(crate) fn serve(
     if let Some(capacity) = work {
         start_worker(home, &handle, capacity)?;
     }
-    let mut ready = ready_line(home, &handle, &quic, &path)?;
+    let mut ready = ready_line(home, &handle, &carriers, &path)?;
     ready["meshlog"] = places.into();
     output::json(&ready)?;
     output::note(quiet, "ready: let other machines in with `quipu join TICKET`; stop with Ctrl-C");
@@ -119,7 +119,7 @@ pub(crate) fn serve(
     drop(std::fs::remove_file(&path));
     meshlog.remove_sockets();
     let result = service.stop();
-    quic.shutdown();
+    carriers.shutdown();
     result?;
     Ok(ExitCode::Done)
 }
@@ -140,22 +140,32 @@ fn start_worker(home: &Home, handle: &Handle, capacity: Capacity) -> Result<(), 
     Ok(())
 }
 
-fn start_all(home: &Home, listen: &[SocketAddr]) -> Result<(Service, Quic), ApiError> {
+fn start_all(home: &Home, links: &LinkOptions) -> Result<(Service, Carriers), ApiError> {
     let mailbox = Mailbox::default();
     let key = home.key()?;
-    let quic = bind(home, key.to_bytes(), listen, &mailbox)?;
+    let quic = match links.quic {
+        true => Some(bind(home, key.to_bytes(), &links.listen, &mailbox)?),
+        false => None,
+    };
+    let mut carriers = Carriers { quic, radio: None };
     let domain = home.domain()?;
     // A command that found no daemon may be about to finish.
-    let driver = match start::patiently(|| start::driver(home, domain, key.clone(), quic.network()))
-    {
+    let opened = start::patiently(|| {
+        if carriers.radio.is_none() {
+            carriers.radio =
+                links.air.as_ref().map(|air| network::radio(home, air, &mailbox)).transpose()?;
+        }
+        start::driver(home, domain, key.clone(), carriers.network())
+    });
+    let driver = match opened {
         Ok(driver) => driver,
         Err(error) => {
-            quic.shutdown();
+            carriers.shutdown();
             return Err(error);
         }
     };
     let service = Service::start(home.clone(), driver, mailbox, Peers::Stay);
-    let addrs = quic.addrs();
+    let addrs = carriers.addrs();
     if let Some(addr) = addrs.first() {
         home.set_port(addr.port())?;
     }
@@ -163,7 +173,8 @@ fn start_all(home: &Home, listen: &[SocketAddr]) -> Result<(Service, Quic), ApiE
         machine.set_listen(addrs);
         machine.on_rest(crate::give_back_memory);
     })?;
-    Ok((service, quic))
+    carriers.join(&service)?;
+    Ok((service, carriers))
 }
 
 /// Binds where it was told to; else on loopback, at the port of the last time if it is free.
@@ -202,11 +213,11 @@ fn watch_signals(stop: Sender<()>) -> Result<(), ApiError> {
 fn ready_line(
     home: &Home,
     handle: &Handle,
-    quic: &Quic,
+    carriers: &Carriers,
     path: &std::path::Path,
 ) -> Result<Value, ApiError> {
     let mut api = Api::new(handle.clone())?;
-    let addrs = quic.addrs();
+    let addrs = carriers.addrs();
     let ticket = serve_ticket(home, &mut api, addrs.clone())?;
     // For other domains: it invites nobody.
     let follow = Ticket { invite: None, ..ticket.clone() };

@@ -25,7 +25,8 @@ pub(crate) fn logging(verbose: u8, quiet: bool) {
         (false, 1) => "info",
         (false, _) => "debug",
     };
-    let default = format!("error,quipu={level},quipu_node={level},quipu_net={level}");
+    let default =
+        format!("error,quipu={level},quipu_node={level},quipu_net={level},quipu_radio={level}");
     let filter = tracing_subscriber::EnvFilter::try_from_env("QUIPU_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();

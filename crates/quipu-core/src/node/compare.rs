@@ -4,7 +4,7 @@ use super::{Effect, LinkId, Met, Node};
 use crate::dag::Dag;
 use crate::history::{History, Ordinal};
 use crate::id::LogDigest;
-use crate::limits::{ANSWER_MS, COMPARE_MS, ENDS_LISTED_MAX, SYMBOLS_FIRST, SYMBOLS_TAKEN_MAX};
+use crate::limits::{ENDS_LISTED_MAX, SYMBOLS_FIRST, SYMBOLS_TAKEN_MAX};
 use crate::sketch::{Decoder, Item, decode_symbols, encode_symbols};
 use crate::sync::frontier::{Covered, Frontier};
 use crate::sync::message::{ENDS_MAX, Message, RANGES_MAX, Refusal, View, Wanted};
@@ -23,7 +23,7 @@ impl Node {
         session.round += 1;
         session.incoming.end = None;
         session.decoder = None;
-        session.deadline = now + ANSWER_MS;
+        session.deadline = now + session.pace.answer_ms();
         session.traffic.round_trips += 1;
         if session.state != SessionState::ExpectWelcome {
             session.step(SessionInput::CompareSent);
@@ -59,7 +59,7 @@ impl Node {
         session.incoming.end = None;
         session.outgoing.owes_end = false;
         session.view_at = dag.held();
-        session.deadline = now + COMPARE_MS;
+        session.deadline = now + session.pace.compare_ms();
         if own == digest {
             session.step(SessionInput::Same);
             out.push(Effect::Send { link, bytes: session.encode(&Message::Same { round }) });
@@ -80,7 +80,7 @@ impl Node {
             return;
         };
         session.step(SessionInput::Same);
-        session.deadline = now + COMPARE_MS;
+        session.deadline = now + session.pace.compare_ms();
         let digest = self.digest();
         self.become_level(now, link, digest, out);
         self.ask_again(link);
@@ -104,7 +104,7 @@ impl Node {
         };
         session.view_at = held;
         session.part = false;
-        session.deadline = now + ANSWER_MS;
+        session.deadline = now + session.pace.answer_ms();
         let Some(dag) = self.dag.as_mut().filter(|_| held > 0) else {
             return self.exchange(now, link, Wanted::Everything, None, history, out);
         };

@@ -4,7 +4,7 @@ use super::{Effect, LinkId, Met, Node, Notice, Reply};
 use crate::dag::Dag;
 use crate::history::History;
 use crate::id::{IdMap, LogDigest, NodeKey};
-use crate::limits::{ANSWER_MS, ATTEMPTS_MAX, COMPARE_MS};
+use crate::limits::ATTEMPTS_MAX;
 use crate::sync::message::{ENDS_MAX, Message, Wanted};
 use crate::sync::plan::Cargo;
 use crate::sync::session::{PeerHas, SessionInput, SessionState};
@@ -110,7 +110,7 @@ impl Node {
             return;
         }
         let round = session.round;
-        session.deadline = now + COMPARE_MS;
+        session.deadline = now + session.pace.compare_ms();
         if own == theirs {
             session.step(SessionInput::LevelReached);
             let bytes = session.encode(&Message::Level { round, digest: own });
@@ -207,7 +207,8 @@ impl Node {
         let brought = !session.live && session.traffic.received_events > 0;
         session.trade.told &= !(brought && self.transfers.waits_for_wants());
         if session.initiator && !session.live {
-            session.trade.leaving = Some(Leaving { equal, until: now + ANSWER_MS });
+            let until = now + session.pace.answer_ms();
+            session.trade.leaving = Some(Leaving { equal, until });
             self.leave_if_done(link, out);
             return;
         }

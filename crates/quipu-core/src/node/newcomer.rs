@@ -4,7 +4,6 @@
 
 use super::{Effect, LinkId, Node};
 use crate::history::History;
-use crate::limits::ANSWER_MS;
 use crate::sync::message::{Message, StateOffer};
 
 /// How long a session may take to bring a state, in milliseconds: as long as parts keep coming.
@@ -13,7 +12,7 @@ const STATE_MS: u64 = 86_400_000;
 impl Node {
     pub(super) fn ask_state(&mut self, now: u64, link: LinkId, out: &mut Vec<Effect>) {
         let Some(session) = self.sessions.get_mut(&link) else { return };
-        session.deadline = now + ANSWER_MS;
+        session.deadline = now + session.pace.answer_ms();
         session.traffic.round_trips += 1;
         out.push(Effect::Send { link, bytes: session.encode(&Message::AskState) });
     }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use crate::history::History;
 use crate::id::{DomainId, NodeKey};
 use crate::sync::message::{Message, PROTOCOL_VERSION, Refusal};
-use crate::sync::session::{Session, SessionInput, SessionState};
+use crate::sync::session::{Pace, Session, SessionInput, SessionState};
 
 impl Node {
     pub(super) fn on_link_up(
@@ -35,6 +35,16 @@ impl Node {
             }
         } else {
             self.sessions.insert(link, session);
+        }
+    }
+
+    /// What was begun gets the time that such a link needs.
+    pub(super) fn on_paced(&mut self, now: u64, link: LinkId, pace: Pace) {
+        if let Some(session) = self.sessions.get_mut(&link) {
+            session.trade.patience = pace.answer_ms();
+            session.trade.answer_ms = pace.answer_ms();
+            session.deadline = now + pace.answer_ms();
+            session.pace = pace;
         }
     }
 

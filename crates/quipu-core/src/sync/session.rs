@@ -208,6 +208,7 @@ pub(crate) struct Session {
     pub(crate) traffic: Traffic,
     /// When to compare again, or to give up waiting.
     pub(crate) deadline: u64,
+    pub(crate) pace: Pace,
     /// Ask for full ids in the next round: a reference could not be resolved.
     pub(crate) plain: bool,
     /// Events moved when the last round ended, to see whether the next one brought any.
@@ -217,6 +218,39 @@ pub(crate) struct Session {
     /// Counts at the last look for redundant live events.
     pub(crate) duplicates_seen: u64,
     pub(crate) fresh_seen: u64,
+}
+
+/// How fast a link is. What is asked of its other end takes its time, and others need the link, too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pace {
+    /// How many times as long as usual answers may take, and comparisons wait for the next.
+    pub patience: u64,
+    /// Groups of an artifact that are asked for at once.
+    pub part_groups: u64,
+    /// Parts that are asked for and are not here yet.
+    pub parts: usize,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            patience: 1,
+            part_groups: crate::artifact::PART_GROUPS_MAX,
+            parts: crate::limits::PARTS_ASKED_MAX,
+        }
+    }
+}
+
+impl Pace {
+    /// How long an answer may take, in milliseconds.
+    pub(crate) fn answer_ms(&self) -> u64 {
+        crate::limits::ANSWER_MS.saturating_mul(self.patience)
+    }
+
+    /// How long to wait until the next comparison, in milliseconds.
+    pub(crate) fn compare_ms(&self) -> u64 {
+        crate::limits::COMPARE_MS.saturating_mul(self.patience)
+    }
 }
 
 impl Session {
@@ -261,6 +295,7 @@ impl Session {
             trade: Trade::default(),
             traffic: Traffic::default(),
             deadline: now + crate::limits::ANSWER_MS,
+            pace: Pace::default(),
             plain: false,
             progress: 0,
             rounds_apart: 0,

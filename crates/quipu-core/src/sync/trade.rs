@@ -57,6 +57,8 @@ pub(crate) struct Trade {
     pub(crate) heard: u64,
     /// How long the next part may take, in milliseconds.
     pub(crate) patience: u64,
+    /// How long an answer may take over this link, in milliseconds.
+    pub(crate) answer_ms: u64,
     /// The peer did not answer in time.
     pub(crate) slow: bool,
     /// Parts that the peer asked for.
@@ -88,6 +90,7 @@ impl Default for Trade {
             storing: 0,
             heard: 0,
             patience: ANSWER_MS,
+            answer_ms: ANSWER_MS,
             slow: false,
             owed: VecDeque::new(),
             lacked: BTreeSet::new(),
@@ -104,7 +107,7 @@ impl Trade {
     /// Something moved: a session that is about to leave stays a while longer.
     pub(crate) fn moved(&mut self, now: u64) {
         if let Some(leaving) = &mut self.leaving {
-            leaving.until = now + ANSWER_MS;
+            leaving.until = now + self.answer_ms;
         }
     }
 
@@ -147,7 +150,7 @@ impl Trade {
     /// When something is to be done if nothing comes.
     pub(crate) fn deadlines(&self) -> impl Iterator<Item = u64> + use<> {
         let part = (!self.expected.is_empty()).then_some(self.heard + self.patience);
-        let answer = self.asked.as_ref().map(|asked| asked.at + ANSWER_MS);
+        let answer = self.asked.as_ref().map(|asked| asked.at + self.answer_ms);
         let leaving = self.leaving.map(|leaving| leaving.until);
         [part, answer, leaving].into_iter().flatten()
     }

@@ -177,6 +177,15 @@ impl Api {
         Ok(sink(self.read(|machine| doctor(machine))?)?)
     }
 
+    pub(super) fn mesh_status(&self, sink: Sink<'_>) -> Result<(), ApiError> {
+        let report = self.read(|machine| Ok(machine.air_report()))?;
+        let missing = || {
+            ApiError::new(ExitCode::NotFound, "this machine has no links over the air")
+                .hint("quipu serve --reticulum")
+        };
+        Ok(sink(report.ok_or_else(missing)?)?)
+    }
+
     /// Asks a question on the machine's loop. It is asked once more if the state's files turn out to
     /// be damaged, so it must not matter how often it is asked.
     pub(super) fn read<R: Send + 'static>(

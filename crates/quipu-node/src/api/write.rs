@@ -194,7 +194,15 @@ impl Api {
             Some(text) => vec![(self.read(move |machine| find_node(machine, &text))?, addrs)],
             None => {
                 let followed = self.sync_followed(sink)?;
-                let peers = self.read(|machine| Ok(machine.book().reachable()))?;
+                let peers = self.read(|machine| {
+                    let mut peers = machine.book().reachable();
+                    for peer in machine.air_peers() {
+                        if peers.iter().all(|(known, _)| *known != peer) {
+                            peers.push((peer, Vec::new()));
+                        }
+                    }
+                    Ok(peers)
+                })?;
                 if peers.is_empty() && followed {
                     return Ok(());
                 }

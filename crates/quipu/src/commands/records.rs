@@ -185,6 +185,7 @@ pub(crate) fn write_csv(
 
 pub(crate) fn mesh(global: &Global, command: MeshCommand) -> Result<ExitCode, ApiError> {
     match command {
+        MeshCommand::Status => super::mesh::status(global),
         MeshCommand::Identity { signed } => {
             simple::one(global, Request::MeshIdentity { make: true, signed })
         }

@@ -73,11 +73,12 @@ impl Gaps {
         self.0.range(..=range.start).next_back().is_some_and(|(_, end)| *end >= range.end)
     }
 
-    /// Takes out the first groups, as many as one part may have. Parts begin at multiples of that
-    /// wherever they can: so they need the fewest inner nodes.
-    pub(super) fn take_part(&mut self) -> Option<Range<u64>> {
+    /// Takes out the first groups, as many as one part may have, and no more than `most`. Parts begin at
+    /// multiples of that wherever they can: so they need the fewest inner nodes.
+    pub(super) fn take_part(&mut self, most: u64) -> Option<Range<u64>> {
         let (start, end) = self.0.pop_first()?;
-        let aligned = (start / PART_GROUPS_MAX + 1) * PART_GROUPS_MAX;
+        let most = most.clamp(1, PART_GROUPS_MAX);
+        let aligned = (start / most + 1) * most;
         let cut = end.min(aligned);
         if cut < end {
             self.0.insert(cut, end);
@@ -121,7 +122,7 @@ mod tests {
                 let all = (start..start + 3).all(|group| set.contains(&group));
                 prop_assert_eq!(gaps.covers(&(start..start + 3)), all);
             }
-            while let Some(part) = gaps.take_part() {
+            while let Some(part) = gaps.take_part(PART_GROUPS_MAX) {
                 prop_assert!(!part.is_empty() && part.start / 16 == (part.end - 1) / 16);
                 for group in part {
                     prop_assert_eq!(set.pop_first(), Some(group));

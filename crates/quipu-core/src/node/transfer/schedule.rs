@@ -8,7 +8,7 @@ use super::{Fetch, RANK_BACKGROUND, Storing, Transfers, fail_requests};
 use crate::artifact::{PART_GROUPS_MAX, group_count};
 use crate::history::History;
 use crate::id::ArtifactId;
-use crate::limits::{ANSWER_MS, ASK_KEYS_MAX, DOUBT_MS, FETCHES_MAX, PARTS_ASKED_MAX, SOURCES_MAX};
+use crate::limits::{ASK_KEYS_MAX, DOUBT_MS, FETCHES_MAX, SOURCES_MAX};
 use crate::node::{Effect, FetchFailure, LinkId, Node, Notice};
 use crate::sync::message::{Message, Refusal};
 use crate::sync::session::Session;
@@ -18,22 +18,23 @@ use crate::sync::trade::{Asked, Expected};
 const ASKED_AGAIN_MAX: u8 = 3;
 
 /// The part that proves the size of an artifact: the one with its last group.
-fn last_part(size: u64) -> Range<u64> {
+fn last_part(size: u64, most: u64) -> Range<u64> {
     let count = group_count(size);
-    (count - 1) / PART_GROUPS_MAX * PART_GROUPS_MAX..count
+    let most = most.clamp(1, PART_GROUPS_MAX);
+    (count - 1) / most * most..count
 }
 
 impl Fetch {
     /// Takes a part for somebody who offered that size.
-    fn take_part(&mut self, link: LinkId, offered: u64) -> Option<Range<u64>> {
+    fn take_part(&mut self, link: LinkId, offered: u64, most: u64) -> Option<Range<u64>> {
         if !self.has_work(offered) {
             return None;
         }
         let groups = match self.size {
-            Some(_) => self.gaps.take_part()?,
+            Some(_) => self.gaps.take_part(most)?,
             None => {
                 self.tried.insert(offered, link);
-                last_part(offered)
+                last_part(offered, most)
             }
         };
         self.moving += 1;
@@ -77,7 +78,7 @@ impl Transfers {
 impl Session {
     /// How many more parts the peer can be asked for.
     fn room(&self) -> usize {
-        let most = if self.trade.slow { 1 } else { PARTS_ASKED_MAX };
+        let most = if self.trade.slow { 1 } else { self.pace.parts };
         most.saturating_sub(self.trade.expected.len() + self.trade.storing)
     }
 }
@@ -174,7 +175,7 @@ impl Node {
         let Some(peer) = self.sessions.get(&link).map(|session| session.peer) else { return };
         for (_, session) in self.sessions.range_mut(..link) {
             if session.peer == peer {
-                session.trade.patience = DOUBT_MS;
+                session.trade.patience = DOUBT_MS.saturating_mul(session.pace.patience);
             }
         }
     }
@@ -236,7 +237,8 @@ impl Node {
             let Some(session) = self.sessions.get_mut(&link) else { return };
             let Some(fetch) = self.transfers.fetches.get_mut(&key) else { return };
             let Some(size) = fetch.sources.get(&link).copied() else { return };
-            let Some(groups) = fetch.take_part(link, size) else { return };
+            let most = session.pace.part_groups;
+            let Some(groups) = fetch.take_part(link, size, most) else { return };
             self.transfers.started.insert((fetch.rank, key));
             if session.trade.expected.is_empty() {
                 session.trade.heard = now;
@@ -369,7 +371,8 @@ impl Node {
             self.transfers.stirred.insert(link);
         }
         let Some(session) = self.sessions.get_mut(&link) else { return };
-        let unanswered = session.trade.asked.take_if(|asked| asked.at + ANSWER_MS <= now);
+        let unanswered =
+            session.trade.asked.take_if(|asked| asked.at + session.trade.answer_ms <= now);
         if let Some(asked) = unanswered {
             self.transfers.stirred.insert(link);
             session.trade.unanswered = session.trade.unanswered.saturating_add(1);

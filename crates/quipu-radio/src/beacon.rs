@@ -1,0 +1,97 @@
+//! What a machine announces of itself: see `docs/formats/radio-stream.md`.
+
+use quipu_core::codec::varint::{Reader, put};
+use quipu_core::id::{DomainId, NodeKey};
+
+/// Version of the beacon.
+const VERSION: u8 = 1;
+/// Bytes that stand for a domain or a machine.
+pub const TAG_BYTES: usize = 6;
+/// Bytes that stand for a digest: two different ones are taken for equal once in 2^64.
+pub const DIGEST_BYTES: usize = 8;
+/// The longest beacon.
+pub const BEACON_BYTES_MAX: usize = 1 + 2 * TAG_BYTES + DIGEST_BYTES + 10;
+
+/// The digest of everything that a machine has, for any number of authors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Beacon {
+    /// Of which domain it is.
+    pub domain: [u8; TAG_BYTES],
+    /// Of which machine.
+    pub node: [u8; TAG_BYTES],
+    /// The first bytes of the digest.
+    pub digest: [u8; DIGEST_BYTES],
+    /// Counts the beacons of a machine: a later one has a greater number, for those who hear them in
+    /// another order.
+    pub epoch: u64,
+}
+
+/// What stands for a domain.
+pub fn domain_tag(domain: &DomainId) -> [u8; TAG_BYTES] {
+    tag(b"quipu beacon domain v1", &domain.0)
+}
+
+/// What stands for a machine.
+pub fn node_tag(node: &NodeKey) -> [u8; TAG_BYTES] {
+    tag(b"quipu beacon node v1", &node.0)
+}
+
+fn tag(what: &[u8], id: &[u8; 32]) -> [u8; TAG_BYTES] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(what).update(id);
+    let mut tag = [0; TAG_BYTES];
+    hasher.finalize_xof().fill(&mut tag);
+    tag
+}
+
+impl Beacon {
+    /// Its bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = vec![VERSION];
+        bytes.extend(self.domain);
+        bytes.extend(self.node);
+        bytes.extend(self.digest);
+        put(&mut bytes, self.epoch);
+        bytes
+    }
+
+    /// The beacon in these bytes, if it is one.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut reader = Reader::new(bytes);
+        reader.byte().filter(|version| *version == VERSION)?;
+        let domain = reader.array()?;
+        let node = reader.array()?;
+        let digest = reader.array()?;
+        let epoch = reader.varint()?;
+        reader.is_empty().then_some(Self { domain, node, digest, epoch })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn beacons_are_small_and_survive(
+            domain in any::<[u8; TAG_BYTES]>(),
+            digest in any::<[u8; DIGEST_BYTES]>(),
+            epoch in any::<u64>(),
+        ) {
+            let beacon = Beacon { domain, node: domain, digest, epoch };
+            let bytes = beacon.encode();
+            prop_assert!(bytes.len() <= BEACON_BYTES_MAX && bytes.len() < 60);
+            prop_assert_eq!(Beacon::decode(&bytes), Some(beacon));
+            prop_assert_eq!(Beacon::decode(&bytes[..bytes.len() - 1]), None);
+        }
+
+        #[test]
+        fn garbage_does_no_harm(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
+            if let Some(beacon) = Beacon::decode(&bytes) {
+                prop_assert_eq!(beacon.encode(), bytes);
+            }
+        }
+    }
+}

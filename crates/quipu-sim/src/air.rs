@@ -1,0 +1,475 @@
+//! Links over the air: the production stations over a simulated medium, with a modem as their helper.
+//!
+//! A modem has no resources and acknowledges nothing: packets of a few hundred bytes, half duplex, one
+//! channel, much loss. Machines are in reach of each other all the time, or only now and then. Airtime is
+//! what it costs; [`World::check_airtime`] looks at what was really sent.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use quipu_core::node::{Input, LinkRole};
+use quipu_helper::{Address, FromHelper, Interface, LinkName, ToHelper};
+use quipu_node::service::NetEvent;
+use quipu_radio::Settings;
+use quipu_radio::airtime::WHOLE;
+use quipu_radio::station::{Input as Heard, Output, Station};
+
+use crate::plan::{MS, SECOND, Us};
+use crate::report::{Finding, Sabotage};
+use crate::world::{Happening, World};
+
+/// What a modem puts around a message: addresses, counters, check sum.
+const HEAD_BYTES: usize = 19;
+/// How long a modem waits for an answer to a request for a link.
+const ANSWER: Us = 60 * SECOND;
+/// How long after a transmission a frame is handed on.
+const HANDING: Us = 20 * MS;
+/// The time in which a limit holds.
+const HOUR: Us = 3_600 * SECOND;
+
+/// What the seed made of the scenario's `air`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct AirPlan {
+    pub(crate) bitrate: u64,
+    pub(crate) frame_bytes: u64,
+    pub(crate) loss: u64,
+    /// Parts of [`WHOLE`] of each hour that a machine may send.
+    pub(crate) share: u64,
+    /// Machines in reach of each other meet so often, and for so long.
+    pub(crate) period: Us,
+    pub(crate) meeting: Us,
+}
+
+/// What travels.
+#[derive(Debug, Clone)]
+pub(crate) enum Frame {
+    Announce { address: Address, data: Vec<u8> },
+    Request { link: LinkName },
+    Accept { link: LinkName },
+    Data { link: LinkName, data: Vec<u8> },
+    Close { link: LinkName },
+}
+
+impl Frame {
+    fn length(&self) -> usize {
+        HEAD_BYTES
+            + match self {
+                Self::Announce { data, .. } | Self::Data { data, .. } => data.len(),
+                Self::Request { .. } | Self::Accept { .. } => 32,
+                Self::Close { .. } => 0,
+            }
+    }
+}
+
+/// What happens on the air.
+#[derive(Debug)]
+pub(crate) enum OnAir {
+    /// A station's deadline.
+    Tick { machine: usize, life: u32 },
+    /// A transmission ends.
+    Sent { machine: usize, life: u32, to: Option<usize>, frame: Frame, number: Option<u64> },
+    /// A frame is handed on.
+    Arrived { machine: usize, frame: Frame, from: usize },
+    /// A request for a link had its time.
+    Late { machine: usize, life: u32, request: u64 },
+}
+
+/// A machine on the air.
+#[derive(Debug)]
+struct OnAirMachine {
+    station: Station,
+    life: u32,
+    standing: Option<[u8; 32]>,
+    tick_at: Option<Us>,
+    /// Links that the modem has, and who is at the other end.
+    links: BTreeMap<LinkName, usize>,
+    /// Links that were asked for.
+    asked: BTreeMap<LinkName, (u64, usize)>,
+    sent_bytes: u64,
+    received_bytes: u64,
+}
+
+/// The medium.
+#[derive(Debug)]
+pub(crate) struct Air {
+    plan: AirPlan,
+    machines: BTreeMap<usize, OnAirMachine>,
+    /// Until when each machine hears somebody, or sends itself.
+    busy: Vec<Us>,
+    /// What each machine has sent in the last hour: when, and for how long.
+    sent: Vec<VecDeque<(Us, Us)>>,
+    names: u64,
+    pub(crate) airtime: Us,
+    pub(crate) announced_max: usize,
+}
+
+fn address_of(machine: usize) -> Address {
+    let mut address = [0; 16];
+    address[8..].copy_from_slice(&(machine as u64).to_be_bytes());
+    address
+}
+
+impl Air {
+    pub(crate) fn new(plan: AirPlan, machines: usize) -> Self {
+        Self {
+            plan,
+            machines: BTreeMap::new(),
+            busy: vec![0; machines],
+            sent: vec![VecDeque::new(); machines],
+            names: 0,
+            airtime: 0,
+            announced_max: 0,
+        }
+    }
+}
+
+impl World {
+    /// Whether machines meet on the air only.
+    pub(crate) fn is_on_air(&self) -> bool {
+        self.air.is_some()
+    }
+
+    /// Those that a machine reaches now.
+    fn in_reach(&self, machine: usize) -> Vec<usize> {
+        let Some(air) = &self.air else { return Vec::new() };
+        let AirPlan { period, meeting, .. } = air.plan;
+        let meets = |edge: usize| {
+            // Each pair has a time of its own.
+            let phase = edge as u64 * period / self.edges.len().max(1) as u64;
+            period == 0 || (self.now + phase) % period < meeting
+        };
+        let others = self.edges.iter().enumerate().filter_map(|(index, edge)| {
+            let side = edge.ends.iter().position(|end| *end == machine)?;
+            let other = edge.ends[1 - side];
+            (meets(index) && !self.is_apart(edge.ends) && air.machines.contains_key(&other))
+                .then_some(other)
+        });
+        others.collect()
+    }
+
+    /// A machine's life began or ended: its station begins anew, or is gone.
+    fn refresh_station(&mut self, machine: usize) {
+        let Some(air) = &mut self.air else { return };
+        let (life, up) = (self.machines[machine].life, self.machines[machine].driver.is_some());
+        let known = air.machines.get(&machine).map(|on| on.life);
+        if !up {
+            air.machines.remove(&machine);
+        } else if known != Some(life) {
+            let mut seed = [0; 32];
+            seed[..8].copy_from_slice(&(machine as u64).to_le_bytes());
+            seed[8..12].copy_from_slice(&life.to_le_bytes());
+            let unlimited = self.options.sabotage == Some(Sabotage::IgnoreAirtime);
+            let share = u32::try_from(air.plan.share).unwrap_or(WHOLE);
+            let settings = Settings {
+                key: self.machines[machine].key.clone(),
+                domain: self.machines[machine].domain,
+                identity: [0; 64],
+                share: (!unlimited).then_some(share),
+                seed,
+            };
+            let on = OnAirMachine {
+                station: Station::new(settings, self.now / MS),
+                life,
+                standing: None,
+                tick_at: None,
+                links: BTreeMap::new(),
+                asked: BTreeMap::new(),
+                sent_bytes: 0,
+                received_bytes: 0,
+            };
+            air.machines.insert(machine, on);
+            self.tell_station(machine, Heard::HelperUp);
+        }
+    }
+
+    /// After a turn: what the machine holds now.
+    pub(crate) fn tell_standing(&mut self, machine: usize) {
+        self.refresh_station(machine);
+        let Some(driver) = &mut self.machines[machine].driver else { return };
+        let digest = driver.node_mut().standing();
+        let Some(on) = self.air.as_mut().and_then(|air| air.machines.get_mut(&machine)) else {
+            return;
+        };
+        if on.standing.replace(digest) != Some(digest) {
+            self.tell_station(machine, Heard::Standing { digest });
+        }
+    }
+
+    /// Gives a station an input, and carries out what it wants.
+    pub(crate) fn tell_station(&mut self, machine: usize, input: Heard) {
+        let now = self.now;
+        let Some(on) = self.air.as_mut().and_then(|air| air.machines.get_mut(&machine)) else {
+            return;
+        };
+        let mut outputs = Vec::new();
+        on.station.handle(now / MS, input, &mut outputs);
+        for output in outputs {
+            match output {
+                Output::Say(message) => self.to_modem(machine, message),
+                Output::Net(event) => self.from_station(machine, event),
+            }
+        }
+        let Some(on) = self.air.as_mut().and_then(|air| air.machines.get_mut(&machine)) else {
+            return;
+        };
+        let due = on.station.deadline(now / MS) * MS;
+        if on.tick_at.is_none_or(|at| due < at || at <= now) {
+            on.tick_at = Some(due);
+            let life = on.life;
+            self.at(due, Happening::OnAir(OnAir::Tick { machine, life }));
+        }
+    }
+
+    fn from_station(&mut self, machine: usize, event: NetEvent) {
+        match event {
+            NetEvent::Up { link, peer, opened, pace, .. } => {
+                let role = if opened {
+                    let invite = self.machines[machine].invite.clone();
+                    LinkRole::Initiator { live: true, request: None, invite, only_state: false }
+                } else {
+                    LinkRole::Responder
+                };
+                self.give(machine, Input::LinkUp { link, peer, role });
+                if let Some(pace) = pace {
+                    self.give(machine, Input::Paced { link, pace });
+                }
+            }
+            NetEvent::Frame { link, bytes } => self.give(machine, Input::Frame { link, bytes }),
+            NetEvent::Writable { link, written } => {
+                self.give(machine, Input::Writable { link, written });
+            }
+            NetEvent::Down { link, reason } => self.give(machine, Input::LinkDown { link, reason }),
+            NetEvent::ConnectFailed { .. } => {}
+        }
+    }
+
+    /// A station says something to its modem.
+    fn to_modem(&mut self, machine: usize, message: ToHelper) {
+        match message {
+            ToHelper::Hello { version, .. } => {
+                let name = "modem".to_owned();
+                self.from_modem(machine, FromHelper::Hello { version, name });
+            }
+            ToHelper::Register { destination, .. } => {
+                let address = address_of(machine);
+                self.from_modem(machine, FromHelper::Registered { destination, address });
+            }
+            ToHelper::Look {} => self.look(machine),
+            ToHelper::Announce { data, .. } => {
+                if let Some(air) = &mut self.air {
+                    air.announced_max = air.announced_max.max(data.len());
+                }
+                let frame = Frame::Announce { address: address_of(machine), data };
+                self.send_on_air(machine, None, frame, None);
+            }
+            ToHelper::Open { request, address, .. } => self.open_link(machine, request, &address),
+            ToHelper::Packet { link, number, data } => {
+                let to = self.modem(machine).and_then(|on| on.links.get(&link).copied());
+                match to {
+                    Some(to) => {
+                        let frame = Frame::Data { link, data };
+                        self.send_on_air(machine, Some(to), frame, Some(number));
+                    }
+                    None => {
+                        let reason = "no such link".to_owned();
+                        self.from_modem(machine, FromHelper::Failed { link, number, reason });
+                    }
+                }
+            }
+            ToHelper::Close { link } => {
+                let to = self.modem(machine).and_then(|on| on.links.remove(&link));
+                if let Some(to) = to {
+                    self.send_on_air(machine, Some(to), Frame::Close { link }, None);
+                }
+            }
+            ToHelper::Identity { .. } | ToHelper::Resource { .. } | ToHelper::Bye {} => {}
+        }
+    }
+
+    fn modem(&mut self, machine: usize) -> Option<&mut OnAirMachine> {
+        self.air.as_mut()?.machines.get_mut(&machine)
+    }
+
+    /// A modem says something to its station, as soon as that is done with what it does.
+    fn from_modem(&mut self, machine: usize, message: FromHelper) {
+        self.tell_station(machine, Heard::Helper(message));
+    }
+
+    fn look(&mut self, machine: usize) {
+        let Some(air) = &self.air else { return };
+        let Some(on) = air.machines.get(&machine) else { return };
+        let interface = Interface {
+            number: 1,
+            name: "radio".to_owned(),
+            kind: "modem".to_owned(),
+            up: true,
+            mtu: u32::try_from(air.plan.frame_bytes).ok(),
+            bitrate: Some(air.plan.bitrate),
+            sent_bytes: on.sent_bytes,
+            received_bytes: on.received_bytes,
+            ..Interface::default()
+        };
+        self.from_modem(machine, FromHelper::Interfaces { interfaces: vec![interface] });
+    }
+
+    fn open_link(&mut self, machine: usize, request: u64, address: &Address) {
+        let Some(air) = &mut self.air else { return };
+        air.names += 1;
+        let link = air.names.to_be_bytes().to_vec();
+        let to = (0..air.busy.len()).find(|other| address_of(*other) == *address);
+        let (Some(to), Some(on)) = (to, air.machines.get_mut(&machine)) else { return };
+        on.asked.insert(link.clone(), (request, to));
+        let life = on.life;
+        self.send_on_air(machine, Some(to), Frame::Request { link }, None);
+        self.at(self.now + ANSWER, Happening::OnAir(OnAir::Late { machine, life, request }));
+    }
+
+    /// Sends when nobody in reach does, and when nobody is heard.
+    fn send_on_air(
+        &mut self,
+        machine: usize,
+        to: Option<usize>,
+        frame: Frame,
+        number: Option<u64>,
+    ) {
+        let hears = self.in_reach(machine);
+        let wait = self.rng.below(50 * MS);
+        let Some(air) = &mut self.air else { return };
+        let length = frame.length() as u64;
+        let took = length * 8 * SECOND / air.plan.bitrate.max(1);
+        let all = || hears.iter().copied().chain([machine]);
+        let free = all().map(|other| air.busy[other]).max().unwrap_or(0);
+        let start = free.max(self.now) + wait;
+        all().for_each(|other| air.busy[other] = start + took);
+        air.sent[machine].push_back((start, took));
+        air.airtime += took;
+        let Some(on) = air.machines.get_mut(&machine) else { return };
+        on.sent_bytes += length;
+        let life = on.life;
+        self.moved.frames += 1;
+        self.moved.bytes += length;
+        let sent = OnAir::Sent { machine, life, to, frame, number };
+        self.at(start + took, Happening::OnAir(sent));
+    }
+
+    /// Something happens on the air.
+    pub(crate) fn on_air(&mut self, happening: OnAir) -> Result<(), Finding> {
+        match happening {
+            OnAir::Tick { machine, life } => {
+                if self.modem(machine).is_some_and(|on| on.life == life) {
+                    self.tell_station(machine, Heard::Tick);
+                }
+            }
+            OnAir::Sent { machine, life, to, frame, number } => {
+                self.check_airtime(machine)?;
+                self.spread(machine, to, &frame);
+                let same = self.modem(machine).is_some_and(|on| on.life == life);
+                if let (true, Some(number), Frame::Data { link, .. }) = (same, number, frame) {
+                    self.from_modem(machine, FromHelper::Sent { link, number });
+                }
+            }
+            OnAir::Arrived { machine, frame, from } => self.arrived(machine, frame, from),
+            OnAir::Late { machine, life, request } => {
+                let Some(on) = self.modem(machine).filter(|on| on.life == life) else {
+                    return Ok(());
+                };
+                let before = on.asked.len();
+                on.asked.retain(|_, (asked, _)| *asked != request);
+                if on.asked.len() < before {
+                    let reason = "no answer".to_owned();
+                    self.from_modem(machine, FromHelper::OpenFailed { request, reason });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whoever is in reach and whom it concerns hears a frame, unless it is lost.
+    fn spread(&mut self, machine: usize, to: Option<usize>, frame: &Frame) {
+        for other in self.in_reach(machine) {
+            let loss = self.air.as_ref().map_or(0, |air| air.plan.loss);
+            let lost = self.rng.permille(loss);
+            if to.is_some_and(|to| to != other) {
+                continue;
+            }
+            self.moved.lost_frames += u64::from(lost);
+            if !lost {
+                let arrived =
+                    OnAir::Arrived { machine: other, frame: frame.clone(), from: machine };
+                self.at(self.now + HANDING, Happening::OnAir(arrived));
+            }
+        }
+    }
+
+    fn arrived(&mut self, machine: usize, frame: Frame, from: usize) {
+        let length = frame.length() as u64;
+        let packet_max = self.air.as_ref().map_or(0, |air| air.plan.frame_bytes);
+        let packet_max = u32::try_from(packet_max).unwrap_or(0).saturating_sub(HEAD_BYTES as u32);
+        let Some(on) = self.modem(machine) else { return };
+        on.received_bytes += length;
+        let up = |link: LinkName, request, destination| FromHelper::LinkUp {
+            link,
+            request,
+            destination,
+            packet_max,
+            resource_max: 0,
+            rtt_ms: 1_000,
+        };
+        match frame {
+            Frame::Announce { address, data } => {
+                let heard = FromHelper::Heard {
+                    destination: 0,
+                    address,
+                    identity: address,
+                    public: [0; 64],
+                    data,
+                    hops: 1,
+                    interface: Some(1),
+                    rssi: Some(-90),
+                    snr: Some(50),
+                };
+                self.from_modem(machine, heard);
+            }
+            Frame::Request { link } => {
+                on.links.insert(link.clone(), from);
+                self.send_on_air(machine, Some(from), Frame::Accept { link: link.clone() }, None);
+                self.from_modem(machine, up(link, None, Some(0)));
+            }
+            Frame::Accept { link } => {
+                if let Some((request, to)) = on.asked.remove(&link) {
+                    on.links.insert(link.clone(), to);
+                    self.from_modem(machine, up(link, Some(request), None));
+                }
+            }
+            Frame::Data { link, data } if on.links.contains_key(&link) => {
+                self.from_modem(machine, FromHelper::Packet { link, data });
+            }
+            // Who began anew knows nothing of it.
+            Frame::Data { link, .. } => {
+                self.send_on_air(machine, Some(from), Frame::Close { link }, None);
+            }
+            Frame::Close { link } => {
+                if on.links.remove(&link).is_some() {
+                    let reason = "closed at the other end".to_owned();
+                    self.from_modem(machine, FromHelper::LinkDown { link, closed: true, reason });
+                }
+            }
+        }
+    }
+
+    /// What was really sent within the last hour is not more than the limit.
+    fn check_airtime(&mut self, machine: usize) -> Result<(), Finding> {
+        let now = self.now;
+        let Some(air) = &mut self.air else { return Ok(()) };
+        let limit = HOUR / u64::from(WHOLE) * air.plan.share;
+        let sent = &mut air.sent[machine];
+        while sent.pop_front_if(|(start, _)| *start + HOUR <= now).is_some() {}
+        let begun = sent.iter().filter(|(start, took)| start + took <= now);
+        let spent: Us = begun.map(|(_, took)| took).sum();
+        if spent <= limit {
+            return Ok(());
+        }
+        let text =
+            format!("machine {machine}: {} of {} s in an hour", spent / SECOND, limit / SECOND);
+        Err(Finding::new("more airtime was used than the limit", text))
+    }
+}
