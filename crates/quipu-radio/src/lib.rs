@@ -21,7 +21,7 @@ mod radio;
 pub mod station;
 pub mod stream;
 
-pub use guests::GuestEvent;
+pub use guests::{GuestEvent, NUMBERS};
 pub use helper::{HELPER_VAR, HelperError, find};
-pub use radio::{Both, Guest, Options, Radio, Report};
+pub use radio::{Both, Guest, Options, Radio, Report, Voice};
 pub use station::Settings;

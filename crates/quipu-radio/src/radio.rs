@@ -128,7 +128,7 @@ impl Radio {
         *guests += 1;
         let (sender, events) = channel();
         drop(self.sender.send(Message::NewGuest(*guests, sender)));
-        Guest { number: *guests, sender: self.sender.clone(), events }
+        Guest { voice: Voice { number: *guests, sender: self.sender.clone() }, events }
     }
 
     /// Ends the helper and the thread.
@@ -153,15 +153,33 @@ impl Drop for Radio {
 /// Another user of the helper: see [`crate::guests`].
 #[derive(Debug)]
 pub struct Guest {
+    voice: Voice,
+    events: Receiver<GuestEvent>,
+}
+
+/// What a guest speaks with. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Voice {
     number: u32,
     sender: Sender<Message>,
-    events: Receiver<GuestEvent>,
+}
+
+impl Voice {
+    /// Tells the helper something. Passed over if it speaks of what is not this guest's.
+    pub fn say(&self, message: ToHelper) {
+        drop(self.sender.send(Message::GuestSays(self.number, message)));
+    }
 }
 
 impl Guest {
     /// Tells the helper something. Passed over if it speaks of what is not this guest's.
     pub fn say(&self, message: ToHelper) {
-        drop(self.sender.send(Message::GuestSays(self.number, message)));
+        self.voice.say(message);
+    }
+
+    /// What it speaks with and what it hears, for two threads.
+    pub fn into_parts(self) -> (Voice, Receiver<GuestEvent>) {
+        (self.voice, self.events)
     }
 
     /// What the helper says, as it comes. Ends with the radio.

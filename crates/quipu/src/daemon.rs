@@ -10,6 +10,7 @@ use quipu_net::Ticket;
 use quipu_node::api::{Api, ApiError, ExitCode, Request};
 use quipu_node::home::Home;
 use quipu_node::service::{Handle, Mailbox, Peers, Service};
+use quipu_radio::Radio;
 use quipu_run::{Capacity, Worker, Workplace};
 use serde_json::{Value, json};
 
@@ -86,7 +87,14 @@ pub(crate) fn serve(
             return Err(error);
         }
     };
-    let door = Door::new(home.clone(), service.handle(), meshlog.shown);
+    // A machine without a name in meshes takes no part in them.
+    let is_node = home.mesh_identity()?.is_some();
+    let guest = carriers.radio.as_ref().filter(|_| is_node).map(Radio::guest);
+    let takes_part = guest.is_some();
+    let door = Door::new(home.clone(), service.handle(), meshlog.shown, guest);
+    if takes_part {
+        door.open()?;
+    }
     let places = match meshlog.listen(&door) {
         Ok(places) => places,
         Err(error) => {

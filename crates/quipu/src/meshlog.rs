@@ -3,6 +3,7 @@
 //! One thread has the state: the machine's part in the mesh ([`host`]) and the clients. Each client has a thread that
 //! reads and one that writes, and a client that does not read what it asked for is closed.
 
+mod air;
 mod host;
 
 use std::collections::BTreeMap;
@@ -18,7 +19,9 @@ use quipu_meshlog::socket::{ClientId, Service};
 use quipu_node::api::{ApiError, ExitCode};
 use quipu_node::home::Home;
 use quipu_node::service::Handle;
+use quipu_radio::{Guest, GuestEvent};
 
+use air::Air;
 use host::MeshHost;
 pub(crate) use host::Shown;
 
@@ -31,6 +34,8 @@ const READ_BYTES: usize = 1 << 16;
 /// How often clients are told who can be reached, as in meshlogd.
 const PRESENCE: Duration = Duration::from_secs(5);
 
+/// How often the protocol between nodes is told the time.
+const TICK: Duration = Duration::from_secs(1);
 /// How long a client may leave unread what does not fit into its socket any more.
 const UNREAD_MAX: Duration = Duration::from_secs(600);
 
@@ -78,6 +83,8 @@ enum News {
     Hello(Sender<Vec<u8>>),
     /// The domain's log has grown.
     Grown,
+    /// The link helper says something.
+    Air(GuestEvent),
 }
 
 /// The way in for clients. Cheap to clone. The state is made when the first one comes.
@@ -91,16 +98,19 @@ struct Inner {
     home: Home,
     handle: Handle,
     shown: Shown,
+    /// The way to other nodes, until the state is made.
+    guest: Mutex<Option<Guest>>,
     news: Mutex<Option<SyncSender<News>>>,
     clients: AtomicUsize,
     next_client: AtomicU64,
 }
 
 impl Door {
-    pub(crate) fn new(home: Home, handle: Handle, shown: Shown) -> Self {
+    pub(crate) fn new(home: Home, handle: Handle, shown: Shown, guest: Option<Guest>) -> Self {
+        let guest = Mutex::new(guest);
         let (news, clients) = (Mutex::new(None), AtomicUsize::new(0));
         let next_client = AtomicU64::new(1);
-        Self { inner: Arc::new(Inner { home, handle, shown, news, clients, next_client }) }
+        Self { inner: Arc::new(Inner { home, handle, shown, guest, news, clients, next_client }) }
     }
 
     /// The way to the thread with the state, which is started if it does not run.
@@ -114,8 +124,22 @@ impl Door {
         if let Some(news) = &*news {
             return Ok(news.clone());
         }
-        let host = MeshHost::start(&inner.home, inner.handle.clone(), inner.shown)?;
         let (sender, receiver) = sync_channel(NEWS_MAX);
+        let guest = inner.guest.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let air = guest.map(|guest| {
+            let (voice, events) = guest.into_parts();
+            let to = sender.clone();
+            std::thread::spawn(move || {
+                // Ends with the radio, or with the state.
+                for event in events {
+                    if to.send(News::Air(event)).is_err() {
+                        return;
+                    }
+                }
+            });
+            Air::new(voice)
+        });
+        let host = MeshHost::start(&inner.home, inner.handle.clone(), inner.shown, air)?;
         // It may have grown before anybody tells.
         let grown = Arc::new(AtomicBool::new(true));
         let (waker, flag) = (sender.clone(), Arc::clone(&grown));
@@ -249,15 +273,26 @@ struct State {
 impl State {
     fn run(mut self, news: &Receiver<News>) {
         let mut presence_due = Instant::now() + PRESENCE;
+        let mut tick_due = Instant::now() + TICK;
         loop {
-            let wait = presence_due.saturating_duration_since(Instant::now());
+            let wait = presence_due.min(tick_due).saturating_duration_since(Instant::now());
             match news.recv_timeout(wait) {
                 Ok(one) => self.on_news(one),
-                Err(RecvTimeoutError::Timeout) => {
-                    self.service.poll_presence(&self.host);
-                    presence_due = Instant::now() + PRESENCE;
-                }
+                Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
+            }
+            let now = Instant::now();
+            if now >= presence_due {
+                self.service.poll_presence(&self.host);
+                presence_due = now + PRESENCE;
+            }
+            if now >= tick_due {
+                self.host.go_on();
+                tick_due = now + TICK;
+            }
+            if let Err(error) = self.host.take_in() {
+                tracing::error!(%error, "events of a mesh cannot be kept");
+                return;
             }
             if self.grown.swap(false, Ordering::SeqCst)
                 && let Err(error) = self.host.catch_up()
@@ -296,6 +331,7 @@ impl State {
                 self.service.close(nobody);
             }
             News::Grown => {}
+            News::Air(event) => self.host.on_air(event),
         }
     }
 

@@ -7,72 +7,20 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use common::air::{ALONE, Rnsd, client, config, members, on_air, server, tcp_port};
 use common::data::noise;
 use common::{Machine, agree, skip, temp, until};
 use serde_json::Value;
-
-/// A free TCP port.
-fn tcp_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
-}
 
 /// A free UDP port.
 fn udp_port() -> u16 {
     UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
 }
 
-/// A configuration directory of Reticulum.
-fn config(root: &Path, name: &str, settings: &str, interfaces: &str) -> PathBuf {
-    let dir = root.join(format!("{name}-reticulum"));
-    std::fs::create_dir_all(&dir).unwrap();
-    let text = format!("[reticulum]\n{settings}\n[interfaces]\n{interfaces}");
-    std::fs::write(dir.join("config"), text).unwrap();
-    dir
-}
-
-const ALONE: &str = "enable_transport = No\nshare_instance = No\n";
-
-fn server(port: u16) -> String {
-    format!(
-        "[[Server]]\ntype = TCPServerInterface\nenabled = Yes\nlisten_ip = 127.0.0.1\nlisten_port = {port}\n"
-    )
-}
-
-fn client(port: u16) -> String {
-    format!(
-        "[[Client]]\ntype = TCPClientInterface\nenabled = Yes\ntarget_host = 127.0.0.1\ntarget_port = {port}\n"
-    )
-}
-
 fn udp(listen: u16, forward: u16) -> String {
     format!(
         "[[Udp]]\ntype = UDPInterface\nenabled = Yes\nlisten_ip = 127.0.0.1\nlisten_port = {listen}\nforward_ip = 127.0.0.1\nforward_port = {forward}\n"
     )
-}
-
-/// The helper beside the binary. These tests are built with the whole workspace.
-fn helper() -> PathBuf {
-    let path = Path::new(env!("CARGO_BIN_EXE_quipu")).with_file_name("quipu-reticulum");
-    assert!(path.is_file(), "build the helper, too: cargo nextest run --workspace");
-    path
-}
-
-/// Two members of one domain that have no daemon running.
-fn members(root: &Path) -> (Machine, Machine) {
-    let mut a = Machine::found("a", root);
-    let ticket = a.serve();
-    let b = Machine::joined("b", root, &ticket);
-    a.stop();
-    (a, b)
-}
-
-/// Starts a daemon that has no links but over the air.
-#[track_caller]
-fn on_air(machine: &mut Machine, config: &Path, more: &[&str]) {
-    helper();
-    let mut arguments = vec!["--no-quic", "--reticulum", config.to_str().unwrap()];
-    arguments.extend(more);
-    machine.serve_with(&arguments);
 }
 
 fn mesh(machine: &Machine) -> Value {
@@ -160,35 +108,6 @@ fn a_killed_helper_is_started_again_and_sync_goes_on() {
         now != before && now != 0
     });
     agree_slowly(&[&a, &b]);
-}
-
-/// An `rnsd` of Python that forwards. It dies with this.
-struct Rnsd(Child);
-
-impl Drop for Rnsd {
-    fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
-}
-
-impl Rnsd {
-    fn start(config: &Path) -> Option<Self> {
-        let target = Path::new(env!("CARGO_BIN_EXE_quipu")).ancestors().nth(2)?;
-        let program = target.join("meshlogd/bin/rnsd");
-        if !program.is_file() {
-            skip("no Python with Reticulum here: run tests/meshlogd/setup");
-            return None;
-        }
-        let rnsd = Command::new(program)
-            .arg("--config")
-            .arg(config)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn();
-        Some(Self(rnsd.unwrap()))
-    }
 }
 
 #[test]

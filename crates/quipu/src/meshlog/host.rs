@@ -19,6 +19,12 @@ use quipu_meshlog::text::Text;
 use quipu_node::api::{ApiError, ExitCode};
 use quipu_node::home::Home;
 use quipu_node::service::Handle;
+use quipu_radio::GuestEvent;
+
+use super::air::Air;
+
+/// Events of a mesh that are kept by one commit.
+const WRAPPED_AT_ONCE: usize = 500;
 
 /// What clients see as the view.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -64,11 +70,18 @@ pub(super) struct MeshHost {
     viewed: usize,
     /// An event that was just written, and what place it has in the mesh once it is added.
     wanted: Option<(EventId, Option<u64>)>,
+    /// The way to other nodes, if there is one.
+    air: Option<Air>,
 }
 
 impl MeshHost {
     /// Reads the whole log.
-    pub(super) fn start(home: &Home, handle: Handle, shown: Shown) -> Result<Self, ApiError> {
+    pub(super) fn start(
+        home: &Home,
+        handle: Handle,
+        shown: Shown,
+        air: Option<Air>,
+    ) -> Result<Self, ApiError> {
         let node = handle.call(|machine| machine.driver.node().key())?;
         let (identity, home) = (None, home.clone());
         let (mesh, view) = (Mesh::default(), shown.into());
@@ -83,6 +96,7 @@ impl MeshHost {
             view,
             viewed: 0,
             wanted: None,
+            air,
         };
         host.catch_up()?;
         Ok(host)
@@ -92,13 +106,52 @@ impl MeshHost {
     pub(super) fn catch_up(&mut self) -> Result<(), ApiError> {
         self.read()?;
         if self.identity.is_none() && self.mesh.context().claim_of(&self.node).is_some() {
-            self.identity = self.home.mesh_identity()?.map(|bytes| Identity::from_bytes(&bytes));
+            let bytes = self.home.mesh_identity()?;
+            self.identity = bytes.as_ref().map(Identity::from_bytes);
+            if let (Some(air), Some(identity), Some(bytes)) = (&mut self.air, &self.identity, bytes)
+            {
+                air.appear(identity, bytes);
+            }
         }
         if let Some(identity) = &self.identity
             && let Some(signatures) = self.mesh.signatures(&self.node, identity)
         {
             self.tell(&Said::Sign(signatures))?;
             self.read()?;
+        }
+        Ok(())
+    }
+
+    /// The link helper says something.
+    pub(super) fn on_air(&mut self, event: GuestEvent) {
+        if let Some(air) = &mut self.air {
+            air.hear(event, &mut self.mesh);
+        }
+    }
+
+    /// Time has passed.
+    pub(super) fn go_on(&mut self) {
+        if let Some(air) = &mut self.air {
+            air.go_on(&mut self.mesh);
+        }
+    }
+
+    /// Keeps in the domain what came from a mesh.
+    pub(super) fn take_in(&mut self) -> Result<(), ApiError> {
+        let foreign = self.mesh.take_foreign();
+        for events in foreign.chunks(WRAPPED_AT_ONCE) {
+            let mut said = Vec::with_capacity(events.len());
+            for event in events {
+                match Said::Wrapped(Box::new(Event::clone(event))).to_value() {
+                    Ok(one) => said.push(one),
+                    // It stays in the mesh: a domain has no place for it.
+                    Err(error) => tracing::warn!(%error, id = %event.id(), "an event of a mesh"),
+                }
+            }
+            self.handle.command(Command::Tell(said))?;
+        }
+        if !foreign.is_empty() {
+            self.catch_up()?;
         }
         Ok(())
     }
@@ -200,6 +253,6 @@ impl Host for MeshHost {
     }
 
     fn peers(&self) -> Vec<Text> {
-        Vec::new()
+        self.air.as_ref().map(Air::linked).unwrap_or_default()
     }
 }

@@ -1,6 +1,7 @@
 //! Machines as a user sees them: processes of the built binary, directories, sockets on loopback.
 #![allow(dead_code, reason = "every test file uses a part of this")]
 
+pub(crate) mod air;
 pub(crate) mod data;
 pub(crate) mod disk;
 pub(crate) mod programs;
