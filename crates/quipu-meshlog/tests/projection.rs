@@ -247,7 +247,11 @@ fn what_clients_emit_is_native_where_that_is_the_same() {
         let Said::Emit { payload: kept, .. } = &said else { panic!("{kind} {payload}: {said:?}") };
         assert_eq!(String::from_utf8(json::to_bytes(kept, Style::Compact)).unwrap(), payload);
         let (native, value) = said.to_value().unwrap();
-        assert_eq!(Said::of(native, &value), Some(said));
+        let Some(Said::Emit { payload: again, .. }) = Said::of(native, &value) else {
+            panic!("{native}")
+        };
+        // NaN is not equal to itself.
+        assert_eq!(json::to_bytes(&again, Style::Compact), json::to_bytes(kept, Style::Compact));
     }
 }
 
