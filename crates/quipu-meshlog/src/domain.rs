@@ -305,10 +305,9 @@ impl View {
         if self.wrapped.contains(&event.id()) {
             return Entry::Known;
         }
-        let is_claimed = self.context.is_ours(&event.author);
-        if is_claimed
-            || self.writers.iter().any(|node| *node.to_string() == *event.author.to_string())
-        {
+        let node = event.author.as_str().and_then(|author| author.parse::<NodeKey>().ok());
+        let is_writer = node.is_some_and(|node| self.writers.contains(&node));
+        if is_writer || self.context.is_ours(&event.author) {
             return Entry::Ours;
         }
         if self.context.counts(event) { Entry::New } else { Entry::Unproven }

@@ -253,14 +253,13 @@ pub(crate) fn payload_of(said: &Said, author: &Text) -> Option<(Text, Value)> {
     Some((kind.into(), payload))
 }
 
-/// What a node says natively so that it becomes this event of a mesh, to the byte; in the words of the mesh where no
-/// native kind can say it.
+/// What a node says natively so that it becomes this event of a mesh, with the same id; in the words of the mesh where
+/// no native kind can say it. The order of keys is in no id, and not kept.
 pub fn said_of(kind: &Text, payload: &Value, author: &Text) -> Said {
+    let canonical = |value: &Value| json::to_bytes(value, Style::Canonical);
     let same = |said: &Said| {
-        payload_of(said, author).is_some_and(|(k, p)| {
-            k == *kind
-                && json::to_bytes(&p, Style::Compact) == json::to_bytes(payload, Style::Compact)
-        })
+        payload_of(said, author)
+            .is_some_and(|(shown, made)| shown == *kind && canonical(&made) == canonical(payload))
     };
     let emit = || Said::Emit { kind: kind.clone(), payload: payload.clone() };
     native_of(kind, payload).filter(same).unwrap_or_else(emit)

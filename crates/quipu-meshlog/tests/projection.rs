@@ -17,7 +17,7 @@ use quipu_meshlog::log::{Log, Taken};
 use quipu_meshlog::mesh::Mesh;
 use quipu_meshlog::native::{Claim, Said};
 use quipu_meshlog::policy::{Judge, Policy};
-use quipu_meshlog::projection::{Projector, Stopped, identity_of};
+use quipu_meshlog::projection::{Projector, Stopped, identity_of, said_of};
 use quipu_meshlog::records::Records;
 
 const NODE: NodeKey = NodeKey([7; 32]);
@@ -212,6 +212,47 @@ fn a_node_without_an_identity_stays_at_home() {
     assert_eq!(mesh.log().feed(&NODE.to_string().into()).len(), 2);
     let mesh = mesh_of(&feed.0);
     assert_eq!((mesh.log().len(), mesh.log().offered().count()), (5, 1));
+}
+
+#[test]
+fn what_clients_emit_is_native_where_that_is_the_same() {
+    let author = identity().public().author();
+    let said = |kind: &str, payload: &str| {
+        let payload = json::parse(payload.as_bytes()).unwrap();
+        said_of(&kind.into(), &payload, &author)
+    };
+    let native = [
+        ("record.create", format!(r#"{{"form":"f","by":"{author}","record_id":"R"}}"#)),
+        (
+            "field.set",
+            r#"{"record_id":"R","field":"f","value":{"a":[1.5,null,18446744073709551615]}}"#.into(),
+        ),
+        ("note.add", r#"{"record_id":"R","text":""}"#.into()),
+    ];
+    for (kind, payload) in native {
+        assert!(!matches!(said(kind, &payload), Said::Emit { .. }), "{kind} {payload}");
+    }
+    let others = [
+        ("record.create", r#"{"record_id":"R","form":"f","by":"somebody else"}"#),
+        ("field.set", r#"{"record_id":"R","field":"f","value":1.0}"#),
+        ("field.set", r#"{"record_id":"R","field":"f","value":NaN}"#),
+        ("field.set", r#"{"record_id":"R","field":"f","value":"\ud800"}"#),
+        ("field.set", r#"{"record_id":"R","field":"f","value":1,"more":2}"#),
+        ("field.set", r#"{"record_id":"R","field":"f","value":123456789012345678901234567890}"#),
+        ("attachment.add", r#"{"record_id":"R","field":"f","blob_hash":"x","size":1,"mime":""}"#),
+        ("other", "{}"),
+    ];
+    for (kind, payload) in others {
+        let said = said(kind, payload);
+        let Said::Emit { payload: kept, .. } = &said else { panic!("{kind} {payload}: {said:?}") };
+        assert_eq!(String::from_utf8(json::to_bytes(kept, Style::Compact)).unwrap(), payload);
+        let (native, value) = said.to_value().unwrap();
+        let Some(Said::Emit { payload: again, .. }) = Said::of(native, &value) else {
+            panic!("{native}")
+        };
+        // NaN is not equal to itself.
+        assert_eq!(json::to_bytes(&again, Style::Compact), json::to_bytes(kept, Style::Compact));
+    }
 }
 
 /// The real meshlogd takes what comes out, signed, under a key that it knows, and shows the same.
