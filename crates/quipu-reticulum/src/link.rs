@@ -91,9 +91,9 @@ impl Link {
     }
 }
 
-/// How long a packet may take to leave: longer than any medium of Reticulum takes for a few. It was seen that
-/// Reticulum forgets to say that one has left.
-const LEAVE: Duration = Duration::from_secs(30);
+/// How long a packet may take to leave. It was seen that Reticulum never says so of packets that were sent while
+/// a resource moved, and meanwhile nothing else is sent.
+const LEAVE: Duration = Duration::from_millis(500);
 
 struct Unpark(Thread);
 
