@@ -260,7 +260,8 @@ impl Station {
                     association.moved_at = now;
                 });
             }
-            FromHelper::Failed { link, number, .. } => {
+            FromHelper::Failed { link, number, reason } => {
+                tracing::debug!(number, reason, "not sent, or not arrived");
                 self.with_stream(&link, |association, _| {
                     association.stream.failed(number);
                     association.pause_until = now + REOPEN_MS.0;

@@ -26,6 +26,9 @@ const ASK_ABOUT_RESOURCES: u8 = 2;
 /// The plainest packet that every medium of Reticulum has room for: its MTU of 500 without what is
 /// around it. Said if Reticulum does not know better.
 const PACKET_BYTES_PLAIN: u32 = 431;
+/// The longest packet that is said, also where Reticulum would take up to 64 KiB: it was seen that some of
+/// those never leave. What is longer than a few of these is better off as a resource.
+const PACKET_BYTES_MOST: u32 = 1_400;
 
 struct Own {
     destination: Destination,
@@ -167,6 +170,7 @@ impl Hub {
                 say(&FromHelper::Packet { link: link.to_vec(), data });
             }
             Happening::Resource { link, data } => {
+                log::debug!("a resource of {} bytes came", data.len());
                 say(&FromHelper::Resource { link: link.to_vec(), data });
             }
             Happening::Incoming { link, done, total } => {
@@ -336,7 +340,9 @@ impl Hub {
 
     fn packet_max(&self, id: [u8; 16]) -> u32 {
         let link = self.node.query_link(id).ok().flatten();
-        link.and_then(|link| u32::try_from(link.mdu).ok()).unwrap_or(PACKET_BYTES_PLAIN)
+        link.and_then(|link| u32::try_from(link.mdu).ok())
+            .unwrap_or(PACKET_BYTES_PLAIN)
+            .min(PACKET_BYTES_MOST)
     }
 
     fn on_arrived(
@@ -348,6 +354,7 @@ impl Hub {
         let node = self.node.clone();
         let Some(known) = self.links.get_mut(&id) else { return };
         let link = id.to_vec();
+        log::debug!("transfer {transfer:?} is through: {error:?}");
         if let Some(number) = known.arrived(transfer) {
             let link = link.clone();
             say(&match error {

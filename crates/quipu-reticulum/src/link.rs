@@ -1,10 +1,17 @@
 //! What the helper remembers of a link.
 
 use std::collections::VecDeque;
+use std::future::Future;
 use std::io::Cursor;
+use std::pin::pin;
+use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::Thread;
+use std::time::{Duration, Instant};
 
 use rns_net::RnsNode;
+use rns_net::link_send::{LinkSendError, LinkSendReceipt};
 use rns_net::resource::ResourceTransferId;
 
 use crate::callbacks::{Happening, Leaving};
@@ -32,7 +39,7 @@ impl Link {
         let (leaving, packets) = channel::<Leaving>();
         std::thread::spawn(move || {
             for Leaving { number, receipt } in packets {
-                let error = receipt.wait().err().map(|error| error.to_string());
+                let error = settle(receipt).err().map(|error| error.to_string());
                 if hub.send(Happening::Left { link: id, number, error }).is_err() {
                     return;
                 }
@@ -73,11 +80,45 @@ impl Link {
         {
             let length = data.len() as u64;
             match node.send_resource_reader(self.id, Cursor::new(data), length, None, compress) {
-                Ok(transfer) => self.moving = Some((transfer, number)),
+                Ok(transfer) => {
+                    log::debug!("transfer {transfer:?} of {length} bytes begins");
+                    self.moving = Some((transfer, number));
+                }
                 Err(_) => failed.push(Failed(number)),
             }
         }
         failed
+    }
+}
+
+/// How long a packet may take to leave. It was seen that Reticulum never says so of packets that were sent while
+/// a resource moved, and meanwhile nothing else is sent.
+const LEAVE: Duration = Duration::from_millis(500);
+
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// Waits for a packet to leave. One that does not say in time is taken to have left: if it is lost, its other
+/// end will not acknowledge it.
+fn settle(receipt: LinkSendReceipt) -> Result<(), LinkSendError> {
+    let mut receipt = pin!(receipt);
+    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    let mut context = Context::from_waker(&waker);
+    let until = Instant::now() + LEAVE;
+    loop {
+        if let Poll::Ready(result) = receipt.as_mut().poll(&mut context) {
+            return result;
+        }
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(());
+        }
+        std::thread::park_timeout(left);
     }
 }
 
