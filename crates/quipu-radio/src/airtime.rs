@@ -67,7 +67,9 @@ impl Airtime {
     /// Spends.
     pub fn spend(&mut self, now_ms: u64, us: u64) {
         let (slot, from) = (self.slot(now_ms), self.oldest(now_ms));
-        while self.slots.pop_front_if(|(slot, _)| *slot < from).is_some() {}
+        while self.slots.front().is_some_and(|(slot, _)| *slot < from) {
+            self.slots.pop_front();
+        }
         match self.slots.back_mut().filter(|(last, _)| *last == slot) {
             Some((_, spent)) => *spent += us,
             None => self.slots.push_back((slot, us)),

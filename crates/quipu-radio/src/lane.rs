@@ -221,7 +221,10 @@ impl Outlet {
     /// Bytes of frames that were sent whole since the last call.
     pub(crate) fn take_written(&mut self) -> u64 {
         let mut written = 0;
-        while let Some((_, length)) = self.ends.pop_front_if(|(end, _)| *end <= self.fresh) {
+        while let Some((end, length)) = self.ends.front().copied()
+            && end <= self.fresh
+        {
+            self.ends.pop_front();
             written += length as u64;
         }
         written

@@ -14,8 +14,8 @@ use rns_net::{
 pub(crate) enum Happening {
     /// The daemon said something.
     Said(ToHelper),
-    /// The daemon says nothing more.
-    InputEnd { reason: String },
+    /// The daemon says nothing more, or something that is no message.
+    InputEnd { wrong: Option<String> },
     /// An announce came.
     Announced(Box<AnnouncedIdentity>),
     /// A link is there.

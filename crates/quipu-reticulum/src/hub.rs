@@ -26,9 +26,6 @@ const ASK_ABOUT_RESOURCES: u8 = 2;
 /// The plainest packet that every medium of Reticulum has room for: its MTU of 500 without what is
 /// around it. Said if Reticulum does not know better.
 const PACKET_BYTES_PLAIN: u32 = 431;
-/// The longest packet that is said, also where Reticulum would take up to 64 KiB: it was seen that some of
-/// those never leave. What is longer than a few of these is better off as a resource.
-const PACKET_BYTES_MOST: u32 = 1_400;
 
 struct Own {
     destination: Destination,
@@ -71,10 +68,7 @@ impl Hub {
         let ending = loop {
             match happenings.recv_timeout(Duration::from_secs(3600)) {
                 Ok(Happening::Said(ToHelper::Bye {})) => break Ok(()),
-                Ok(Happening::InputEnd { reason }) => {
-                    log::info!("{reason}");
-                    break Ok(());
-                }
+                Ok(Happening::InputEnd { wrong }) => break wrong.map_or(Ok(()), Err),
                 Ok(Happening::Said(message)) => {
                     if let Err(reason) = self.on_said(message) {
                         break Err(reason);
@@ -342,7 +336,8 @@ impl Hub {
         let link = self.node.query_link(id).ok().flatten();
         link.and_then(|link| u32::try_from(link.mdu).ok())
             .unwrap_or(PACKET_BYTES_PLAIN)
-            .min(PACKET_BYTES_MOST)
+            // Also where the ends agreed on a larger MTU, `rns-net` writes packets of 500 bytes at most.
+            .min(PACKET_BYTES_PLAIN)
     }
 
     fn on_arrived(

@@ -91,8 +91,7 @@ impl Link {
     }
 }
 
-/// How long a packet may take to leave. It was seen that Reticulum never says so of packets that were sent while
-/// a resource moved, and meanwhile nothing else is sent.
+/// How long a packet may take to leave: nothing that Reticulum does not say may keep the packets after it.
 const LEAVE: Duration = Duration::from_millis(500);
 
 struct Unpark(Thread);

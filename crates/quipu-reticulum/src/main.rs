@@ -87,8 +87,8 @@ fn run(
     let node = attach::attach(config, sender.clone())?;
     let input = sender.clone();
     std::thread::spawn(move || {
-        let reason = listen(&input).err().unwrap_or_else(|| "the daemon is gone".to_owned());
-        drop(input.send(Happening::InputEnd { reason }));
+        let wrong = listen(&input).err();
+        drop(input.send(Happening::InputEnd { wrong }));
     });
     Hub::new(node, sender).run(happenings)
 }

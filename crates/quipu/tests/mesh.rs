@@ -78,8 +78,10 @@ impl Node {
         writeln!(self.stdin, "{word}").unwrap();
         let begin = Instant::now();
         loop {
+            // Reticulum says something in between.
             let said = self.lines.lock().unwrap()[from..].replace("> ", "");
-            if let Ok(value) = serde_json::from_str(&said) {
+            let begins = said.starts_with('{').then_some(0).or(said.find("\n{").map(|at| at + 1));
+            if let Some(Ok(value)) = begins.map(|at| serde_json::from_str(&said[at..])) {
                 return value;
             }
             assert!(begin.elapsed() < Duration::from_secs(20), "{word}: {said:?}");
