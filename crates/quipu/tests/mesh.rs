@@ -20,17 +20,26 @@ use serde_json::{Map, Value, json};
 const AGREE_MAX: Duration = Duration::from_secs(150);
 
 /// A process of meshlogd. It dies with this.
-struct Node {
-    process: Child,
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+/// meshlogd 0.1.0, which is told words on its standard input.
+struct Old {
+    _process: Running,
     stdin: ChildStdin,
     lines: Arc<Mutex<String>>,
 }
 
-impl Drop for Node {
-    fn drop(&mut self) {
-        drop(self.process.kill());
-        drop(self.process.wait());
-    }
+/// meshlogd 0.5.0, which serves a socket.
+struct New {
+    _process: Running,
+    socket: PathBuf,
 }
 
 fn place() -> Option<PathBuf> {
@@ -45,19 +54,22 @@ fn place() -> Option<PathBuf> {
     Some(place.canonicalize().unwrap())
 }
 
-impl Node {
-    fn start(root: &Path, version: &str, name: &str, port: u16, more: &[&str]) -> Option<Self> {
-        let place = place()?;
-        let dir = config(root, name, ALONE, &client(port));
-        let mut command = Command::new(place.join("bin/python"));
-        command.args(["-u", "-m", "meshlog.cli", "--configdir", dir.to_str().unwrap()]);
-        command.args(["--identity", root.join(format!("{name}.identity")).to_str().unwrap()]);
-        command.args(["--data", root.join(format!("{name}.jsonl")).to_str().unwrap()]);
-        command.args(["--gossip-interval", "2"]).args(more);
-        command.env("PYTHONPATH", place.join(version)).env("PYTHONDONTWRITEBYTECODE", "1");
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-        command.current_dir(root);
-        let mut process = command.spawn().unwrap();
+/// The command of a version of meshlogd, on an interface that connects to that port.
+fn meshlogd(root: &Path, version: &str, port: u16, subcommand: &[&str]) -> Command {
+    let place = place().expect("it is installed");
+    let dir = config(root, version, ALONE, &client(port));
+    let mut command = Command::new(place.join("bin/python"));
+    command.args(["-u", "-m", "meshlog.cli"]).args(subcommand).arg("--configdir").arg(dir);
+    command.arg("--identity").arg(root.join(format!("{version}.identity")));
+    command.args(["--gossip-interval", "2"]).current_dir(root);
+    command.env("PYTHONPATH", place.join(version)).env("PYTHONDONTWRITEBYTECODE", "1");
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    command
+}
+
+impl Old {
+    fn start(root: &Path, port: u16, more: &[&str]) -> Self {
+        let mut process = meshlogd(root, "0.1.0", port, &[]).args(more).spawn().unwrap();
         let stdin = process.stdin.take().unwrap();
         let mut stdout = BufReader::new(process.stdout.take().unwrap());
         let lines = Arc::new(Mutex::new(String::new()));
@@ -69,7 +81,7 @@ impl Node {
                 line.clear();
             }
         });
-        Some(Self { process, stdin, lines })
+        Self { _process: Running(process), stdin, lines }
     }
 
     /// What it prints when it is told a word.
@@ -90,23 +102,54 @@ impl Node {
     }
 }
 
-/// What a machine answers to a client of meshlogd's socket.
-fn ask(machine: &Machine, method: &str) -> Value {
-    let mut stream = BufReader::new(UnixStream::connect(text(&machine.ready, "socket")).unwrap());
-    let request = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": {} });
+impl New {
+    fn start(root: &Path, port: u16) -> Self {
+        let socket = root.join("new.sock");
+        let mut command = meshlogd(root, "0.5.0", port, &["serve", "--rns", "--raw"]);
+        let process = command.arg("--unix").arg(&socket).spawn().unwrap();
+        until("meshlogd serves", || UnixStream::connect(&socket).is_ok());
+        Self { _process: Running(process), socket }
+    }
+}
+
+/// What meshlogd, or a machine in its place, answers on a socket: the line as it is.
+fn line(socket: &Path, method: &str, params: &Value) -> String {
+    let mut stream = BufReader::new(UnixStream::connect(socket).unwrap());
+    let request = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });
     writeln!(stream.get_mut(), "{request}").unwrap();
     loop {
         let mut line = String::new();
-        assert!(stream.read_line(&mut line).unwrap() > 0, "the daemon hung up");
+        assert!(stream.read_line(&mut line).unwrap() > 0, "it hung up");
         let answer: Value = serde_json::from_str(&line).unwrap();
         if answer["id"] == 1 {
-            return answer["result"].clone();
+            assert!(answer["error"].is_null(), "{line}");
+            return line;
         }
     }
 }
 
-fn frontier(machine: &Machine) -> Value {
-    let answer = ask(machine, "frontier");
+fn ask(socket: &Path, method: &str) -> Value {
+    let line = line(socket, method, &json!({}));
+    serde_json::from_str::<Value>(&line).unwrap()["result"].clone()
+}
+
+/// Events without signatures: 0.1.0 drops them, so who has them depends on whom they came from.
+fn without_signatures(line: &str) -> String {
+    const FIELD: &str = ",\"g\":\"";
+    let mut parts = line.split(FIELD);
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        out.push_str(part.split_once('"').expect("a signature ends").1);
+    }
+    out
+}
+
+fn socket(machine: &Machine) -> PathBuf {
+    text(&machine.ready, "socket").into()
+}
+
+fn frontier(socket: &Path) -> Value {
+    let answer = ask(socket, "frontier");
     if answer["frontier"].is_object() { answer["frontier"].clone() } else { answer }
 }
 
@@ -117,11 +160,12 @@ fn full(frontier: &Value) -> Map<String, Value> {
 }
 
 #[track_caller]
-fn all_agree(machines: &[&Machine], nodes: &mut [&mut Node], events: u64) {
+fn all_agree(machines: &[&Machine], old: &mut Old, new: &New, events: u64) {
     let begin = Instant::now();
     loop {
-        let mut fronts: Vec<_> = machines.iter().map(|machine| full(&frontier(machine))).collect();
-        fronts.extend(nodes.iter_mut().map(|node| full(&node.ask("front"))));
+        let mut fronts: Vec<_> =
+            machines.iter().map(|machine| full(&frontier(&socket(machine)))).collect();
+        fronts.extend([full(&old.ask("front")), full(&frontier(&new.socket))]);
         let count =
             |front: &Map<String, Value>| front.values().filter_map(Value::as_u64).sum::<u64>();
         if fronts.iter().all(|front| *front == fronts[0]) && count(&fronts[0]) == events {
@@ -153,7 +197,8 @@ fn nodes_of_both_kinds_in_one_mesh() {
     let listens = |port| std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok();
     until("the first transport listens", || listens(near));
     let both = server(far) + &client(near);
-    let _far = Rnsd::start(&config(root, "far", forwards, &both)).unwrap();
+    let far_config = config(root, "far", forwards, &both);
+    let far_transport = Rnsd::start(&far_config).unwrap();
     until("the second transport listens", || listens(far));
     let (mut a, mut b) = members(root);
     for machine in [&a, &b] {
@@ -162,42 +207,46 @@ fn nodes_of_both_kinds_in_one_mesh() {
     record(&a, &["create", "R-a", "site"]);
     record(&a, &["set", "R-a", "people", "3"]);
     on_air(&mut a, &config(root, "a", ALONE, &client(near)), &[]);
-    on_air(&mut b, &config(root, "b", ALONE, &client(far)), &[]);
-    // Their own: each creates a record and sets the same field of the same one.
-    let say = |status: &'static str, own: &'static str| {
-        [
-            "--create",
-            own,
-            "site",
-            "--set",
-            own,
-            "functional",
-            "true",
-            "--set",
-            "R-a",
-            "status",
-            status,
-        ]
+    on_air(&mut b, &config(root, "b", ALONE, &client(far)), &["--meshlog-view", "raw"]);
+    // Others write a record of their own, and the same field of the same one.
+    let own = ["--create", "R-old", "site", "--set", "R-a", "status", "OPEN"];
+    let mut old = Old::start(root, near, &[&["--name", "old"][..], &own].concat());
+    let new = New::start(root, far);
+    let emit = |kind: &str, payload: Value| {
+        line(&new.socket, "emit", &json!({ "kind": kind, "payload": payload }));
     };
-    let old = [&["--name", "old"][..], &say("OPEN", "R-old")].concat();
-    let mut old = Node::start(root, "0.1.0", "old", near, &old).unwrap();
-    let mut new = Node::start(root, "0.5.0", "new", far, &say("CLOSED", "R-new")).unwrap();
+    emit("record.create", json!({ "record_id": "R-new", "form": "site", "by": "somebody" }));
+    emit("field.set", json!({ "record_id": "R-a", "field": "status", "value": "CLOSED" }));
     record(&b, &["set", "R-a", "status", "\"VISITED\""]);
-    // Two of a, one of b, three of each node.
-    all_agree(&[&a, &b], &mut [&mut old, &mut new], 9);
-    let views = [ask(&a, "view"), ask(&b, "view")].map(|answer| answer["state"].to_string());
-    assert_eq!(views[0], views[1], "to the byte");
-    let of_old = old.ask("view");
-    assert_eq!(serde_json::from_str::<Value>(&views[0]).unwrap(), of_old);
-    assert!(
-        ["OPEN", "CLOSED", "VISITED"]
-            .contains(&of_old["R-a"]["fields"]["status"].as_str().unwrap())
-    );
-    // What was gathered is in the domain.
-    let shown = b.one(["record", "show", "R-new"]);
-    assert_eq!(shown["fields"]["functional"], true);
-    // What is written later arrives everywhere, too.
-    record(&b, &["note", "R-a", "later"]);
-    all_agree(&[&a, &b], &mut [&mut old, &mut new], 10);
-    assert_eq!(old.ask("view")["R-a"]["notes"].as_array().map(Vec::len), Some(1));
+    // Two of a, one of b, two of each node.
+    all_agree(&[&a, &b], &mut old, &new, 7);
+    let check = |old: &mut Old| {
+        let shown = old.ask("view");
+        assert_eq!(ask(&socket(&a), "view")["state"], shown, "as 0.1.0 shows it");
+        let [ours, theirs] = [&socket(&b), &new.socket]
+            .map(|socket| without_signatures(&line(socket, "view", &json!({}))));
+        assert_eq!(ours, theirs, "as 0.5.0 shows it, to the byte");
+        shown
+    };
+    let shown = check(&mut old);
+    let status = shown["R-a"]["fields"]["status"].as_str().unwrap();
+    assert!(["OPEN", "CLOSED", "VISITED"].contains(&status), "{shown}");
+    // What was gathered is in the domain, on every machine of it.
+    for machine in [&a, &b] {
+        until("the record is there", || {
+            let rows = machine.run(["records"]);
+            rows.iter().any(|row| row["record_id"] == "R-new")
+        });
+        assert_eq!(machine.one(["record", "show", "R-a"])["fields"]["status"], status);
+    }
+    // While apart, all write the same field.
+    drop(far_transport);
+    record(&a, &["set", "R-a", "people", "4"]);
+    record(&b, &["set", "R-a", "people", "5"]);
+    emit("field.set", json!({ "record_id": "R-a", "field": "people", "value": 6 }));
+    std::thread::sleep(Duration::from_secs(3));
+    let _far_again = Rnsd::start(&far_config).unwrap();
+    all_agree(&[&a, &b], &mut old, &new, 10);
+    let shown = check(&mut old);
+    assert!([4, 5, 6].contains(&shown["R-a"]["fields"]["people"].as_i64().unwrap()), "{shown}");
 }
