@@ -65,6 +65,9 @@ pub const GREETINGS_MAX: u32 = 6;
 pub const OPEN_MS: u64 = 90_000;
 /// The least and the most time between two tries to open a link, in milliseconds.
 pub const REOPEN_MS: (u64, u64) = (1_000, 60_000);
+/// The least and the most time before a machine is linked to again that differed from this one when the last stream
+/// with it had ended in good order, in milliseconds.
+pub const SETTLED_MS: (u64, u64) = (60_000, 3_600_000);
 /// How long a machine lets the other one open a link, where both know that they differ, in milliseconds.
 pub const DEFER_MS: u64 = 4_000;
 /// How long changes are collected before they are announced, in milliseconds.

@@ -6,7 +6,7 @@ use quipu_core::id::NodeKey;
 use quipu_helper::Address;
 
 use crate::beacon::{Beacon, DIGEST_BYTES, node_tag};
-use crate::limits::{DEFER_MS, NEIGHBOURS_MAX, REOPEN_MS};
+use crate::limits::{DEFER_MS, NEIGHBOURS_MAX, REOPEN_MS, SETTLED_MS};
 
 /// The first bytes of a digest.
 pub(crate) type Digest = [u8; DIGEST_BYTES];
@@ -25,11 +25,14 @@ pub(crate) struct Neighbour {
     pub(crate) rssi: Option<i32>,
     pub(crate) snr: Option<i32>,
     pub(crate) heard_at: u64,
-    /// What both said when the last stream with it ended: not worth a link as long as both say that.
-    settled: Option<(Digest, Digest)>,
+    /// What both said when the last stream with it ended, and how long a link is not worth it while both say that:
+    /// what the one said may have been on its way to the other, or lost.
+    settled: Option<(Digest, Digest, u64)>,
     /// When to link to it.
     link_at: Option<u64>,
     wait: u64,
+    /// How long that which was settled last is left alone.
+    rest: u64,
 }
 
 /// How an announce came in.
@@ -72,6 +75,7 @@ impl Neighbours {
             settled: None,
             link_at: None,
             wait: REOPEN_MS.0,
+            rest: SETTLED_MS.0,
         });
         neighbour.heard_at = now;
         neighbour.hops = how.hops;
@@ -106,9 +110,12 @@ impl Neighbours {
     /// Who holds nothing is not linked to, but links to others at once: so it is the one that asks.
     pub(crate) fn consider(&mut self, now: u64, here: &Address, digest: Digest) {
         for (address, neighbour) in &mut self.0 {
+            let as_settled = |(own, other, until): (Digest, Digest, u64)| {
+                own == digest && other == neighbour.beacon.digest && now < until
+            };
             let differs = neighbour.beacon.digest != digest
                 && neighbour.beacon.digest != NOTHING
-                && neighbour.settled != Some((digest, neighbour.beacon.digest));
+                && !neighbour.settled.is_some_and(as_settled);
             if !differs {
                 neighbour.link_at = None;
                 continue;
@@ -129,9 +136,13 @@ impl Neighbours {
     }
 
     /// A stream with it has ended in good order.
-    pub(crate) fn settle(&mut self, address: &Address, digest: Digest) {
+    pub(crate) fn settle(&mut self, now: u64, address: &Address, digest: Digest) {
         if let Some(neighbour) = self.0.get_mut(address) {
-            neighbour.settled = Some((digest, neighbour.beacon.digest));
+            let other = neighbour.beacon.digest;
+            let again = neighbour.settled.is_some_and(|(a, b, _)| (a, b) == (digest, other));
+            neighbour.rest =
+                if again { (neighbour.rest * 2).min(SETTLED_MS.1) } else { SETTLED_MS.0 };
+            neighbour.settled = Some((digest, other, now + neighbour.rest));
             neighbour.link_at = None;
             neighbour.wait = REOPEN_MS.0;
         }

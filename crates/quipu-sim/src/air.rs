@@ -204,8 +204,8 @@ impl World {
         on.station.handle(now / MS, input, &mut outputs);
         for output in outputs {
             match output {
-                Output::Say(message) => self.to_modem(machine, message),
-                Output::Net(event) => self.from_station(machine, event),
+                Output::Say(message) => self.modem_hears(machine, message),
+                Output::Net(event) => self.station_says(machine, event),
             }
         }
         let Some(on) = self.air.as_mut().and_then(|air| air.machines.get_mut(&machine)) else {
@@ -219,7 +219,7 @@ impl World {
         }
     }
 
-    fn from_station(&mut self, machine: usize, event: NetEvent) {
+    fn station_says(&mut self, machine: usize, event: NetEvent) {
         match event {
             NetEvent::Up { link, peer, opened, pace, .. } => {
                 let role = if opened {
@@ -243,15 +243,15 @@ impl World {
     }
 
     /// A station says something to its modem.
-    fn to_modem(&mut self, machine: usize, message: ToHelper) {
+    fn modem_hears(&mut self, machine: usize, message: ToHelper) {
         match message {
             ToHelper::Hello { version, .. } => {
                 let name = "modem".to_owned();
-                self.from_modem(machine, FromHelper::Hello { version, name });
+                self.modem_says(machine, FromHelper::Hello { version, name });
             }
             ToHelper::Register { destination, .. } => {
                 let address = address_of(machine);
-                self.from_modem(machine, FromHelper::Registered { destination, address });
+                self.modem_says(machine, FromHelper::Registered { destination, address });
             }
             ToHelper::Look {} => self.look(machine),
             ToHelper::Announce { data, .. } => {
@@ -271,7 +271,7 @@ impl World {
                     }
                     None => {
                         let reason = "no such link".to_owned();
-                        self.from_modem(machine, FromHelper::Failed { link, number, reason });
+                        self.modem_says(machine, FromHelper::Failed { link, number, reason });
                     }
                 }
             }
@@ -290,7 +290,7 @@ impl World {
     }
 
     /// A modem says something to its station, as soon as that is done with what it does.
-    fn from_modem(&mut self, machine: usize, message: FromHelper) {
+    fn modem_says(&mut self, machine: usize, message: FromHelper) {
         self.tell_station(machine, Heard::Helper(message));
     }
 
@@ -308,7 +308,7 @@ impl World {
             received_bytes: on.received_bytes,
             ..Interface::default()
         };
-        self.from_modem(machine, FromHelper::Interfaces { interfaces: vec![interface] });
+        self.modem_says(machine, FromHelper::Interfaces { interfaces: vec![interface] });
     }
 
     fn open_link(&mut self, machine: usize, request: u64, address: &Address) {
@@ -364,7 +364,7 @@ impl World {
                 self.spread(machine, to, &frame);
                 let same = self.modem(machine).is_some_and(|on| on.life == life);
                 if let (true, Some(number), Frame::Data { link, .. }) = (same, number, frame) {
-                    self.from_modem(machine, FromHelper::Sent { link, number });
+                    self.modem_says(machine, FromHelper::Sent { link, number });
                 }
             }
             OnAir::Arrived { machine, frame, from } => self.arrived(machine, frame, from),
@@ -376,7 +376,7 @@ impl World {
                 on.asked.retain(|_, (asked, _)| *asked != request);
                 if on.asked.len() < before {
                     let reason = "no answer".to_owned();
-                    self.from_modem(machine, FromHelper::OpenFailed { request, reason });
+                    self.modem_says(machine, FromHelper::OpenFailed { request, reason });
                 }
             }
         }
@@ -427,21 +427,21 @@ impl World {
                     rssi: Some(-90),
                     snr: Some(50),
                 };
-                self.from_modem(machine, heard);
+                self.modem_says(machine, heard);
             }
             Frame::Request { link } => {
                 on.links.insert(link.clone(), from);
                 self.send_on_air(machine, Some(from), Frame::Accept { link: link.clone() }, None);
-                self.from_modem(machine, up(link, None, Some(0)));
+                self.modem_says(machine, up(link, None, Some(0)));
             }
             Frame::Accept { link } => {
                 if let Some((request, to)) = on.asked.remove(&link) {
                     on.links.insert(link.clone(), to);
-                    self.from_modem(machine, up(link, Some(request), None));
+                    self.modem_says(machine, up(link, Some(request), None));
                 }
             }
             Frame::Data { link, data } if on.links.contains_key(&link) => {
-                self.from_modem(machine, FromHelper::Packet { link, data });
+                self.modem_says(machine, FromHelper::Packet { link, data });
             }
             // Who began anew knows nothing of it.
             Frame::Data { link, .. } => {
@@ -450,7 +450,7 @@ impl World {
             Frame::Close { link } => {
                 if on.links.remove(&link).is_some() {
                     let reason = "closed at the other end".to_owned();
-                    self.from_modem(machine, FromHelper::LinkDown { link, closed: true, reason });
+                    self.modem_says(machine, FromHelper::LinkDown { link, closed: true, reason });
                 }
             }
         }
@@ -462,7 +462,9 @@ impl World {
         let Some(air) = &mut self.air else { return Ok(()) };
         let limit = HOUR / u64::from(WHOLE) * air.plan.share;
         let sent = &mut air.sent[machine];
-        while sent.pop_front_if(|(start, _)| *start + HOUR <= now).is_some() {}
+        while sent.front().is_some_and(|(start, _)| *start + HOUR <= now) {
+            sent.pop_front();
+        }
         let begun = sent.iter().filter(|(start, took)| start + took <= now);
         let spent: Us = begun.map(|(_, took)| took).sum();
         if spent <= limit {

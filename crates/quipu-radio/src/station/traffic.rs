@@ -435,7 +435,7 @@ impl Station {
             out.push(Output::Net(NetEvent::ConnectFailed { request, reason }));
         }
         match self.digest.filter(|_| good) {
-            Some(digest) => self.neighbours.settle(&association.address, digest),
+            Some(digest) => self.neighbours.settle(now, &association.address, digest),
             None if association.opener && association.request.is_none() => {
                 self.neighbours.retry(now, &association.address);
             }
