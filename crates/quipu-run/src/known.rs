@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use quipu_core::id::{ArtifactId, NodeKey, RunKey};
 use quipu_exec::key::{RunKey as ExecRunKey, StepKey};
 use quipu_exec::limits::RECEIPT_BYTES_MAX;
-use quipu_exec::receipt::{Kept, Receipt};
+use quipu_exec::receipt::{Kept, Receipt, StepProof};
 use quipu_exec::run::Known;
 use quipu_node::api::{ApiError, ExitCode, Request};
 use serde_json::Value;
@@ -137,16 +137,30 @@ impl<A: Ask + 'static> Workplace<A> {
     pub(crate) fn steps_done(&self) -> Result<BTreeMap<StepKey, BTreeMap<String, Kept>>, ApiError> {
         let node = self.machine().one(Request::Id)?["node"].clone();
         let rows = self.machine().all(Request::Receipts { at: None })?;
-        let fits =
-            |row: &&Value| row["node"] == node && row["have"] == true && row["diverges"] == false;
+        // What this machine has put together was run by others, too.
+        let fits = |row: &&Value| {
+            row["node"] == node
+                && row["have"] == true
+                && row["diverges"] == false
+                && row["scope"] != "assembled"
+        };
         let mut steps = BTreeMap::new();
         let mut contested = BTreeSet::new();
         for row in rows.iter().rev().filter(fits).take(RECEIPTS_READ_MAX) {
-            let Ok(receipt) = self.receipt(&key_in(&row["receipt"])?) else { continue };
-            for step in receipt.steps.into_values() {
-                let known = steps.entry(step.key).or_insert_with(|| step.outputs.clone());
-                if *known != step.outputs {
-                    contested.insert(step.key);
+            let key = key_in(&row["receipt"])?;
+            let done: Vec<(StepKey, BTreeMap<String, Kept>)> = if row["scope"] == "step" {
+                let bytes = self.bytes(&key, RECEIPT_BYTES_MAX)?;
+                let proof = StepProof::decode(&bytes);
+                proof.into_iter().map(|proof| (proof.step_key(), proof.outputs)).collect()
+            } else {
+                let receipt = self.receipt(&key).ok();
+                let steps = receipt.into_iter().flat_map(|receipt| receipt.steps.into_values());
+                steps.map(|step| (step.key, step.outputs)).collect()
+            };
+            for (key, outputs) in done {
+                let known = steps.entry(key).or_insert_with(|| outputs.clone());
+                if *known != outputs {
+                    contested.insert(key);
                 }
             }
         }

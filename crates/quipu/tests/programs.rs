@@ -332,6 +332,12 @@ fn steps_run_where_their_inputs_are() {
         a.one(["run", &program, "--input", &input("x", &x), "--input", &input("y", &y), "--force"]);
     assert_eq!((steps(&alone), &alone["receipt"]), ((3, 0), &result["receipt"]));
     assert_eq!((&result["nodes"], &alone["nodes"]), (&0.into(), &1.into()), "put together by none");
+    // Whoever has run one step of it, or put it together, runs the others before it says that it has run all.
+    let more = b.key_of(b"more");
+    agree(&[&a, b, c]);
+    let (first, second) = (input("x", &x), input("y", &more));
+    let partly = b.one(["run", &program, "--input", &first, "--input", &second]);
+    assert_eq!(steps(&partly), (2, 1), "its own step is known to it");
     // Each step can be checked on its own.
     let of_steps = a.run(["receipts", "--steps"]);
     let of_steps: Vec<&Value> = of_steps.iter().filter(|row| row["scope"] == "step").collect();
