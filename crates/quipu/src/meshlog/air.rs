@@ -14,6 +14,9 @@ use quipu_radio::{GuestEvent, Voice};
 /// What this side calls its only identity and its only destination.
 const OWN: u32 = 1;
 
+/// The most nodes that are remembered.
+const KNOWN_MAX: usize = 4_096;
+
 /// The way to other nodes.
 pub(super) struct Air {
     voice: Voice,
@@ -129,7 +132,7 @@ impl Air {
             FromHelper::Heard { address, public, data, .. } => {
                 let Some(identity) = PublicIdentity::from_bytes(&public) else { return };
                 let known = Known { identity: identity.clone(), address: Some(address) };
-                node.known.insert(PeerId::from(&identity), known);
+                node.know(PeerId::from(&identity), known);
                 Event::Heard(identity, data)
             }
             FromHelper::LinkUp { link, request, packet_max, .. } => {
@@ -144,8 +147,9 @@ impl Air {
                 let peer = PeerId::from(&identity);
                 let Some(link) = node.links.get_mut(&link) else { return };
                 link.peer = Some(peer);
-                let known = Known { identity: identity.clone(), address: None };
-                node.known.entry(peer).or_insert(known);
+                if !node.known.contains_key(&peer) {
+                    node.know(peer, Known { identity: identity.clone(), address: None });
+                }
                 Event::Up(identity)
             }
             FromHelper::LinkDown { link, .. } => {
@@ -222,6 +226,17 @@ impl Node {
         // A guest's requests are numbered in 20 bits. So many are never open at once.
         self.next_number = (self.next_number + 1) % u64::from(quipu_radio::NUMBERS);
         self.next_number
+    }
+
+    /// Remembers somebody. Anybody can announce any number of names: if there are too many, one that is not linked
+    /// is forgotten until it is heard again.
+    fn know(&mut self, peer: PeerId, known: Known) {
+        if self.known.len() >= KNOWN_MAX && !self.known.contains_key(&peer) {
+            let linked = |peer: &&PeerId| self.link_with(**peer).is_some();
+            let idle = self.known.keys().find(|peer| !linked(peer)).copied();
+            idle.and_then(|peer| self.known.remove(&peer));
+        }
+        self.known.insert(peer, known);
     }
 
     fn link_with(&self, peer: PeerId) -> Option<(&LinkName, &Link)> {
