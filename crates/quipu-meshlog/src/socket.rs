@@ -70,6 +70,19 @@ struct Client {
     is_closed: bool,
 }
 
+/// What a client is greeted with: a line.
+pub fn hello(author: Text, has_view: bool, info: Value) -> Vec<u8> {
+    let verbs = VERBS.iter().map(|verb| Value::from(*verb)).collect();
+    let params = Value::object([
+        ("protocol", PROTOCOL.into()),
+        ("node", author.into()),
+        ("reducer", has_view.into()),
+        ("verbs", Value::List(verbs)),
+        ("host", info),
+    ]);
+    notification("hello", &json::to_bytes(&params, Style::Compact))
+}
+
 /// The service for all clients.
 #[derive(Debug)]
 pub struct Service {
@@ -96,15 +109,7 @@ impl Service {
     /// A client has come: it is greeted.
     pub fn open(&mut self, id: ClientId, host: &impl Host) {
         self.clients.insert(id, Client::default());
-        let verbs = VERBS.iter().map(|verb| Value::from(*verb)).collect();
-        let params = Value::object([
-            ("protocol", PROTOCOL.into()),
-            ("node", host.author().into()),
-            ("reducer", host.has_view().into()),
-            ("verbs", Value::List(verbs)),
-            ("host", host.info()),
-        ]);
-        self.send(id, &notification("hello", &json::to_bytes(&params, Style::Compact)));
+        self.send(id, &hello(host.author(), host.has_view(), host.info()));
     }
 
     /// Bytes of a client have come. Afterwards [`Service::settle`] is due.

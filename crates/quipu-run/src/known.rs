@@ -99,6 +99,12 @@ impl<A: Ask + 'static> Workplace<A> {
         Receipt::decode(&bytes).map_err(|error| ApiError::refused(format!("{key}: {error}")))
     }
 
+    /// Reads a receipt of a step whose bytes are here.
+    pub(crate) fn step_proof(&self, key: &ArtifactId) -> Result<StepProof, ApiError> {
+        let bytes = self.bytes(key, RECEIPT_BYTES_MAX)?;
+        StepProof::decode(&bytes).map_err(|error| ApiError::refused(format!("{key}: {error}")))
+    }
+
     /// Gets a receipt that somebody announced, and its outputs. Nothing if some of it cannot be had: then
     /// it is no answer (PEL-10).
     pub(crate) fn obtain(&self, known: &Witnessed) -> Result<Option<Receipt>, ApiError> {
@@ -149,8 +155,7 @@ impl<A: Ask + 'static> Workplace<A> {
         for row in rows.iter().rev().filter(fits).take(RECEIPTS_READ_MAX) {
             let key = key_in(&row["receipt"])?;
             let done: Vec<(StepKey, BTreeMap<String, Kept>)> = if row["scope"] == "step" {
-                let bytes = self.bytes(&key, RECEIPT_BYTES_MAX)?;
-                let proof = StepProof::decode(&bytes);
+                let proof = self.step_proof(&key);
                 proof.into_iter().map(|proof| (proof.step_key(), proof.outputs)).collect()
             } else {
                 let receipt = self.receipt(&key).ok();

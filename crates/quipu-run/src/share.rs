@@ -5,9 +5,8 @@ use std::time::{Duration, Instant};
 
 use quipu_core::id::{ArtifactId, RunKey};
 use quipu_exec::key::StepKey;
-use quipu_exec::limits::RECEIPT_BYTES_MAX;
 use quipu_exec::program::{Source, Step};
-use quipu_exec::receipt::{Kept, Receipt, StepProof, StepReceipt, resolve_inputs};
+use quipu_exec::receipt::{Kept, Receipt, StepReceipt, resolve_inputs};
 use quipu_exec::run::outputs_of;
 use quipu_exec::{Job, PROFILE};
 use quipu_node::api::ApiError;
@@ -208,9 +207,11 @@ impl<A: Ask + 'static> Workplace<A> {
         if !self.bring(&known.receipt, known.domain.as_deref())? {
             return Ok(None);
         }
-        let bytes = self.bytes(&known.receipt, RECEIPT_BYTES_MAX)?;
-        let proof = StepProof::decode(&bytes).ok().filter(|proof| proof.step_key() == open.key);
-        let Some(proof) = proof else { return Ok(None) };
+        // Anybody may announce anything: what is no receipt of this step says nothing.
+        let proof = self.step_proof(&known.receipt).ok();
+        let Some(proof) = proof.filter(|proof| proof.step_key() == open.key) else {
+            return Ok(None);
+        };
         if lost.is_some() {
             for kept in proof.outputs.values() {
                 if !self.bring(&kept.key, None)? {

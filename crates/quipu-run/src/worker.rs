@@ -149,6 +149,10 @@ impl<A: Ask + 'static> Worker<A> {
         }
         let offers = self.place.offers()?;
         for (run, mut task) in std::mem::take(&mut self.wanted) {
+            if !self.line.may_try(&run, now) {
+                self.wanted.insert(run, task);
+                continue;
+            }
             let looked = match &mut task {
                 Task::Shared(shared, mine) => {
                     self.look_at(run, shared, mine, &offers, &mut keys, now)
@@ -156,7 +160,11 @@ impl<A: Ask + 'static> Worker<A> {
                 Task::Whole(wish) => self.look_at_whole(run, wish, now),
             };
             self.wanted.insert(run, task);
-            looked?;
+            if let Err(error) = looked {
+                // One run that cannot be gone on with keeps no other.
+                tracing::warn!(%run, %error, "a run that was asked for could not be looked at");
+                self.line.put_off(&run, now);
+            }
         }
         self.line.keep_only(&keys);
         Ok(())

@@ -15,7 +15,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, s
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use quipu_meshlog::socket::{ClientId, Service};
+use quipu_meshlog::domain::Context;
+use quipu_meshlog::json::Value;
+use quipu_meshlog::socket::{ClientId, Service, hello};
 use quipu_node::api::{ApiError, ExitCode};
 use quipu_node::home::Home;
 use quipu_node::service::Handle;
@@ -159,8 +161,16 @@ impl Door {
         Ok(sender)
     }
 
-    /// What a client is greeted with.
+    /// What a client is greeted with. Whoever is merely silent for a while is greeted, too, so for this alone no
+    /// state is made: a machine without an identity in meshes has no other name there than its key.
     pub(crate) fn hello(&self) -> Result<Vec<u8>, ApiError> {
+        let inner = &self.inner;
+        let runs = inner.news.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+        if !runs && inner.home.mesh_identity()?.is_none() {
+            let node = inner.handle.call(|machine| machine.driver.node().key())?;
+            let author = Context::default().author_of(&node);
+            return Ok(hello(author, inner.shown != Shown::None, Value::Null));
+        }
         let (sender, receiver) = channel();
         let gone = || ApiError::new(ExitCode::Bug, "the thread of meshlog clients has ended");
         self.news()?.send(News::Hello(sender)).map_err(|_| gone())?;
@@ -291,8 +301,8 @@ impl State {
                 tick_due = now + TICK;
             }
             if let Err(error) = self.host.take_in() {
-                tracing::error!(%error, "events of a mesh cannot be kept");
-                return;
+                // A reader may write nothing: clients and other nodes are served all the same.
+                tracing::warn!(%error, "events of a mesh stay in the mesh: this domain cannot keep them");
             }
             if self.grown.swap(false, Ordering::SeqCst)
                 && let Err(error) = self.host.catch_up()
