@@ -246,6 +246,58 @@ fn others_run_it_and_one_may_die() {
     refused(&nobody, 5, &["nobody has run it", "--work"]);
 }
 
+/// Where two machines of the roster have to agree, each runs all of it, and nothing is shared.
+#[test]
+fn several_others_must_agree() {
+    let temp = temp();
+    let mut a = Machine::found("a", temp.path());
+    let invitation = a.serve();
+    let mut others = ["b", "c"].map(|name| Machine::joined(name, temp.path(), &invitation));
+    others.iter_mut().for_each(|machine| drop(machine.serve_with(&["--work"])));
+    let (program, input) = (twice(&a), a.key_of(b"HAL"));
+    a.run(["roster", "set", &others[0].node(), &others[1].node()]);
+    let more = ["--require-receipts", "2", "--wait", "1m"];
+    let ran = asking(&a, &program, &[("text", &input)], &more).join().unwrap();
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let row = &ran.items()[0];
+    assert_eq!((&row["of_roster"], &row["counts"]), (&2.into(), &true.into()), "{row}");
+    let rows = a.run(["receipts", "--steps"]);
+    assert!(rows.iter().all(|row| row["scope"] == "run"), "{rows:?}");
+}
+
+/// Somebody announces a receipt of a step that is none, and too large for one: others do the step all the same.
+#[test]
+fn what_is_no_receipt_of_a_step_stops_nobody() {
+    let temp = temp();
+    let mut a = Machine::found("a", temp.path());
+    let invitation = a.serve();
+    let mut b = Machine::joined("b", temp.path(), &invitation);
+    b.serve_with(&["--work"]);
+    let (program, input) = (twice(&a), a.key_of(b"HAL"));
+    // The key of its first step, from a run of it that only a third machine knows.
+    let elsewhere = Machine::found("elsewhere", temp.path());
+    let known = {
+        let (program, input) = (twice(&elsewhere), elsewhere.key_of(b"HAL"));
+        let receipt = text(&run(&elsewhere, &program, &input), "receipt");
+        elsewhere.one(["receipt", "show", &receipt])
+    };
+    let step = text(&known["steps"]["first"], "key");
+    let large = vec![0; (64 << 20) + 1];
+    let junk = text(&a.put(&large, None), "key");
+    let ran = json!({
+        "run": step, "receipt": { "key": junk, "size": large.len() }, "outputs": [], "used": [], "scope": "step",
+    });
+    common::data::ask(&a, "record_run", &ran);
+    agree(&[&a, &b]);
+    // One run cannot go on, since that is announced for its step; another one does.
+    let stuck = asking(&a, &program, &[("text", &input)], &["--wait", "3s"]);
+    let other = a.key_of(b"IBM");
+    let ran = asking(&a, &program, &[("text", &other)], &["--wait", "1m"]).join().unwrap();
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(a.get(&text(&ran.items()[0]["outputs"]["result"], "key")) == b"KDO");
+    drop(stuck.join().unwrap());
+}
+
 /// Both inputs raised by one, each where it is and where somebody has the label, then put together; and
 /// something slow that takes both.
 const APART: &str = r#"
