@@ -244,11 +244,16 @@ fn packed_batches() {
         let name = text(&stream["name"]);
         let held = Held::of(&stream["held"]);
         let compressed = stream["compressed"] == true;
-        let mut writer = Context::writer();
-        if !compressed {
+        let slow_sync = stream["sync"] == true;
+        let context = |context: Context| if slow_sync { context.of_sync() } else { context };
+        let mut writer = context(Context::writer());
+        if slow_sync {
+            writer.set_small();
+        } else if !compressed {
             writer = writer.without_compression();
         }
-        let (mut reader, mut again) = (Context::reader(), Context::reader());
+        let mut reader = context(Context::reader());
+        let mut again = context(Context::reader());
         for batch in list(&stream["batches"]) {
             let bytes = unhex(&batch["bytes"]);
             let events: Vec<Event> = list(&batch["events"]).iter().map(event_of).collect();
@@ -264,6 +269,8 @@ fn packed_batches() {
             assert_eq!(pack::decode(&encoded, &mut again, &held, &domain), Ok(events), "{name}");
         }
     }
+    assert_eq!(file["stream_kinds"], Json::from(pack::STREAM_KINDS.to_vec()));
+    assert_eq!(text(&file["dictionary"]), hex(&pack::PAYLOADS));
     check_refused(&file["refused"], "bytes", |_, bytes| {
         told(pack::decode(bytes, &mut Context::reader(), &pack::Nothing, &domain))
     });

@@ -388,7 +388,7 @@ impl World {
 
 /// A frame that pushes events.
 pub(crate) fn events_frame(events: &[Event]) -> Vec<u8> {
-    let packed = pack::encode(events, &mut Context::writer(), &Nothing);
+    let packed = pack::encode(events, &mut Context::writer().of_sync(), &Nothing);
     Message::Events { index: 0, restart: true, live: true, packed }.encode()
 }
 

@@ -17,12 +17,35 @@ fn held_json(held: &Held) -> Json {
     places.map(|(author, seq, id)| json!({ "author": author.to_string(), "seq": seq, "uuid": id.to_string() })).collect()
 }
 
-fn stream(name: &str, meaning: &str, held: &Held, plain: bool, batches: &[&[Event]]) -> Json {
-    let mut writer = Context::writer();
-    if plain {
-        writer = writer.without_compression();
+/// How a stream is written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum How {
+    Plain,
+    Compressed,
+    /// As on a slow link.
+    SlowSync,
+}
+
+impl How {
+    fn writer(self) -> Context {
+        match self {
+            Self::Plain => Context::writer().without_compression(),
+            Self::Compressed => Context::writer(),
+            Self::SlowSync => {
+                let mut writer = Context::writer().of_sync();
+                writer.set_small();
+                writer
+            }
+        }
     }
-    let mut reader = Context::reader();
+
+    fn reader(self) -> Context {
+        if self == Self::SlowSync { Context::reader().of_sync() } else { Context::reader() }
+    }
+}
+
+fn stream(name: &str, meaning: &str, held: &Held, how: How, batches: &[&[Event]]) -> Json {
+    let (mut writer, mut reader) = (how.writer(), how.reader());
     let batches: Vec<Json> = batches
         .iter()
         .map(|events| {
@@ -33,7 +56,7 @@ fn stream(name: &str, meaning: &str, held: &Held, plain: bool, batches: &[&[Even
             json!({ "bytes": hex(&bytes), "events": events })
         })
         .collect();
-    json!({ "name": name, "meaning": meaning, "held": held_json(held), "compressed": !plain, "batches": batches })
+    json!({ "name": name, "meaning": meaning, "held": held_json(held), "compressed": how != How::Plain, "sync": how == How::SlowSync, "batches": batches })
 }
 
 /// The pieces of a batch of one event, to put wrong ones in.
@@ -131,7 +154,11 @@ impl Parts {
 
 /// A section whose columns are folded.
 fn folded(length: u64, frame: &[u8], raw: &[u8]) -> Vec<u8> {
-    [&[1][..], &varint(length), &section(frame), &section(raw)].concat()
+    folded_by(1, length, frame, raw)
+}
+
+fn folded_by(method: u8, length: u64, frame: &[u8], raw: &[u8]) -> Vec<u8> {
+    [&[method][..], &varint(length), &section(frame), &section(raw)].concat()
 }
 
 #[expect(clippy::too_many_lines, reason = "a list of cases")]
@@ -201,8 +228,8 @@ fn refused() -> Json {
             "malformed batch: head length",
         ),
         (
-            "head-method-2",
-            good.with_parts(&[2, 0, 0], &good.payloads()),
+            "head-method-3",
+            good.with_parts(&[3, 0, 0], &good.payloads()),
             "malformed batch: columns",
         ),
         ("head-empty", good.with_parts(&[], &good.payloads()), "malformed batch: columns"),
@@ -231,7 +258,7 @@ fn refused() -> Json {
         ("author-varint-long", Parts::column(AUTHORS, long(0)), "malformed batch: varint"),
         (
             "author-introduced-in-another-way",
-            Parts::changed(|p| p.raw[0] = 2),
+            Parts::changed(|p| p.raw[0] = 32),
             "malformed batch: author",
         ),
         (
@@ -342,6 +369,26 @@ fn refused() -> Json {
             "batch too large: columns",
         ),
         (
+            "columns-unfold-to-less-by-method-2",
+            good.with_parts(&folded_by(2, 101, &small[4..], &good.raw), &good.payloads()),
+            "malformed batch: columns",
+        ),
+        (
+            "columns-bomb-by-method-2",
+            good.with_parts(&folded_by(2, 4 << 20, &bomb[4..], &good.raw), &good.payloads()),
+            "malformed batch: columns",
+        ),
+        (
+            "columns-length-huge-by-method-2",
+            good.with_parts(&folded_by(2, u64::MAX, &bomb[4..], &good.raw), &good.payloads()),
+            "batch too large: columns",
+        ),
+        (
+            "columns-with-a-magic-number-by-method-2",
+            good.with_parts(&folded_by(2, 100, &small, &good.raw), &good.payloads()),
+            "malformed batch: columns",
+        ),
+        (
             "columns-not-zstd",
             good.with_parts(&folded(100, &[0; 20], &good.raw), &good.payloads()),
             "malformed batch: columns",
@@ -427,6 +474,23 @@ fn refused() -> Json {
     vectors.into()
 }
 
+/// What somebody writes in the field, after an event that the reader holds.
+fn records(after: &Event) -> Vec<Event> {
+    let mut feed = vec![after.clone()];
+    for n in 0..12u64 {
+        let last = &feed[feed.len() - 1];
+        let value = cell(&format!("R-{}", n % 3), "temperature", (n * 7).into());
+        let place = Place {
+            author: 1,
+            prev: Some(last),
+            parents: vec![last.id],
+            logseq: ((START_MS + 20_000 + n * 900) << 16) | 1,
+        };
+        feed.push(event("record.set", &value, place));
+    }
+    feed.split_off(1)
+}
+
 pub(crate) fn packs() -> Json {
     let log = small_log();
     let held = Held(log.iter().take(5).map(|e| (e.header.author, e.header.seq, e.id)).collect());
@@ -462,19 +526,23 @@ pub(crate) fn packs() -> Json {
         let due = next.header.seq.is_multiple_of(64) || n == 129;
         feed.push(if due { sign(1, next) } else { next });
     }
+    let records = records(&log[4]);
     json!({
         "format": "pack v1",
         "domain": domain().to_string(),
         "streams": [
-            stream("root", "R alone", &nothing, true, &[&log[..1]]),
-            stream("empty", "a batch of nothing", &nothing, true, &[&[]]),
-            stream("small-log", "two feeds, every way of giving prev but the held one", &nothing, true, &[&log]),
-            stream("two-batches", "the second batch refers to events, authors and kinds of the first", &nothing, true, &[&log[..3], &log[3..]]),
-            stream("reader-holds-some", "links by author and seq, authors by the first 6 bytes of the key", &held, true, &[&log[5..], &[sign(3, stranger)]]),
-            stream("erased", "payloads left out, without and with a subject", &nothing, true, &[&first]),
-            stream("last-clock", "the largest clock", &nothing, true, &[&log[..2], &[sign(1, last_clock)]]),
-            stream("long-feed-compressed", "130 events with three signatures; zstd may give other bytes elsewhere", &nothing, false, &[&feed]),
+            stream("root", "R alone", &nothing, How::Plain, &[&log[..1]]),
+            stream("empty", "a batch of nothing", &nothing, How::Plain, &[&[]]),
+            stream("small-log", "two feeds, every way of giving prev but the held one", &nothing, How::Plain, &[&log]),
+            stream("two-batches", "the second batch refers to events, authors and kinds of the first", &nothing, How::Plain, &[&log[..3], &log[3..]]),
+            stream("reader-holds-some", "links by author and seq, authors by the first 6 bytes of the key", &held, How::Plain, &[&log[5..], &[sign(3, stranger)]]),
+            stream("erased", "payloads left out, without and with a subject", &nothing, How::Plain, &[&first]),
+            stream("last-clock", "the largest clock", &nothing, How::Plain, &[&log[..2], &[sign(1, last_clock)]]),
+            stream("long-feed-compressed", "130 events with three signatures; zstd may give other bytes elsewhere", &nothing, How::Compressed, &[&feed]),
+            stream("slow-link", "what both ends know beforehand: kinds by index, columns by method 2", &held, How::SlowSync, &[&records[..1], &records[1..]]),
         ],
+        "stream_kinds": pack::STREAM_KINDS.to_vec(),
+        "dictionary": hex(&pack::PAYLOADS),
         "refused_meaning": "each is the batch of the stream \"root\" with one change, read by a reader that holds nothing",
         "refused": refused(),
     })

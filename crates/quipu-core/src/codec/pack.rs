@@ -9,17 +9,20 @@
 //! [`Context`]: the authors and kinds introduced so far and the ids of recent events.
 
 mod context;
+mod dictionary;
+mod fold;
 mod head;
 mod payloads;
 
-pub use context::{AUTHOR_PREFIX_BYTES, Context, Nothing, Resolve, Shared};
+pub use context::{Context, Nothing, Resolve, Shared};
+pub use dictionary::{PAYLOADS, STREAM_KINDS};
 pub use head::{Brief, PackedHead, decode_briefs, decode_heads, encode_heads};
 pub use payloads::{PayloadPart, PayloadView, decode_payloads, encode_payloads, visit_payloads};
 
 use crate::codec::varint::{Reader, put, put_section};
 use crate::event::{Event, EventSignature, Header, PayloadRef};
 use crate::id::{DomainId, EventId};
-use crate::limits::{PACK_EVENTS_MAX, PACK_UNFOLDED_BYTES_MAX};
+use crate::limits::PACK_EVENTS_MAX;
 
 /// The first byte of a batch.
 pub const PACK_VERSION: u8 = 1;
@@ -127,48 +130,5 @@ impl PayloadPart {
             PayloadPart::Present(block) => (PayloadRef::of(kind, &block), Some(block)),
             PayloadPart::Absent(reference) => (reference, None),
         }
-    }
-}
-
-/// Appends columns, compressed if that makes them smaller: a method byte, the unfolded length for
-/// zstd, and the bytes.
-fn put_folded(out: &mut Vec<u8>, columns: &[u8], context: &mut Context) {
-    let folded = if columns.len() < 64 { None } else { context.compress(columns) };
-    match folded {
-        Some(folded) if folded.len() + 4 < columns.len() => {
-            out.push(1);
-            put(out, columns.len() as u64);
-            put_section(out, &folded);
-        }
-        _ => {
-            out.push(0);
-            put_section(out, columns);
-        }
-    }
-}
-
-fn take_folded<'a>(
-    reader: &mut Reader<'a>,
-    context: &mut Context,
-) -> Result<std::borrow::Cow<'a, [u8]>, PackError> {
-    let malformed = PackError::Malformed("columns");
-    match reader.byte() {
-        Some(0) => {
-            let bytes = reader.section().ok_or(malformed)?;
-            if bytes.len() > PACK_UNFOLDED_BYTES_MAX {
-                return Err(PackError::TooLarge("columns"));
-            }
-            Ok(bytes.into())
-        }
-        Some(1) => {
-            let length = reader.length().ok_or(malformed.clone())?;
-            if length > PACK_UNFOLDED_BYTES_MAX {
-                return Err(PackError::TooLarge("columns"));
-            }
-            let folded = reader.section().ok_or(malformed.clone())?;
-            let columns = context.decompress(folded, length).ok_or(malformed.clone())?;
-            if columns.len() == length { Ok(columns.into()) } else { Err(malformed) }
-        }
-        _ => Err(malformed),
     }
 }

@@ -45,6 +45,9 @@ impl Node {
             session.trade.answer_ms = pace.answer_ms();
             session.deadline = now + pace.answer_ms();
             session.pace = pace;
+            if pace.is_slow() {
+                session.outgoing.context.set_small();
+            }
         }
     }
 

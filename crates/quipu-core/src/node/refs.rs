@@ -2,12 +2,18 @@
 
 use std::cell::Cell;
 
-use crate::codec::pack::{AUTHOR_PREFIX_BYTES, Resolve, Shared};
+use crate::codec::pack::{Resolve, Shared};
 use crate::dag::Dag;
 use crate::history::{History, Ordinal};
 use crate::id::{EventId, NodeKey};
 use crate::sync::frontier::Frontier;
 use crate::sync::session::PeerHas;
+
+/// Bytes of a key that name an author where few are known, and where many are. The peer may know authors that
+/// are not known here: with so many bytes hardly two of them are alike. If they are, it asks for keys in full.
+const AUTHOR_PREFIX_BYTES: usize = 4;
+const LONG_AUTHOR_PREFIX_BYTES: usize = 6;
+const FEW_AUTHORS: usize = 1_024;
 
 /// What the writer of a batch may refer to: events that the peer holds.
 pub(super) struct Known<'a, H> {
@@ -47,15 +53,16 @@ impl<H: History> Shared for Known<'_, H> {
             && !self.dag.is_quarantined(prev)
     }
 
-    fn author_is_shared(&self, author: &NodeKey) -> bool {
-        let prefix = &author.0[..AUTHOR_PREFIX_BYTES];
+    fn author_prefix(&self, author: &NodeKey) -> Option<usize> {
+        let few = self.frontier.authors() <= FEW_AUTHORS;
+        let length = if few { AUTHOR_PREFIX_BYTES } else { LONG_AUTHOR_PREFIX_BYTES };
+        let prefix = &author.0[..length];
         if self.has.plain || self.frontier.author_with_prefix(prefix) != Some(*author) {
-            return false;
+            return None;
         }
-        let first = self.history.feed(self.dag.log(), author, 1..2).ok();
-        first
-            .and_then(|list| list.first().copied())
-            .is_some_and(|(_, o)| self.is_held(author, 1, o))
+        let first = self.history.feed(self.dag.log(), author, 1..2).ok()?;
+        let (_, ordinal) = first.first()?;
+        self.is_held(author, 1, *ordinal).then_some(length)
     }
 }
 

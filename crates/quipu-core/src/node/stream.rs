@@ -182,7 +182,7 @@ impl Node {
             return Ok(());
         }
         if session.outgoing.restart || live {
-            session.outgoing.context = Context::writer();
+            session.begin_stream();
         }
         let has = &session.has;
         let known = Known { dag, frontier: &self.frontier, history, has };
@@ -228,7 +228,7 @@ impl Node {
         session.incoming.index = index.wrapping_add(1);
         session.incoming.broken = false;
         if restart {
-            session.incoming.context = Context::reader();
+            session.incoming.context = Context::reader().of_sync();
             if !live {
                 // All that is lacking comes again, with what waited for signatures.
                 session.incoming.referred = false;

@@ -157,6 +157,11 @@ impl Frontier {
         self.authors.get(tag).map_or(&[], |authors| authors)
     }
 
+    /// How many authors are known.
+    pub fn authors(&self) -> usize {
+        self.keys.len()
+    }
+
     /// The one known author whose key begins like that.
     pub fn author_with_prefix(&self, prefix: &[u8]) -> Option<NodeKey> {
         let mut low = NodeKey([0; 32]);

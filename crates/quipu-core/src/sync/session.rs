@@ -242,6 +242,11 @@ impl Default for Pace {
 }
 
 impl Pace {
+    /// Whether bytes are worth more time than usual.
+    pub(crate) fn is_slow(&self) -> bool {
+        self.patience > 1
+    }
+
     /// How long an answer may take, in milliseconds.
     pub(crate) fn answer_ms(&self) -> u64 {
         crate::limits::ANSWER_MS.saturating_mul(self.patience)
@@ -274,14 +279,14 @@ impl Session {
                 live_from: None,
                 eager: true,
                 tips_not_before: 0,
-                context: Context::writer(),
+                context: Context::writer().of_sync(),
                 restart: true,
                 index: 0,
                 written: 0,
                 owes_end: false,
             },
             incoming: Incoming {
-                context: Context::reader(),
+                context: Context::reader().of_sync(),
                 index: 0,
                 broken: false,
                 unsigned: Unsigned::default(),
@@ -322,6 +327,14 @@ impl Session {
     /// Whether the responder's view is awaited, for this round.
     pub(crate) fn expects_view(&self, round: u32) -> bool {
         self.state == SessionState::ExpectView && self.round == round
+    }
+
+    /// What is packed from now on can be read without what was packed before.
+    pub(crate) fn begin_stream(&mut self) {
+        self.outgoing.context = Context::writer().of_sync();
+        if self.pace.is_slow() {
+            self.outgoing.context.set_small();
+        }
     }
 
     pub(crate) fn is_open(&self) -> bool {

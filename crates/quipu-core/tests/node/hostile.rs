@@ -64,7 +64,7 @@ fn sign(w: &World, event: &mut Event) {
 }
 
 fn batch(events: &[Event]) -> Message {
-    let packed = pack::encode(events, &mut Context::writer(), &Nothing);
+    let packed = pack::encode(events, &mut Context::writer().of_sync(), &Nothing);
     Message::Events { index: 0, restart: true, live: true, packed }
 }
 

@@ -117,8 +117,8 @@ impl Shared for Held {
     fn shared(&self, id: &EventId) -> Option<(NodeKey, u64)> {
         self.0.iter().find(|held| held.2 == *id).map(|held| (held.0, held.1))
     }
-    fn author_is_shared(&self, author: &NodeKey) -> bool {
-        self.0.iter().any(|held| held.0 == *author)
+    fn author_prefix(&self, author: &NodeKey) -> Option<usize> {
+        self.0.iter().any(|held| held.0 == *author).then_some(6)
     }
 }
 

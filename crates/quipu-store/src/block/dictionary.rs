@@ -84,8 +84,8 @@ impl Shared for Dictionary {
         let number = self.externals.binary_search_by(|(other, _)| other.cmp(id)).ok()?;
         Some((EXTERNAL, number as u64))
     }
-    fn author_is_shared(&self, _author: &NodeKey) -> bool {
-        false
+    fn author_prefix(&self, _author: &NodeKey) -> Option<usize> {
+        None
     }
 }
 

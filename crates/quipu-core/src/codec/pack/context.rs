@@ -3,14 +3,11 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use super::dictionary::KINDS;
+use super::fold::{Effort, Folder};
 use crate::id::{EventId, IdMap, NodeKey};
 use crate::limits::PACK_WINDOW;
 use crate::recent::Recent;
-
-/// Bytes of an author key that stand for it where both sides know the author.
-pub const AUTHOR_PREFIX_BYTES: usize = 6;
-/// zstd level: fast, and within a few percent of the smallest on batches of this size.
-const COMPRESSION_LEVEL: i32 = 3;
 
 /// What a writer knows of its reader, so that it can refer to things instead of repeating them.
 pub trait Shared {
@@ -20,8 +17,9 @@ pub trait Shared {
     fn prev_is_shared(&self, prev: &EventId, author: &NodeKey, seq: u64) -> bool {
         self.shared(prev) == Some((*author, seq))
     }
-    /// Whether the reader knows the author, and the first bytes of its key are unique.
-    fn author_is_shared(&self, author: &NodeKey) -> bool;
+    /// If the reader knows the author: how many first bytes of its key (1 to 31) name it there without
+    /// doubt, as far as can be known here.
+    fn author_prefix(&self, author: &NodeKey) -> Option<usize>;
 }
 
 /// How a reader finds what the writer refers to.
@@ -42,8 +40,8 @@ impl Shared for Nothing {
     fn shared(&self, _id: &EventId) -> Option<(NodeKey, u64)> {
         None
     }
-    fn author_is_shared(&self, _author: &NodeKey) -> bool {
-        false
+    fn author_prefix(&self, _author: &NodeKey) -> Option<usize> {
+        None
     }
 }
 
@@ -80,9 +78,9 @@ pub struct Context {
     pub(super) position: u64,
     recent: VecDeque<EventId>,
     positions: Option<Recent<u64>>,
-    plain: bool,
-    compressor: Option<zstd::bulk::Compressor<'static>>,
-    decompressor: Option<zstd::bulk::Decompressor<'static>>,
+    /// The kind that was looked up last: events of one kind often come in a row.
+    last_kind: Option<(Arc<str>, u32)>,
+    pub(super) folder: Folder,
 }
 
 impl std::fmt::Debug for Context {
@@ -115,8 +113,18 @@ impl Context {
 
     /// Writes columns as they are: larger, but several times faster.
     pub fn without_compression(mut self) -> Self {
-        self.plain = true;
+        self.folder.effort = Effort::Plain;
         self
+    }
+
+    /// Spends time on bytes from now on: for a slow link.
+    pub fn set_small(&mut self) {
+        self.folder.effort = Effort::Small;
+    }
+
+    /// Begins a stream of sync, whose ends know quipu's own kinds ([`super::STREAM_KINDS`]).
+    pub fn of_sync(self) -> Self {
+        self.with_dictionary(&[], &KINDS)
     }
 
     /// Forgets what came before, but for the dictionary: the next batch can then be read alone,
@@ -150,10 +158,14 @@ impl Context {
         index
     }
 
-    pub(super) fn kind(&self, kind: &Arc<str>) -> Option<u32> {
-        match self.kinds.first() {
-            Some(first) if Arc::ptr_eq(first, kind) => Some(0),
-            _ => self.kind_index.get(kind).copied(),
+    pub(super) fn kind(&mut self, kind: &Arc<str>) -> Option<u32> {
+        match &self.last_kind {
+            Some((last, index)) if Arc::ptr_eq(last, kind) => Some(*index),
+            _ => {
+                let index = self.kind_index.get(kind).copied()?;
+                self.last_kind = Some((kind.clone(), index));
+                Some(index)
+            }
         }
     }
 
@@ -188,22 +200,5 @@ impl Context {
         if self.recent.len() > PACK_WINDOW {
             self.recent.pop_front();
         }
-    }
-
-    pub(super) fn compress(&mut self, bytes: &[u8]) -> Option<Vec<u8>> {
-        if self.plain {
-            return None;
-        }
-        if self.compressor.is_none() {
-            self.compressor = zstd::bulk::Compressor::new(COMPRESSION_LEVEL).ok();
-        }
-        self.compressor.as_mut()?.compress(bytes).ok()
-    }
-
-    pub(super) fn decompress(&mut self, bytes: &[u8], length: usize) -> Option<Vec<u8>> {
-        if self.decompressor.is_none() {
-            self.decompressor = zstd::bulk::Decompressor::new().ok();
-        }
-        self.decompressor.as_mut()?.decompress(bytes, length).ok()
     }
 }

@@ -1,7 +1,7 @@
 //! The head part of a batch: places, links, clocks, kinds and signatures.
 
-use super::context::{AUTHOR_PREFIX_BYTES, Context, Resolve, Shared};
-use super::{PackError, put_folded, take_folded};
+use super::PackError;
+use super::context::{Context, Resolve, Shared};
 use crate::codec::varint::{Reader, put, put_section, put_signed};
 use crate::event::{Event, EventSignature, Head, Log, LogSeq, Parents};
 use crate::id::{EventId, NodeKey};
@@ -28,8 +28,8 @@ const LINK_BACK: u64 = 0;
 const LINK_RAW: u64 = 1;
 const LINK_HELD: u64 = 2;
 
+/// A new author's key follows in full; else as many first bytes of it as this byte says.
 const AUTHOR_RAW: u8 = 0;
-const AUTHOR_PREFIX: u8 = 1;
 
 const COLUMNS: usize = 8;
 
@@ -66,7 +66,7 @@ pub fn encode_heads(events: &[Event], context: &mut Context, shared: &dyn Shared
     let mut joined = Vec::with_capacity(list.iter().map(|c| c.len() + 3).sum());
     list.iter().for_each(|column| put_section(&mut joined, column));
     let mut out = Vec::with_capacity(joined.len() / 2 + columns.raw.len() + 16);
-    put_folded(&mut out, &joined, context);
+    context.folder.put(&mut out, &joined);
     put_section(&mut out, &columns.raw);
     out
 }
@@ -116,12 +116,15 @@ impl Columns {
 
     fn introduce_author(&mut self, key: &NodeKey, context: &Context, shared: &dyn Shared) {
         debug_assert!(context.author(key).is_none());
-        if shared.author_is_shared(key) {
-            self.raw.push(AUTHOR_PREFIX);
-            self.raw.extend_from_slice(&key.0[..AUTHOR_PREFIX_BYTES]);
-        } else {
-            self.raw.push(AUTHOR_RAW);
-            self.raw.extend_from_slice(&key.0);
+        match shared.author_prefix(key).and_then(|length| key.0[..key.0.len() - 1].get(..length)) {
+            Some(prefix) if !prefix.is_empty() => {
+                self.raw.push(prefix.len() as u8);
+                self.raw.extend_from_slice(prefix);
+            }
+            _ => {
+                self.raw.push(AUTHOR_RAW);
+                self.raw.extend_from_slice(&key.0);
+            }
         }
     }
 
@@ -211,7 +214,7 @@ pub fn decode_heads(
     mut complete: impl FnMut(Head, Option<EventSignature>) -> EventId,
 ) -> Result<(), PackError> {
     let mut reader = Reader::new(bytes);
-    let joined = take_folded(&mut reader, context)?;
+    let joined = context.folder.take(&mut reader)?;
     let raw = reader.section().ok_or(PackError::Malformed("raw"))?;
     let mut sections = Reader::new(&joined);
     let mut columns = [Reader::new(&[]); COLUMNS];
@@ -262,7 +265,7 @@ pub fn decode_briefs(
 ) -> Result<(), PackError> {
     context.start_page(0);
     let mut reader = Reader::new(bytes);
-    let joined = take_folded(&mut reader, context)?;
+    let joined = context.folder.take(&mut reader)?;
     let mut sections = Reader::new(&joined);
     let mut columns = [Reader::new(&[]); COLUMNS];
     for column in &mut columns {
@@ -366,9 +369,8 @@ impl Cursors<'_> {
         }
         let key = match self.raw.byte() {
             Some(AUTHOR_RAW) => NodeKey(self.raw.array().ok_or(PackError::Malformed("author"))?),
-            Some(AUTHOR_PREFIX) => {
-                let prefix =
-                    self.raw.take(AUTHOR_PREFIX_BYTES).ok_or(PackError::Malformed("author"))?;
+            Some(length @ 1..32) => {
+                let prefix = self.raw.take(length.into()).ok_or(PackError::Malformed("author"))?;
                 resolve.author_with_prefix(prefix).ok_or(PackError::Unresolved("author"))?
             }
             _ => return Err(PackError::Malformed("author")),

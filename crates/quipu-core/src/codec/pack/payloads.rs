@@ -3,8 +3,8 @@
 
 use bytes::Bytes;
 
+use super::PackError;
 use super::context::Context;
-use super::{PackError, put_folded, take_folded};
 use crate::codec::v1::{put_payload_block, split_payload};
 use crate::codec::varint::{Reader, put, put_section};
 use crate::event::{Event, PayloadRef};
@@ -48,7 +48,7 @@ pub fn encode_payloads(events: &[Event], context: &mut Context) -> Vec<u8> {
     put_section(&mut columns, &lengths);
     columns.extend_from_slice(&values);
     let mut out = Vec::with_capacity(columns.len() / 2 + raw.len());
-    put_folded(&mut out, &columns, context);
+    context.folder.put(&mut out, &columns);
     put_section(&mut out, &raw);
     out
 }
@@ -88,7 +88,7 @@ pub fn visit_payloads(
 ) -> Result<(), PackError> {
     let malformed = PackError::Malformed("payloads");
     let mut reader = Reader::new(bytes);
-    let columns = take_folded(&mut reader, context)?;
+    let columns = context.folder.take(&mut reader)?;
     let raw = reader.section().ok_or(malformed.clone())?;
     let mut columns = PayloadColumns::open(&columns, raw).ok_or(malformed.clone())?;
     if !reader.is_empty() {
