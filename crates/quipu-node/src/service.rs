@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -255,6 +256,8 @@ pub struct Machine {
     early: Option<Early>,
     /// What the record events of the internal log add up to.
     pub(crate) records: crate::records::Kept,
+    /// What of this machine's own records waits for its signature.
+    pub(crate) own_feed: crate::own_feed::OwnFeed,
     /// What a peer offered last.
     offered_state: Option<StateOffer>,
     home: Home,
@@ -298,6 +301,8 @@ impl std::fmt::Debug for Machine {
 #[derive(Debug, Clone)]
 pub struct Handle {
     sender: SyncSender<Message>,
+    /// Held by whoever signs this machine's records.
+    signing: Arc<Mutex<()>>,
 }
 
 impl std::fmt::Debug for Message {
@@ -348,7 +353,7 @@ impl Mailbox {
 impl Service {
     /// Starts the loop.
     pub fn start(home: Home, driver: MachineDriver, mailbox: Mailbox, peers: Peers) -> Self {
-        let handle = Handle { sender: mailbox.sender.clone() };
+        let handle = Handle { sender: mailbox.sender.clone(), signing: Arc::default() };
         let book = home.book();
         let artifacts = artifacts::open(&home, driver.node().domain());
         let mut machine = Machine {
@@ -362,6 +367,7 @@ impl Service {
             putting: BTreeMap::new(),
             early: None,
             records: crate::records::Kept::default(),
+            own_feed: crate::own_feed::OwnFeed::default(),
             offered_state: None,
             home,
             book,
@@ -437,6 +443,10 @@ impl Service {
 }
 
 impl Handle {
+    pub(crate) fn signing(&self) -> &Mutex<()> {
+        &self.signing
+    }
+
     /// Runs a question on the loop's thread, between two turns.
     ///
     /// # Errors

@@ -48,6 +48,15 @@ pub const RESOURCE_PART_OVERHEAD: u64 = 19;
 pub const ANNOUNCE_OVERHEAD: u64 = 19 + 148 + 32;
 /// Opening a link: request, proof, measurement.
 pub const LINK_OVERHEAD: u64 = 330;
+/// What one says of itself on a link that it opened: its public keys and a signature.
+pub const IDENTIFY_BYTES: usize = 128;
+/// The class in which guests send: they may use nine tenths of the limit, so that a mesh that talks a lot leaves room for
+/// this machine's own events.
+pub const GUEST_CLASS: usize = 1;
+/// Bytes on the air of what guests may have waiting. More is refused: it would be old when its turn comes.
+pub const GUEST_QUEUE_BYTES_MAX: u64 = 256 << 10;
+/// Addresses and identities of which it is remembered by which interface guests heard them.
+pub const GUEST_HEARD_MAX: usize = 4_096;
 /// Streams at one time, and links of which nobody said yet whose they are.
 pub const ASSOCIATIONS_MAX: usize = 64;
 /// Machines of this domain that are remembered from announces.

@@ -124,11 +124,12 @@ impl Radio {
 
     /// Another user of the same helper.
     pub fn guest(&self) -> Guest {
-        let mut guests = self.guests.lock().unwrap_or_else(PoisonError::into_inner);
-        *guests += 1;
-        let (sender, events) = channel();
-        drop(self.sender.send(Message::NewGuest(*guests, sender)));
-        Guest { voice: Voice { number: *guests, sender: self.sender.clone() }, events }
+        self.guests().enter()
+    }
+
+    /// The way in for users that come later.
+    pub fn guests(&self) -> Guests {
+        Guests { sender: self.sender.clone(), count: Arc::clone(&self.guests) }
     }
 
     /// Ends the helper and the thread.
@@ -147,6 +148,25 @@ impl Radio {
 impl Drop for Radio {
     fn drop(&mut self) {
         self.stop();
+    }
+}
+
+/// The way in for other users of the helper. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Guests {
+    sender: Sender<Message>,
+    /// How many there were.
+    count: Arc<Mutex<u32>>,
+}
+
+impl Guests {
+    /// Another user of the helper. It has to take what it is told: that waits in memory.
+    pub fn enter(&self) -> Guest {
+        let mut count = self.count.lock().unwrap_or_else(PoisonError::into_inner);
+        *count += 1;
+        let (sender, events) = channel();
+        drop(self.sender.send(Message::NewGuest(*count, sender)));
+        Guest { voice: Voice { number: *count, sender: self.sender.clone() }, events }
     }
 }
 
@@ -329,8 +349,8 @@ impl Worker {
             }
             Message::GuestSays(number, message) => {
                 let allowed = self.router.out(number, message);
-                if let (Some(helper), Some(message)) = (&self.helper, allowed) {
-                    helper.say(&message);
+                if let Some(message) = allowed.filter(|_| self.helper.is_some()) {
+                    self.give(Input::Guest(message));
                 }
             }
         }
@@ -347,6 +367,10 @@ impl Worker {
                     }
                 }
                 Output::Net(event) => (self.sink)(event),
+                Output::Guest(message) => {
+                    let (whose, message) = self.router.inn(message);
+                    self.tell_guest(whose, message);
+                }
             }
         }
     }
@@ -355,15 +379,20 @@ impl Worker {
         let (whose, message) = self.router.inn(message);
         match whose {
             Some(0) => self.give(Input::Helper(message)),
-            Some(number) => {
-                if let Some(guest) = self.guests.get(&number) {
-                    drop(guest.send(GuestEvent::Said(message)));
-                }
+            Some(_) => {
+                self.station.overhear(&message);
+                self.tell_guest(whose, message);
             }
             None => {
                 self.tell_guests(&GuestEvent::Said(message.clone()));
                 self.give(Input::Helper(message));
             }
+        }
+    }
+
+    fn tell_guest(&self, whose: Option<u32>, message: FromHelper) {
+        if let Some(guest) = whose.and_then(|number| self.guests.get(&number)) {
+            drop(guest.send(GuestEvent::Said(message)));
         }
     }
 

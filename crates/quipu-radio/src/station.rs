@@ -4,6 +4,7 @@
 //! *Invariant*: the output is a function of the inputs. *Boundary*: no IO, no clock; randomness comes as a
 //! seed. It decides nothing about events: who is let in is for the core to say.
 
+mod guests;
 mod report;
 mod traffic;
 
@@ -88,6 +89,8 @@ pub enum Input {
         /// Why.
         reason: String,
     },
+    /// A guest has this for the helper, in the numbers of all.
+    Guest(ToHelper),
     /// Time has passed.
     Tick,
 }
@@ -99,6 +102,8 @@ pub enum Output {
     Say(ToHelper),
     /// The driver is to be told this.
     Net(NetEvent),
+    /// The guest whose message it answers is to be told this, as if the helper had said it.
+    Guest(FromHelper),
 }
 
 /// The state of a machine on the air.
@@ -115,6 +120,7 @@ pub struct Station {
     announced_at: Option<u64>,
     look_at: u64,
     meters: Meters,
+    guests: guests::Guests,
     neighbours: Neighbours,
     associations: BTreeMap<LinkId, Association>,
     /// Links that others opened and over which no greeting came yet, and since when.
@@ -142,6 +148,7 @@ impl Station {
             announced_at: None,
             look_at: now,
             meters,
+            guests: guests::Guests::default(),
             neighbours: Neighbours::default(),
             associations: BTreeMap::new(),
             arrivals: BTreeMap::new(),
@@ -162,9 +169,15 @@ impl Station {
             Input::Connect { request, peer } => self.on_connect(now, request, peer, out),
             Input::Send { link, frame } => self.on_send(now, link, &frame, out),
             Input::Close { link, reason } => self.on_close(now, link, reason, out),
+            Input::Guest(message) => self.guests.take(message, &self.meters, out),
             Input::Tick => {}
         }
         self.on_time(now, out);
+    }
+
+    /// The helper says something to a guest, which is none of the station's business, but tells where things leave.
+    pub fn overhear(&mut self, message: &FromHelper) {
+        self.guests.overhear(message);
     }
 
     /// When it is to get a [`Input::Tick`] at the latest.
@@ -183,7 +196,8 @@ impl Station {
     }
 
     fn waits_for_air(&self) -> bool {
-        self.associations.values().any(|association| association.stream.queued() > 0)
+        let waits = |association: &Association| association.stream.queued() > 0;
+        self.guests.wait() || self.associations.values().any(waits)
     }
 
     fn introduce(&mut self, out: &mut Vec<Output>) {
@@ -204,6 +218,7 @@ impl Station {
         self.helper = None;
         self.trouble = Some(reason);
         self.meters.restart();
+        self.guests.clear();
         self.arrivals.clear();
         for association in self.associations.values_mut() {
             association.suspend(now);
@@ -375,6 +390,7 @@ impl Station {
         for link in links {
             self.tend(now, link, out);
         }
+        self.guests.pump(now, &mut self.meters, out);
         let late: Vec<LinkName> = self
             .arrivals
             .iter()

@@ -206,6 +206,8 @@ impl World {
             match output {
                 Output::Say(message) => self.modem_hears(machine, message),
                 Output::Net(event) => self.station_says(machine, event),
+                // Nobody else uses a modem here.
+                Output::Guest(_) => {}
             }
         }
         let Some(on) = self.air.as_mut().and_then(|air| air.machines.get_mut(&machine)) else {

@@ -842,6 +842,8 @@ pub(crate) enum ExportFormat {
     Mermaid,
     /// The records, a column for each field.
     Csv,
+    /// A data file of meshlogd: what other nodes of a mesh can get from here.
+    Meshlog,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -87,14 +87,9 @@ pub(crate) fn serve(
             return Err(error);
         }
     };
-    // A machine without a name in meshes takes no part in them.
-    let is_node = home.mesh_identity()?.is_some();
-    let guest = carriers.radio.as_ref().filter(|_| is_node).map(Radio::guest);
-    let takes_part = guest.is_some();
-    let door = Door::new(home.clone(), service.handle(), meshlog.shown, guest);
-    if takes_part {
-        door.open()?;
-    }
+    let guests = carriers.radio.as_ref().map(Radio::guests);
+    let door = Door::new(home.clone(), service.handle(), meshlog.shown, guests);
+    door.appear()?;
     let places = match meshlog.listen(&door) {
         Ok(places) => places,
         Err(error) => {

@@ -13,11 +13,14 @@ use std::time::{Duration, Instant};
 
 use common::air::{ALONE, Rnsd, client, config, members, on_air, server, tcp_port};
 use common::data::text;
-use common::{Machine, skip, temp, until};
+use common::{Machine, agree, skip, temp, until};
 use serde_json::{Map, Value, json};
 
 /// How long nodes that gossip every two seconds may take to agree.
 const AGREE_MAX: Duration = Duration::from_secs(240);
+
+/// Notes that take more air than there is.
+const RECORDS: u64 = 500;
 
 /// A process of meshlogd. It dies with this.
 struct Running(Child);
@@ -69,7 +72,12 @@ fn meshlogd(root: &Path, version: &str, port: u16, subcommand: &[&str]) -> Comma
 
 impl Old {
     fn start(root: &Path, port: u16, more: &[&str]) -> Self {
-        let mut process = meshlogd(root, "0.1.0", port, &[]).args(more).spawn().unwrap();
+        Self::of("0.1.0", root, port, more)
+    }
+
+    /// A node of any version that is told words.
+    fn of(version: &str, root: &Path, port: u16, more: &[&str]) -> Self {
+        let mut process = meshlogd(root, version, port, &[]).args(more).spawn().unwrap();
         let stdin = process.stdin.take().unwrap();
         let mut stdout = BufReader::new(process.stdout.take().unwrap());
         let lines = Arc::new(Mutex::new(String::new()));
@@ -251,4 +259,129 @@ fn nodes_of_both_kinds_in_one_mesh() {
     all_agree(&[&a, &b], &mut old, &new, 10);
     let shown = check(&mut old);
     assert!([4, 5, 6].contains(&shown["R-a"]["fields"]["people"].as_i64().unwrap()), "{shown}");
+}
+
+/// Two machines of a domain in two meshes, in each of which somebody else writes as "x", and signs. Under `first-use` each
+/// machine believes who it hears. When they meet, both believe the same one.
+#[test]
+fn machines_that_heard_different_keys_first_agree_on_one() {
+    if place().is_none() {
+        return;
+    }
+    let temp = temp();
+    let root = temp.path();
+    let (mut a, mut b) = members(root);
+    a.one(["mesh", "policy", "first-use"]);
+    for machine in [&a, &b] {
+        machine.one(["mesh", "identity"]);
+    }
+    // Both know the policy before they are apart.
+    a.serve();
+    b.one(["sync"]);
+    a.stop();
+    let ports = [tcp_port(), tcp_port()];
+    let mut nodes = Vec::new();
+    for ((machine, port), value) in [&mut a, &mut b].into_iter().zip(ports).zip(["1", "2"]) {
+        let dir = root.join(value);
+        std::fs::create_dir(&dir).unwrap();
+        on_air(machine, &config(root, machine.name, ALONE, &server(port)), &[]);
+        let said = ["--name", "x", "--set", "R", "f", value];
+        nodes.push(Old::of("0.5.0", &dir, port, &said));
+    }
+    let known = |machine: &Machine| -> Vec<Value> {
+        let rows = machine.run(["mesh", "roster"]);
+        rows.into_iter().filter(|row| row["author"] == "x").collect()
+    };
+    for machine in [&a, &b] {
+        until("the key that was heard is told to the domain", || known(machine).len() == 1);
+        assert_eq!(machine.run(["log", "--kind", "mesh.trust"]).len(), 1, "told once");
+    }
+    assert_ne!(known(&a)[0]["identity"], known(&b)[0]["identity"], "each heard another one");
+    drop(nodes);
+    for machine in [&mut a, &mut b] {
+        machine.stop();
+        machine.serve();
+    }
+    agree(&[&a, &b]);
+    assert_eq!(known(&a), known(&b));
+    let verdicts = a.run(["log", "--kind", "mesh.trust"]);
+    assert_eq!(verdicts.len(), 2);
+    // The one that was said first in replay order.
+    let first = verdicts[0]["payload"]["identity"]["/"]["bytes"].as_str().unwrap();
+    let first = data_encoding::BASE64_NOPAD.decode(first.as_bytes()).unwrap();
+    assert_eq!(known(&a)[0]["public_key"], data_encoding::HEXLOWER.encode(&first));
+    let shown = [&a, &b].map(|machine| machine.one(["record", "show", "R"])["fields"]["f"].clone());
+    assert_eq!(shown[0], shown[1]);
+    assert!([json!(1), json!(2)].contains(&shown[0]), "{shown:?}");
+}
+
+/// What goes to nodes of meshlogd costs airtime, too: no more of it leaves than the limit, and nothing is lost by that.
+#[test]
+fn guests_of_the_helper_keep_to_the_airtime() {
+    if place().is_none() {
+        return;
+    }
+    let temp = temp();
+    let root = temp.path();
+    let port = tcp_port();
+    let mut a = Machine::found("a", root);
+    a.one(["mesh", "identity"]);
+    let lines = (0..RECORDS).map(|n| {
+        let payload = json!({ "record_id": format!("R-{n}"), "text": "x".repeat(200) });
+        json!({ "kind": "record.note", "payload": payload }).to_string() + "\n"
+    });
+    let batch = a.file("notes.ndjson", lines.collect::<String>().as_bytes());
+    a.run(["emit", "--batch", batch.to_str().unwrap()]);
+    let air = config(root, "a", ALONE, &server(port));
+    on_air(&mut a, &air, &["--airtime-percent", "0.001"]);
+    let old = Old::of("0.5.0", root, port, &[]);
+    let interface = |machine: &Machine| {
+        let all = machine.one(["mesh", "status"])["interfaces"].as_array().unwrap().clone();
+        all.into_iter().max_by_key(|one| one["sent_bytes"].as_u64()).unwrap()
+    };
+    let status = |machine: &Machine| machine.one(["mesh", "status"]);
+    until("the air is used up", || status(&a)["guest_queue_bytes"].as_u64() > Some(0));
+    // It stays so.
+    std::thread::sleep(Duration::from_secs(15));
+    let used = interface(&a);
+    let percent = |name: &str| used[name].as_str().unwrap().parse::<f64>().unwrap();
+    assert!(percent("airtime_percent") <= percent("airtime_limit_percent"), "{used}");
+    let (bytes, bitrate) =
+        (used["sent_bytes"].as_u64().unwrap(), used["bitrate"].as_u64().unwrap());
+    let limit = bitrate / 8 * 3_600 / 100_000;
+    assert!(bytes > limit / 4 && bytes <= limit, "{bytes} of {limit}: {used}");
+    drop(old);
+    // With more air all of it arrives.
+    a.stop();
+    on_air(&mut a, &air, &[]);
+    let mut old = Old::of("0.5.0", root, port, &[]);
+    let begin = Instant::now();
+    while full(&old.ask("front")).values().filter_map(Value::as_u64).sum::<u64>() < RECORDS {
+        assert!(begin.elapsed() < AGREE_MAX, "{}\n{}", status(&a), a.daemon_log());
+        std::thread::sleep(Duration::from_millis(500));
+    }
+}
+
+/// A machine gets its name while its daemon runs: it is among the nodes at once, without a client or a restart.
+#[test]
+fn an_identity_counts_at_once() {
+    if place().is_none() {
+        return;
+    }
+    let temp = temp();
+    let root = temp.path();
+    let port = tcp_port();
+    let mut a = Machine::found("a", root);
+    on_air(&mut a, &config(root, "a", ALONE, &server(port)), &[]);
+    record(&a, &["create", "R-1", "site"]);
+    let mut old = Old::of("0.5.0", root, port, &["--set", "R-2", "f", "1"]);
+    std::thread::sleep(Duration::from_secs(4));
+    assert_eq!(a.run(["records"]).len(), 1, "it takes no part yet");
+    let author = text(&a.one(["mesh", "identity", "--signed"]), "identity");
+    record(&a, &["set", "R-1", "people", "3"]);
+    let begin = Instant::now();
+    while old.ask("front")[&author] != 2 || a.run(["records"]).len() < 2 {
+        assert!(begin.elapsed() < AGREE_MAX, "{}\n{}", old.ask("front"), a.daemon_log());
+        std::thread::sleep(Duration::from_millis(500));
+    }
 }

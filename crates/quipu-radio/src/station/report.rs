@@ -25,6 +25,7 @@ impl Station {
             "announces": self.announces,
             "announce_bytes_max": BEACON_BYTES_MAX,
             "queue_bytes": queue,
+            "guest_queue_bytes": self.guests.queued(),
             "interfaces": self.meters.iter().map(|(_, meter)| interface(now, meter)).collect::<Vec<_>>(),
             "peers": self.peers(now),
         })
