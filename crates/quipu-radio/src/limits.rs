@@ -72,6 +72,8 @@ pub const GREET_MS: u64 = 5_000;
 pub const GREETINGS_MAX: u32 = 6;
 /// How long a helper may take to open a link, in milliseconds.
 pub const OPEN_MS: u64 = 90_000;
+/// How long somebody who asks for a machine waits for it to be heard, in milliseconds.
+pub const AWAIT_MS: u64 = 20_000;
 /// The least and the most time between two tries to open a link, in milliseconds.
 pub const REOPEN_MS: (u64, u64) = (1_000, 60_000);
 /// The least and the most time before a machine is linked to again that differed from this one when the last stream

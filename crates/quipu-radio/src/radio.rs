@@ -8,10 +8,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use quipu_core::id::NodeKey;
+use quipu_core::id::{DomainId, NodeKey};
 use quipu_core::node::LinkId;
 use quipu_helper::{FromHelper, ToHelper};
-use quipu_node::service::{NetEvent, Network, SystemClock};
+use quipu_node::service::{NetEvent, Network, Standing, SystemClock};
 use quipu_node::{Clock, Links};
 use serde_json::Value;
 
@@ -112,9 +112,18 @@ impl Radio {
     }
 
     /// Tells what this machine has: to be called whenever it changes, from any thread.
-    pub fn standing(&self) -> impl Fn([u8; 32]) + Send + 'static + use<> {
+    pub fn standing(&self) -> impl Fn(&Standing) + Send + 'static + use<> {
         let sender = self.sender.clone();
-        move |digest| drop(sender.send(Message::Station(Input::Standing { digest })))
+        move |standing| {
+            let Standing { own: digest, published } = standing.clone();
+            drop(sender.send(Message::Station(Input::Standing { digest, published })));
+        }
+    }
+
+    /// Tells that a machine is reached by wire, or not any more: no links over the air are opened to it while it is.
+    pub fn wired(&self) -> impl Fn(NodeKey, bool) + Send + 'static + use<> {
+        let sender = self.sender.clone();
+        move |peer, wired| drop(sender.send(Message::Station(Input::Wired { peer, wired })))
     }
 
     /// What `mesh status` shows.
@@ -230,25 +239,35 @@ impl Links for RadioLinks {
 }
 
 impl Network for RadioLinks {
-    fn connect(&mut self, request: u64, peer: NodeKey, _addrs: Vec<SocketAddr>) {
+    /// There is no wire here. Who is not waited for is not dialled over the air: that opens links where something differs.
+    fn connect(&mut self, request: u64, _peer: NodeKey, _addrs: Vec<SocketAddr>) {
+        self.tell(Input::NoWire { request });
+    }
+
+    fn connect_by_air(&mut self, request: u64, peer: NodeKey) -> bool {
         self.tell(Input::Connect { request, peer });
+        true
     }
 
     fn consumed(&mut self, _link: LinkId, _bytes: usize) {}
+
+    fn is_about(&mut self, link: LinkId, domain: DomainId) {
+        self.tell(Input::About { link, domain });
+    }
 
     fn share(&self) -> Box<dyn Network> {
         Box::new(Self { sender: self.sender.clone() })
     }
 }
 
-/// Links of two kinds: the addresses of a peer say which one it is dialled by.
+/// Links of two kinds: peers are dialled by wire, and over the air where that is asked for.
 pub struct Both {
     wire: Box<dyn Network>,
     radio: Box<dyn Network>,
 }
 
 impl Both {
-    /// Dials by wire whoever has an address, else by radio.
+    /// Both together.
     pub fn new(wire: Box<dyn Network>, radio: Box<dyn Network>) -> Self {
         Self { wire, radio }
     }
@@ -270,12 +289,19 @@ impl Links for Both {
 
 impl Network for Both {
     fn connect(&mut self, request: u64, peer: NodeKey, addrs: Vec<SocketAddr>) {
-        let by = if addrs.is_empty() { &mut self.radio } else { &mut self.wire };
-        by.connect(request, peer, addrs);
+        self.wire.connect(request, peer, addrs);
+    }
+
+    fn connect_by_air(&mut self, request: u64, peer: NodeKey) -> bool {
+        self.radio.connect_by_air(request, peer)
     }
 
     fn consumed(&mut self, link: LinkId, bytes: usize) {
         self.of(link).consumed(link, bytes);
+    }
+
+    fn is_about(&mut self, link: LinkId, domain: DomainId) {
+        self.of(link).is_about(link, domain);
     }
 
     fn share(&self) -> Box<dyn Network> {

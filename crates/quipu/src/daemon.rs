@@ -155,8 +155,8 @@ fn start_all(home: &Home, links: &LinkOptions) -> Result<(Service, Carriers), Ap
     // A command that found no daemon may be about to finish.
     let opened = start::patiently(|| {
         if carriers.radio.is_none() {
-            carriers.radio =
-                links.air.as_ref().map(|air| network::radio(home, air, &mailbox)).transpose()?;
+            let start = |air| network::radio(home, domain, air, &mailbox);
+            carriers.radio = links.air.as_ref().map(start).transpose()?;
         }
         start::driver(home, domain, key.clone(), carriers.network())
     });
