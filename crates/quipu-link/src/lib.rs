@@ -52,7 +52,7 @@ fn translate(event: LinkEvent) -> NetEvent {
     match event {
         LinkEvent::Up { link, peer, request, remote_addr, .. } => {
             let (peer, addr) = (NodeKey(peer), remote_addr);
-            NetEvent::Up { link, peer, request, addr, opened: false, pace: None }
+            NetEvent::Up { link, peer, request, addr, opened: None, pace: None }
         }
         LinkEvent::Frame { link, bytes } => NetEvent::Frame { link, bytes: bytes.into() },
         LinkEvent::Writable { link, written } => NetEvent::Writable { link, written },

@@ -20,7 +20,7 @@ use crate::clock::Stamp;
 use crate::event::{Body, Event, MeshId};
 use crate::identity::PublicIdentity;
 use crate::json::Value;
-use crate::native::{Claim, Said, Trust};
+use crate::native::{Claim, Said, Trust, goes_to_mesh};
 use crate::policy::{Judge, Policy};
 use crate::projection::{payload_of, to_json};
 use crate::records::Records;
@@ -50,18 +50,22 @@ enum Decided {
 
 /// Whether a kind of event has to do with records or meshes.
 pub fn is_of_records(kind: &str) -> bool {
-    matches!(
+    let of_meshes = matches!(
         kind,
-        kind::RECORD_CREATE
-            | kind::RECORD_SET
-            | kind::RECORD_NOTE
-            | kind::RECORD_ATTACH
-            | kind::MESH_EMIT
-            | kind::MESH_IDENTITY
-            | kind::MESH_POLICY
-            | kind::MESH_TRUST
-            | kind::MESH_EVENT
-    )
+        kind::MESH_IDENTITY | kind::MESH_POLICY | kind::MESH_TRUST | kind::MESH_EVENT
+    );
+    of_meshes || goes_to_mesh(kind)
+}
+
+/// Of what nodes that are no admins found out about an author, the first counts; but a name that is the hash of
+/// an identity is bound to that one, whoever was first. Whom not to trust, only admins say.
+fn note_first_use(keys: &mut BTreeMap<Text, PublicIdentity>, trust: &Trust) {
+    let Some(identity) = &trust.identity else { return };
+    let author = Text::from(trust.author.as_str());
+    let proves_itself = |identity: &PublicIdentity| identity.author() == author;
+    if keys.get(&author).is_none_or(|held| proves_itself(identity) && !proves_itself(held)) {
+        keys.insert(author, identity.clone());
+    }
 }
 
 /// What an event of the domain says of records or meshes. Nothing if its payload is erased.
@@ -137,7 +141,7 @@ impl Context {
     fn settle(&mut self) -> bool {
         let before = (self.policy, std::mem::take(&mut self.keys));
         self.policy = Policy::default();
-        let mut by_others = BTreeMap::new();
+        let mut first_uses = BTreeMap::new();
         for (node, decided) in self.decisions.values() {
             match decided {
                 // Of admins the last counts.
@@ -147,16 +151,12 @@ impl Context {
                     let author = Text::from(trust.author.as_str());
                     self.keys.insert(author, trust.identity.clone());
                 }
-                // Of others the first.
-                Decided::Trust(trust) => {
-                    let author = Text::from(trust.author.as_str());
-                    by_others.entry(author).or_insert_with(|| trust.identity.clone());
-                }
+                Decided::Trust(trust) => note_first_use(&mut first_uses, trust),
             }
         }
         if self.policy == Policy::FirstUse {
-            for (author, key) in by_others.into_iter().filter(|(_, key)| key.is_some()) {
-                self.keys.entry(author).or_insert(key);
+            for (author, key) in first_uses {
+                self.keys.entry(author).or_insert(Some(key));
             }
         }
         // Who is a node of the domain has to sign. That holds for wrapped events, not for what it writes here.
@@ -164,6 +164,11 @@ impl Context {
             self.keys.insert(claim.identity.author(), Some(claim.identity.clone()));
         }
         before != (self.policy, self.keys.clone())
+    }
+
+    /// Whether anything is known of an author.
+    pub fn knows(&self, author: &Text) -> bool {
+        self.keys.contains_key(author)
     }
 
     /// Keys that have to sign for their authors.

@@ -114,6 +114,11 @@ impl Log {
         self.feeds().filter(|(author, _)| !self.hidden.contains(*author))
     }
 
+    /// Authors with events that are not for other nodes.
+    pub fn hidden(&self) -> impl Iterator<Item = &Text> {
+        self.feeds.keys().filter(|author| self.hidden.contains(*author))
+    }
+
     /// The frontier that other nodes are told.
     pub fn offered_frontier(&self) -> Object {
         let mut frontier = Object::default();

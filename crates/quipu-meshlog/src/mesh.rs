@@ -16,11 +16,10 @@ use quipu_core::value;
 
 use crate::domain::{Added, Context};
 use crate::event::{Event, MeshId};
-use crate::identity::Identity;
 use crate::log::Log;
-use crate::native::{Said, Signatures};
+use crate::native::{Said, Trust, WRAPPED_BYTES_MAX};
 use crate::peer::Feeds;
-use crate::policy::Judge;
+use crate::policy::{Judge, Policy};
 use crate::projection::{Projector, Stopped};
 use crate::text::Text;
 
@@ -39,6 +38,8 @@ pub struct Mesh {
     looked: usize,
     /// Feeds that cannot go on because the mesh has something else at the place: what we would have there.
     taken: BTreeMap<Text, MeshId>,
+    /// Authors whose keys the domain was told of from here, once, whatever comes of it.
+    told: BTreeSet<Text>,
 }
 
 impl Mesh {
@@ -103,8 +104,8 @@ impl Mesh {
     /// Begins anew, knowing who is who.
     pub fn restart(&mut self) {
         let context = std::mem::take(&mut self.context);
-        let judge = std::mem::take(&mut self.judge);
-        *self = Self { context, judge, ..Self::default() };
+        let (judge, told) = (std::mem::take(&mut self.judge), std::mem::take(&mut self.told));
+        *self = Self { context, judge, told, ..Self::default() };
     }
 
     /// All feeds.
@@ -132,14 +133,39 @@ impl Mesh {
         new.iter().filter(is_foreign).cloned().collect()
     }
 
+    /// What was found out about authors at their first use, and the domain does not know yet: to be written by this
+    /// machine. Each is given once, and only of authors of whom something is held.
+    pub fn take_verdicts(&mut self) -> Vec<Said> {
+        if self.context.policy() != Policy::FirstUse {
+            return Vec::new();
+        }
+        let (log, context, told) = (&self.log, &self.context, &self.told);
+        let is_new = |author: &Text| {
+            !log.feed(author).is_empty() && !context.knows(author) && !told.contains(author)
+        };
+        let bound = self.judge.bound().filter(|(author, _)| is_new(author));
+        let verdicts = bound.filter_map(|(author, key)| {
+            let author = author.as_str().filter(|text| text.len() <= WRAPPED_BYTES_MAX)?;
+            Some(Trust { author: author.to_owned(), identity: Some(key.clone()) })
+        });
+        let verdicts: Vec<Trust> = verdicts.collect();
+        self.told.extend(verdicts.iter().map(|trust| Text::from(trust.author.as_str())));
+        verdicts.into_iter().map(Said::Trust).collect()
+    }
+
     /// How many events a node's feed has, with those that wait for signatures.
     pub fn made_by(&self, node: &NodeKey) -> u64 {
         self.projectors.get(node).map_or(0, Projector::made)
     }
 
-    /// What a node has to write so that its events can go out, if they wait for signatures.
-    pub fn signatures(&self, node: &NodeKey, identity: &Identity) -> Option<Signatures> {
-        self.projectors.get(node)?.signatures(identity)
+    /// How many events of this domain's nodes wait for signatures.
+    pub fn waiting(&self) -> usize {
+        self.projectors.values().map(Projector::waiting).sum()
+    }
+
+    /// Whether events of a node wait for its signatures.
+    pub fn waits(&self, node: &NodeKey) -> bool {
+        self.projectors.get(node).is_some_and(|projector| projector.waiting() > 0)
     }
 
     /// Nodes whose feeds go no further, and why.

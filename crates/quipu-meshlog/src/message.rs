@@ -106,16 +106,22 @@ pub fn events(events: &[Arc<Event>]) -> Vec<u8> {
 }
 
 /// A message of events that is filled up to what one message should carry.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct EventsBatch {
     bytes: Vec<u8>,
     count: usize,
+    count_max: usize,
 }
 
 impl EventsBatch {
+    /// An empty one that takes so many events, as far as a message does.
+    pub fn of(count_max: usize) -> Self {
+        Self { bytes: Vec::new(), count: 0, count_max: count_max.min(MESSAGE_EVENTS_MAX) }
+    }
+
     /// Adds an event, if there is room. The first always has.
     pub fn push(&mut self, event: &Event) -> bool {
-        if self.count >= MESSAGE_EVENTS_MAX || self.bytes.len() >= PUSH_BYTES_MAX {
+        if self.count >= self.count_max || self.bytes.len() >= PUSH_BYTES_MAX {
             return false;
         }
         let before = self.bytes.len();

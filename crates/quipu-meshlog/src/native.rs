@@ -19,6 +19,18 @@ pub const SIGNATURES_MAX: usize = 512;
 /// What is signed to prove an identity, before the node's key.
 const IDENTITY_CONTEXT: &[u8] = b"quipu mesh identity v1";
 
+/// Whether events of a kind become events of a mesh.
+pub fn goes_to_mesh(kind: &str) -> bool {
+    matches!(
+        kind,
+        kind::RECORD_CREATE
+            | kind::RECORD_SET
+            | kind::RECORD_NOTE
+            | kind::RECORD_ATTACH
+            | kind::MESH_EMIT
+    )
+}
+
 /// What an event about records or meshes says.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Said {

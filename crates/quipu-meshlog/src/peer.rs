@@ -18,7 +18,7 @@
 //!   to be sent goes over any of them. On a link that this side opened it identifies itself first, since
 //!   meshlogd drops what comes from nobody.
 //! - A message of up to [`PACKET_BYTES_MAX`] goes as a packet, a longer one as a resource.
-//! - Each [`Output::Send`] is answered by one [`Input::Sent`], delivered or not, unless the peer goes down.
+//! - Each [`Output::Send`] is answered by one [`Input::Sent`] or [`Input::Failed`], unless the peer goes down.
 //! - [`Input::Tick`] comes every second or so, and [`Input::Grown`] whenever the caller has put something into the log.
 
 mod link;
@@ -126,8 +126,13 @@ pub enum Input<'a> {
         /// The message.
         bytes: &'a [u8],
     },
-    /// A message has left, or was given up.
+    /// A message has left; whether it arrives is not known.
     Sent {
+        /// To whom.
+        peer: PeerId,
+    },
+    /// A message was given up before it left: there was no airtime for it, or no link any more.
+    Failed {
         /// To whom.
         peer: PeerId,
     },
@@ -265,6 +270,11 @@ impl Peers {
             Input::Sent { peer } => {
                 if let Some(link) = self.links.get_mut(&peer) {
                     link.on_sent(now);
+                }
+            }
+            Input::Failed { peer } => {
+                if let Some(link) = self.links.get_mut(&peer) {
+                    link.on_failed(now, &self.timing);
                 }
             }
             Input::Grown => {}

@@ -136,7 +136,7 @@ pub struct Judge {
     roster: BTreeMap<Text, PublicIdentity>,
     /// Authors of whom nothing is taken.
     shunned: BTreeSet<Text>,
-    /// Under [`Policy::FirstUse`], the key that an author with another name signed with first.
+    /// Under [`Policy::FirstUse`], the key that an author signed with first.
     bound: BTreeMap<Text, PublicIdentity>,
 }
 
@@ -216,7 +216,10 @@ impl Judge {
         let checked = if is_stale { self.check(event) } else { checked };
         let (id, author) = (event.id(), event.author.clone());
         match checked {
-            Checked::Signed => Ok(Verdict::Proven),
+            Checked::Signed => {
+                self.note_use(&author);
+                Ok(Verdict::Proven)
+            }
             Checked::Forged => Err(Refusal::Forged { id, author }),
             Checked::Shunned => Err(Refusal::Stranger { id, author }),
             Checked::Unsigned => Err(Refusal::Unsigned { id, author }),
@@ -227,6 +230,22 @@ impl Judge {
                 Policy::FirstUse => Ok(self.bind(event)),
             },
         }
+    }
+
+    /// Under [`Policy::FirstUse`], binds an author to the key that its name is the hash of, now that it has signed.
+    fn note_use(&mut self, author: &Text) {
+        let is_new = !self.roster.contains_key(author) && !self.bound.contains_key(author);
+        if self.policy == Policy::FirstUse
+            && is_new
+            && let Some(key) = self.known.get(author)
+        {
+            self.bound.insert(author.clone(), key.clone());
+        }
+    }
+
+    /// Authors that were bound to a key at their first use, in the order of their names.
+    pub fn bound(&self) -> impl Iterator<Item = (&Text, &PublicIdentity)> {
+        self.bound.iter()
     }
 
     /// Binds an author to the known key that signed, if one did.

@@ -20,7 +20,7 @@ use crate::clock::Stamp;
 use crate::event::{Body, Event, MeshId};
 use crate::identity::{Identity, SIGNATURE_BYTES};
 use crate::json::{self, Int, Object, Style, Value};
-use crate::native::{Claim, SIGNATURES_MAX, Said, Signatures};
+use crate::native::{Claim, SIGNATURES_MAX, Said, Signatures, goes_to_mesh};
 use crate::records;
 use crate::text::Text;
 
@@ -102,6 +102,11 @@ impl Projector {
         self.made.0
     }
 
+    /// How many events wait for signatures.
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// The author in the mesh.
     pub const fn author(&self) -> &Text {
         &self.author
@@ -142,15 +147,7 @@ impl Projector {
 
     fn take(&mut self, event: &NativeEvent) -> Vec<Event> {
         let kind = &*event.header.kind;
-        let is_record = matches!(
-            kind,
-            kind::RECORD_CREATE
-                | kind::RECORD_SET
-                | kind::RECORD_NOTE
-                | kind::RECORD_ATTACH
-                | kind::MESH_EMIT
-        );
-        if !is_record && kind != kind::MESH_SIGN {
+        if !goes_to_mesh(kind) && kind != kind::MESH_SIGN {
             return Vec::new();
         }
         let Some(payload) = event.payload_value() else {

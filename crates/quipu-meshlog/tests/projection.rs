@@ -9,8 +9,9 @@ use quipu_core::codec::v1;
 use quipu_core::event::{Event as NativeEvent, Head, Header, Log as NativeLog, LogSeq, PayloadRef};
 use quipu_core::id::{ArtifactId, DomainId, NodeKey};
 use quipu_core::value::{self, Value as NativeValue};
+use quipu_meshlog::clock::Stamp;
 use quipu_meshlog::domain::Added;
-use quipu_meshlog::event::Event;
+use quipu_meshlog::event::{Body, Event};
 use quipu_meshlog::identity::{IDENTITY_BYTES, Identity};
 use quipu_meshlog::json::{self, Style};
 use quipu_meshlog::log::{Log, Taken};
@@ -19,6 +20,7 @@ use quipu_meshlog::native::{Claim, Said};
 use quipu_meshlog::policy::{Judge, Policy};
 use quipu_meshlog::projection::{Projector, Stopped, identity_of, said_of};
 use quipu_meshlog::records::Records;
+use quipu_meshlog::text::Text;
 
 const NODE: NodeKey = NodeKey([7; 32]);
 
@@ -253,6 +255,62 @@ fn what_clients_emit_is_native_where_that_is_the_same() {
         // NaN is not equal to itself.
         assert_eq!(json::to_bytes(&again, Style::Compact), json::to_bytes(kept, Style::Compact));
     }
+}
+
+#[test]
+fn a_first_use_is_told_to_the_domain_once() {
+    let mut feed = Feed::default();
+    feed.say(&Said::Policy(Policy::FirstUse));
+    let mut mesh = Mesh::default();
+    let _none_yet = mesh.set_admins([NODE].into());
+    let add_all = |mesh: &mut Mesh, feed: &Feed| {
+        while feed.0.iter().filter(|event| mesh.add(event) == Added::Stale).count() > 0 {
+            mesh.restart();
+        }
+    };
+    add_all(&mut mesh, &feed);
+    let (stamp, kind) = (Stamp::new(1, 0), Text::from("k"));
+    let payload = json::Value::object([]);
+    let body = |author: Text, seq| Body {
+        author,
+        seq,
+        stamp: stamp.clone(),
+        kind: kind.clone(),
+        payload: payload.clone(),
+        prev: None,
+    };
+    let own_name = identity().public().author();
+    let feeds = mesh.feeds();
+    feeds.judge.learn(identity().public().clone());
+    feeds.log.take(identity().event(body("x".into(), 1)), feeds.judge).unwrap();
+    feeds.log.take(identity().event(body(own_name.clone(), 1)), feeds.judge).unwrap();
+    // Of whom nothing is held, and of whom nobody vouches, there is nothing to tell.
+    feeds.log.take(identity().event(body("waits".into(), 2)), feeds.judge).unwrap();
+    feeds.log.take(Event::new(body("unproven".into(), 1)), feeds.judge).unwrap();
+    for event in mesh.take_foreign() {
+        feed.say(&Said::Wrapped(Box::new(Event::clone(&event))));
+    }
+    let said = mesh.take_verdicts();
+    let about = |said: &Said| match said {
+        Said::Trust(trust) => (trust.author.clone(), trust.identity.clone()),
+        other => panic!("{other:?}"),
+    };
+    let mut told: Vec<_> = said.iter().map(about).collect();
+    told.sort_by(|a, b| a.0.cmp(&b.0));
+    let key = Some(identity().public().clone());
+    let mut expected = [("x".to_owned(), key.clone()), (own_name.to_string(), key)];
+    expected.sort_by(|a, b| a.0.cmp(&b.0));
+    assert_eq!(told, expected);
+    assert_eq!(mesh.take_verdicts(), [], "told once");
+    said.iter().for_each(|one| feed.say(one));
+    // Who hears it from the domain needs to have heard no announce.
+    let mut other = Mesh::default();
+    let _none_yet = other.set_admins([NODE].into());
+    add_all(&mut other, &feed);
+    assert_eq!(other.take_verdicts(), []);
+    let forged = Event::new(body("x".into(), 2));
+    let feeds = other.feeds();
+    assert!(feeds.log.take(forged, feeds.judge).is_err());
 }
 
 /// The real meshlogd takes what comes out, signed, under a key that it knows, and shows the same.

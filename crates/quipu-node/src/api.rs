@@ -10,6 +10,7 @@ mod current;
 mod data;
 mod error;
 mod mesh;
+mod mesh_files;
 mod published;
 mod read;
 mod records;
@@ -395,6 +396,12 @@ pub enum Request {
         /// Each as a line of a data file of meshlogd.
         lines: Vec<String>,
     },
+    /// Everything of meshes, as pieces of `text` of a data file of meshlogd; then how much it is.
+    MeshExport {
+        /// As of this snapshot or event.
+        #[serde(default)]
+        at: Option<String>,
+    },
     /// This machine's identity in meshes.
     MeshIdentity {
         /// Makes one if there is none, in the machine's directory and in the log.
@@ -629,6 +636,7 @@ impl Api {
             Request::Records(query) => self.records(&query, sink),
             Request::RecordShow { id, at } => self.record_show(&id, at, sink),
             Request::MeshImport { lines } => self.mesh_import(&lines, sink),
+            Request::MeshExport { at } => self.mesh_export(at.as_deref(), sink),
             Request::MeshIdentity { make, signed } => self.mesh_identity(make, signed, sink),
             Request::MeshTrusted => self.mesh_trusted(sink),
             Request::MeshPolicy { policy } => self.mesh_policy(&policy, sink),

@@ -13,6 +13,7 @@ mod held;
 pub mod home;
 mod keeper;
 pub mod newcomer;
+mod own_feed;
 pub mod publication;
 mod records;
 pub mod service;

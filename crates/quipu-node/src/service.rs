@@ -6,32 +6,36 @@
 mod air;
 mod artifacts;
 mod early;
+mod links;
+mod network;
 mod published;
 mod redial;
 
-pub use air::Air;
+pub use air::{Air, Standing};
+pub use network::{About, NetEvent, Network, Offline};
 pub use published::hello_of;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use quipu_core::history::History;
 use quipu_core::id::{ArtifactId, DomainId, NodeKey};
 
+use links::{Dial, Linked};
 use published::Replica;
-use quipu_core::node::{Command, CommandError, Input, LinkId, LinkRole, Notice, Reply, RequestId};
+use quipu_core::node::{Command, CommandError, Input, LinkId, Notice, Reply, RequestId};
 use quipu_core::statement::Statement;
 use quipu_core::sync::message::{InviteProof, StateOffer};
-use quipu_core::sync::session::Pace;
 use quipu_state::{Compacted, Mark, StateError};
 use quipu_store::{Disk, RealDisk, Sealed, StoreError};
 use redial::Redial;
 
-use crate::driver::{Clock, Driver, DriverError, Links};
+use crate::driver::{Clock, Driver, DriverError};
 use crate::home::{Book, Home};
 use crate::newcomer::{Early, EarlyError};
 
@@ -41,8 +45,6 @@ const TURN_INPUTS_MAX: usize = 512;
 const IDLE: Duration = Duration::from_secs(3600);
 /// After how much time without input the loop gives back memory that it does not need.
 const REST: Duration = Duration::from_millis(1_000);
-/// How long writes wait at start for a peer to tell about this machine's own newer events.
-const RECOVERY_MS: u64 = 2_500;
 
 /// The clock of the operating system.
 #[derive(Debug, Clone, Copy, Default)]
@@ -53,90 +55,6 @@ impl Clock for SystemClock {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     }
-}
-
-/// Links that can also be opened from here.
-pub trait Network: Links + Send {
-    /// Dials a peer; answered by [`NetEvent::Up`] or [`NetEvent::ConnectFailed`].
-    fn connect(&mut self, request: u64, peer: NodeKey, addrs: Vec<SocketAddr>);
-    /// Says that a frame was handled, so that the peer may send more.
-    fn consumed(&mut self, link: LinkId, bytes: usize);
-    /// The same network, for another log of this machine.
-    fn share(&self) -> Box<dyn Network>;
-}
-
-/// No network: for commands that need none.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Offline;
-
-impl Links for Offline {
-    fn send(&mut self, _link: LinkId, _bytes: Vec<u8>) {}
-    fn close(&mut self, _link: LinkId, _reason: &str) {}
-}
-
-impl Network for Offline {
-    fn connect(&mut self, _request: u64, _peer: NodeKey, _addrs: Vec<SocketAddr>) {}
-    fn consumed(&mut self, _link: LinkId, _bytes: usize) {}
-    fn share(&self) -> Box<dyn Network> {
-        Box::new(Self)
-    }
-}
-
-impl Links for Box<dyn Network> {
-    fn send(&mut self, link: LinkId, bytes: Vec<u8>) {
-        (**self).send(link, bytes);
-    }
-    fn close(&mut self, link: LinkId, reason: &str) {
-        (**self).close(link, reason);
-    }
-}
-
-/// What a network tells.
-#[derive(Debug)]
-pub enum NetEvent {
-    /// A link is up.
-    Up {
-        /// Its number.
-        link: LinkId,
-        /// Who is there, proven.
-        peer: NodeKey,
-        /// The request it answers, if this side dialled.
-        request: Option<u64>,
-        /// Where the peer is.
-        addr: Option<SocketAddr>,
-        /// Whether the network opened it by itself: then this side speaks first, as if it had dialled.
-        opened: bool,
-        /// How fast it is, if it is slow.
-        pace: Option<Pace>,
-    },
-    /// A frame came.
-    Frame {
-        /// The link.
-        link: LinkId,
-        /// The frame.
-        bytes: Vec<u8>,
-    },
-    /// What was sent has mostly left.
-    Writable {
-        /// The link.
-        link: LinkId,
-        /// Bytes of all frames that were written on it so far.
-        written: u64,
-    },
-    /// A link is gone.
-    Down {
-        /// The link.
-        link: LinkId,
-        /// Why.
-        reason: String,
-    },
-    /// A request to connect came to nothing.
-    ConnectFailed {
-        /// The request.
-        request: u64,
-        /// Why.
-        reason: String,
-    },
 }
 
 /// Why a request got no answer.
@@ -183,34 +101,6 @@ enum Message {
     Stop,
 }
 
-struct Dial {
-    peer: NodeKey,
-    /// For the published log of this domain; else for the internal log of this machine's own.
-    of: Option<DomainId>,
-    live: bool,
-    invite: Option<InviteProof>,
-    /// Take the latest snapshot's state only.
-    only_state: bool,
-    answer: Option<Sender<Answer>>,
-}
-
-impl Dial {
-    /// To stay linked.
-    fn live(peer: NodeKey, of: Option<DomainId>) -> Self {
-        Self { live: true, ..Self::once(peer, of) }
-    }
-
-    /// For one exchange.
-    fn once(peer: NodeKey, of: Option<DomainId>) -> Self {
-        Self { peer, of, live: false, invite: None, only_state: false, answer: None }
-    }
-}
-
-/// The address book of a published log.
-fn dial_book(published: &BTreeMap<DomainId, Replica>, of: Option<DomainId>) -> Option<&Book> {
-    published.get(&of?).map(Replica::book)
-}
-
 /// What a machine does about peers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Peers {
@@ -224,16 +114,6 @@ pub enum Peers {
 
 /// The driver as production runs it.
 pub type MachineDriver = Driver<RealDisk, SystemClock, Box<dyn Network>>;
-
-/// A link.
-#[derive(Debug, Clone, Copy)]
-struct Linked {
-    peer: NodeKey,
-    /// The published log of this domain; else the internal log of this machine's own.
-    of: Option<DomainId>,
-    /// Opened by the peer, and nothing came over it yet: its first frame says what it is about.
-    fresh: bool,
-}
 
 /// The driver with what production adds: peers to stay linked to, requests to answer.
 pub struct Machine {
@@ -255,6 +135,8 @@ pub struct Machine {
     early: Option<Early>,
     /// What the record events of the internal log add up to.
     pub(crate) records: crate::records::Kept,
+    /// What of this machine's own records waits for its signature.
+    pub(crate) own_feed: crate::own_feed::OwnFeed,
     /// What a peer offered last.
     offered_state: Option<StateOffer>,
     home: Home,
@@ -283,6 +165,8 @@ pub struct Machine {
     told_events: u64,
     /// Links that are opened when others announce that they hold something else.
     air: Option<Air>,
+    /// A newcomer's first exchange, with whoever of the domain is heard first, and how long it waits for that.
+    first_heard: Option<(Dial, u64)>,
 }
 
 /// Notices kept for `doctor`.
@@ -298,6 +182,8 @@ impl std::fmt::Debug for Machine {
 #[derive(Debug, Clone)]
 pub struct Handle {
     sender: SyncSender<Message>,
+    /// Held by whoever signs this machine's records.
+    signing: Arc<Mutex<()>>,
 }
 
 impl std::fmt::Debug for Message {
@@ -348,7 +234,7 @@ impl Mailbox {
 impl Service {
     /// Starts the loop.
     pub fn start(home: Home, driver: MachineDriver, mailbox: Mailbox, peers: Peers) -> Self {
-        let handle = Handle { sender: mailbox.sender.clone() };
+        let handle = Handle { sender: mailbox.sender.clone(), signing: Arc::default() };
         let book = home.book();
         let artifacts = artifacts::open(&home, driver.node().domain());
         let mut machine = Machine {
@@ -362,6 +248,7 @@ impl Service {
             putting: BTreeMap::new(),
             early: None,
             records: crate::records::Kept::default(),
+            own_feed: crate::own_feed::OwnFeed::default(),
             offered_state: None,
             home,
             book,
@@ -382,6 +269,7 @@ impl Service {
             on_growth: Vec::new(),
             told_events: 0,
             air: None,
+            first_heard: None,
         };
         for (peer, met) in machine.book.met() {
             machine.driver.node_mut().recall(peer, met);
@@ -437,6 +325,10 @@ impl Service {
 }
 
 impl Handle {
+    pub(crate) fn signing(&self) -> &Mutex<()> {
+        &self.signing
+    }
+
     /// Runs a question on the loop's thread, between two turns.
     ///
     /// # Errors
@@ -633,6 +525,7 @@ impl Machine {
             .chain(self.driver.deadline())
             .chain(self.published.values().filter_map(Replica::deadline))
             .chain(self.recovering_until)
+            .chain(self.first_heard.as_ref().map(|(_, until)| *until))
             .min();
         due.map_or(IDLE, |due| Duration::from_millis(due.saturating_sub(self.now())))
     }
@@ -654,86 +547,6 @@ impl Machine {
             }
             Message::Stop => Ok(()),
         }
-    }
-
-    fn on_net(&mut self, event: NetEvent) -> Result<(), DriverError> {
-        match event {
-            NetEvent::Up { link, peer, request, addr, opened, pace } => {
-                let of = self.on_up(link, peer, request, addr, opened)?;
-                pace.map_or(Ok(()), |pace| self.give(of, Input::Paced { link, pace }))
-            }
-            NetEvent::Frame { link, bytes } => {
-                let length = bytes.len();
-                let of = self.route(link, &bytes)?;
-                self.give(of, Input::Frame { link, bytes })?;
-                self.driver.links_mut().consumed(link, length);
-                Ok(())
-            }
-            NetEvent::Writable { link, written } => {
-                let of = self.links.get(&link).and_then(|linked| linked.of);
-                self.give(of, Input::Writable { link, written })
-            }
-            NetEvent::Down { link, reason } => {
-                tracing::debug!(link, reason, "link down");
-                self.callers.remove(&link);
-                let Some(Linked { peer, of, .. }) = self.links.remove(&link) else { return Ok(()) };
-                let now = self.now();
-                if let Some(redial) = self.redial_of(of) {
-                    redial.retry(&peer, Some(link), now);
-                    redial.look_soon(&peer, now);
-                }
-                self.give(of, Input::LinkDown { link, reason })
-            }
-            NetEvent::ConnectFailed { request, reason } => {
-                if let Some(dial) = self.dials.remove(&request) {
-                    tracing::debug!(peer = %dial.peer, reason, "cannot connect");
-                    let now = self.now();
-                    if let Some(redial) = self.redial_of(dial.of) {
-                        redial.retry(&dial.peer, None, now);
-                    }
-                    if let Some(answer) = dial.answer {
-                        let peer = dial.peer;
-                        drop(answer.send(Err(ServiceError::Unreachable { peer, reason })));
-                    }
-                }
-                Ok(())
-            }
-        }
-    }
-
-    fn on_up(
-        &mut self,
-        link: LinkId,
-        peer: NodeKey,
-        request: Option<u64>,
-        addr: Option<SocketAddr>,
-        opened: bool,
-    ) -> Result<Option<DomainId>, DriverError> {
-        let dialled = request.and_then(|request| self.dials.remove(&request));
-        let dial = dialled.or_else(|| opened.then(|| Dial::live(peer, None)));
-        let of = dial.as_ref().and_then(|dial| dial.of);
-        self.links.insert(link, Linked { peer, of, fresh: dial.is_none() });
-        let role = match dial {
-            Some(dial) => {
-                if let Some(addr) = addr {
-                    self.note_reached(of, &peer, addr);
-                }
-                let request = dial.answer.map(|answer| self.expect(answer));
-                if dial.live
-                    && let Some(redial) = self.redial_of(of)
-                {
-                    redial.linked(&peer, link);
-                }
-                let (live, only_state) = (dial.live, dial.only_state);
-                LinkRole::Initiator { live, request, invite: dial.invite, only_state }
-            }
-            None => {
-                self.callers.extend(addr.map(|addr| (link, addr)));
-                LinkRole::Responder
-            }
-        };
-        self.give(of, Input::LinkUp { link, peer, role })?;
-        Ok(of)
     }
 
     fn expect(&mut self, answer: Sender<Answer>) -> RequestId {
@@ -778,33 +591,6 @@ impl Machine {
         Some(mark)
     }
 
-    fn dial(&mut self, peer: NodeKey, addrs: Vec<SocketAddr>, dial: Dial) {
-        let request = self.next_request;
-        self.next_request += 1;
-        let of = dial.of;
-        self.dials.insert(request, dial);
-        let key = peer.to_string();
-        let followed = dial_book(&self.published, of).and_then(|book| book.peers.get(&key));
-        let known = self.book.peers.get(&key).into_iter().chain(followed);
-        let mut all = addrs;
-        all.extend(known.flat_map(|entry| entry.addrs.iter().copied()));
-        all.sort_unstable();
-        all.dedup();
-        self.driver.links_mut().connect(request, peer, all);
-    }
-
-    /// Stays linked to all peers whose address is known.
-    fn want_known_peers(&mut self) {
-        let own = self.driver.node().key();
-        let now = self.now();
-        for (peer, _) in self.book.reachable().into_iter().filter(|(peer, _)| *peer != own) {
-            self.redial.want(peer, now);
-        }
-        if !self.redial.is_empty() {
-            self.recovering_until = Some(now + RECOVERY_MS);
-        }
-    }
-
     fn on_time(&mut self) -> Result<(), DriverError> {
         let now = self.now();
         if self.driver.deadline().is_some_and(|due| due <= now) {
@@ -813,6 +599,7 @@ impl Machine {
         if self.recovering_until.is_some_and(|until| until <= now) {
             self.end_recovery();
         }
+        self.give_up_first_heard(now);
         let home = |linked: &&Linked| linked.of.is_none();
         let linked = self.links.values().filter(home).map(|linked| linked.peer).collect();
         for peer in self.redial.due(now, &linked) {
@@ -909,7 +696,9 @@ impl Machine {
 
     fn fail_all(&mut self, reason: &str) {
         let waiting = std::mem::take(&mut self.answers).into_values();
-        let dials = std::mem::take(&mut self.dials).into_values().filter_map(|dial| dial.answer);
+        let first = self.first_heard.take().map(|(dial, _)| dial);
+        let dials = std::mem::take(&mut self.dials).into_values().chain(first);
+        let dials = dials.filter_map(|dial| dial.answer);
         let delayed = std::mem::take(&mut self.delayed).into_iter().map(|(.., answer)| answer);
         for answer in waiting.chain(dials).chain(delayed) {
             drop(answer.send(Err(ServiceError::Stopped(reason.to_owned()))));

@@ -58,10 +58,14 @@ impl Airtime {
         (now_ms / SLOT_MS).max(last)
     }
 
+    /// Microseconds that a class may use up.
+    fn most(&self, class: usize) -> u64 {
+        self.limit_us / 10 * TENTHS[class.min(CLASSES - 1)]
+    }
+
     /// Whether so much may be spent now, by that class.
     pub fn has_room(&self, now_ms: u64, us: u64, class: usize) -> bool {
-        let most = self.limit_us / 10 * TENTHS[class.min(CLASSES - 1)];
-        self.used_us(now_ms) + us <= most
+        self.used_us(now_ms) + us <= self.most(class)
     }
 
     /// Spends.
@@ -166,6 +170,19 @@ impl Meters {
             let us = meter.air_us(bytes);
             meter.airtime.as_ref().is_none_or(|airtime| airtime.has_room(now_ms, us, class))
         })
+    }
+
+    /// Whether so many bytes may be sent at any time, by that class.
+    pub fn fits_ever(&self, interface: Option<u32>, bytes: u64, class: usize) -> bool {
+        self.over(interface).all(|meter| {
+            let us = meter.air_us(bytes);
+            meter.airtime.as_ref().is_none_or(|airtime| us <= airtime.most(class))
+        })
+    }
+
+    /// Whether it is known what is to be paid: there is no limit, or the helper has told of its interfaces.
+    pub fn are_known(&self) -> bool {
+        self.share.is_none() || !self.meters.is_empty()
     }
 
     /// So many bytes are about to be sent.

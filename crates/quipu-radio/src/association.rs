@@ -5,6 +5,7 @@ use quipu_core::node::LinkId;
 use quipu_helper::{Address, LinkName};
 
 use crate::limits::{KEEP_MS, REOPEN_MS};
+use crate::neighbours::LogTag;
 use crate::stream::{Medium, Stream};
 
 /// The link under a stream.
@@ -30,6 +31,8 @@ pub(crate) struct Association {
     /// Proven, once a greeting came.
     pub(crate) peer: Option<NodeKey>,
     pub(crate) address: Address,
+    /// Which log it is about, as far as is known.
+    pub(crate) log: LogTag,
     /// The driver's request that it answers.
     pub(crate) request: Option<u64>,
     /// Who must be there, if the driver asked for somebody.
@@ -63,6 +66,7 @@ impl Association {
             opener,
             peer: None,
             address,
+            log: LogTag::Own,
             request: None,
             expected: None,
             up: false,

@@ -9,11 +9,17 @@ const VERSION: u8 = 1;
 pub const TAG_BYTES: usize = 6;
 /// Bytes that stand for a digest: two different ones are taken for equal once in 2^64.
 pub const DIGEST_BYTES: usize = 8;
+/// The most published logs that one beacon tells of. A machine that keeps more tells of them in turn.
+pub const PUBLISHED_MAX: usize = 2;
 /// The longest beacon.
-pub const BEACON_BYTES_MAX: usize = 1 + 2 * TAG_BYTES + DIGEST_BYTES + 10;
+pub const BEACON_BYTES_MAX: usize =
+    1 + 2 * TAG_BYTES + DIGEST_BYTES + 10 + PUBLISHED_MAX * (TAG_BYTES + DIGEST_BYTES);
+
+/// What stands for a domain, a machine or a log.
+pub type Tag = [u8; TAG_BYTES];
 
 /// The digest of everything that a machine has, for any number of authors.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Beacon {
     /// Of which domain it is.
     pub domain: [u8; TAG_BYTES],
@@ -24,11 +30,18 @@ pub struct Beacon {
     /// Counts the beacons of a machine: a later one has a greater number, for those who hear them in
     /// another order.
     pub epoch: u64,
+    /// Published logs that it keeps, with the first bytes of their digests.
+    pub published: Vec<(Tag, [u8; DIGEST_BYTES])>,
 }
 
 /// What stands for a domain.
 pub fn domain_tag(domain: &DomainId) -> [u8; TAG_BYTES] {
     tag(b"quipu beacon domain v1", &domain.0)
+}
+
+/// What stands for the published log of a domain.
+pub fn published_tag(domain: &DomainId) -> Tag {
+    tag(b"quipu beacon published v1", &domain.0)
 }
 
 /// What stands for a machine.
@@ -52,6 +65,10 @@ impl Beacon {
         bytes.extend(self.node);
         bytes.extend(self.digest);
         put(&mut bytes, self.epoch);
+        for (log, digest) in &self.published {
+            bytes.extend(log);
+            bytes.extend(digest);
+        }
         bytes
     }
 
@@ -63,7 +80,11 @@ impl Beacon {
         let node = reader.array()?;
         let digest = reader.array()?;
         let epoch = reader.varint()?;
-        reader.is_empty().then_some(Self { domain, node, digest, epoch })
+        let mut published = Vec::new();
+        while !reader.is_empty() && published.len() < PUBLISHED_MAX {
+            published.push((reader.array()?, reader.array()?));
+        }
+        reader.is_empty().then_some(Self { domain, node, digest, epoch, published })
     }
 }
 
@@ -79,8 +100,9 @@ mod tests {
             domain in any::<[u8; TAG_BYTES]>(),
             digest in any::<[u8; DIGEST_BYTES]>(),
             epoch in any::<u64>(),
+            published in prop::collection::vec(any::<(Tag, [u8; DIGEST_BYTES])>(), 0..=PUBLISHED_MAX),
         ) {
-            let beacon = Beacon { domain, node: domain, digest, epoch };
+            let beacon = Beacon { domain, node: domain, digest, epoch, published };
             let bytes = beacon.encode();
             prop_assert!(bytes.len() <= BEACON_BYTES_MAX && bytes.len() < 60);
             prop_assert_eq!(Beacon::decode(&bytes), Some(beacon));

@@ -7,8 +7,8 @@
 //!
 //! Numbers of identities, destinations and requests are the guest's own, below [`NUMBERS`]. After
 //! [`Guest::events`](crate::Guest::events) gives [`GuestEvent::HelperUp`] a guest says everything again: the helper is new, and
-//! all links are gone. What guests send counts for the airtime of interfaces as soon as the helper has counted
-//! it.
+//! all links are gone. What guests send pays for its airtime: it waits for its turn, and if it can never have one, or too much
+//! waits, the answer is [`FromHelper::Failed`] or [`FromHelper::OpenFailed`] with the reason. Of announces that wait the latest goes.
 //!
 //! ```ignore
 //! let guest = radio.guest();

@@ -23,5 +23,5 @@ pub mod stream;
 
 pub use guests::{GuestEvent, NUMBERS};
 pub use helper::{HELPER_VAR, HelperError, find};
-pub use radio::{Both, Guest, Options, Radio, Report, Voice};
+pub use radio::{Both, Guest, Guests, Options, Radio, Report, Voice};
 pub use station::Settings;

@@ -48,6 +48,15 @@ pub const RESOURCE_PART_OVERHEAD: u64 = 19;
 pub const ANNOUNCE_OVERHEAD: u64 = 19 + 148 + 32;
 /// Opening a link: request, proof, measurement.
 pub const LINK_OVERHEAD: u64 = 330;
+/// What one says of itself on a link that it opened: its public keys and a signature.
+pub const IDENTIFY_BYTES: usize = 128;
+/// The class in which guests send: they may use nine tenths of the limit, so that a mesh that talks a lot leaves room for
+/// this machine's own events.
+pub const GUEST_CLASS: usize = 1;
+/// Bytes on the air of what guests may have waiting. More is refused: it would be old when its turn comes.
+pub const GUEST_QUEUE_BYTES_MAX: u64 = 256 << 10;
+/// Addresses and identities of which it is remembered by which interface guests heard them.
+pub const GUEST_HEARD_MAX: usize = 4_096;
 /// Streams at one time, and links of which nobody said yet whose they are.
 pub const ASSOCIATIONS_MAX: usize = 64;
 /// Machines of this domain that are remembered from announces.
@@ -63,6 +72,8 @@ pub const GREET_MS: u64 = 5_000;
 pub const GREETINGS_MAX: u32 = 6;
 /// How long a helper may take to open a link, in milliseconds.
 pub const OPEN_MS: u64 = 90_000;
+/// How long somebody who asks for a machine waits for it to be heard, in milliseconds.
+pub const AWAIT_MS: u64 = 20_000;
 /// The least and the most time between two tries to open a link, in milliseconds.
 pub const REOPEN_MS: (u64, u64) = (1_000, 60_000);
 /// The least and the most time before a machine is linked to again that differed from this one when the last stream

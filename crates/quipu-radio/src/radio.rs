@@ -8,10 +8,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use quipu_core::id::NodeKey;
+use quipu_core::id::{DomainId, NodeKey};
 use quipu_core::node::LinkId;
 use quipu_helper::{FromHelper, ToHelper};
-use quipu_node::service::{NetEvent, Network, SystemClock};
+use quipu_node::service::{NetEvent, Network, Standing, SystemClock};
 use quipu_node::{Clock, Links};
 use serde_json::Value;
 
@@ -112,9 +112,18 @@ impl Radio {
     }
 
     /// Tells what this machine has: to be called whenever it changes, from any thread.
-    pub fn standing(&self) -> impl Fn([u8; 32]) + Send + 'static + use<> {
+    pub fn standing(&self) -> impl Fn(&Standing) + Send + 'static + use<> {
         let sender = self.sender.clone();
-        move |digest| drop(sender.send(Message::Station(Input::Standing { digest })))
+        move |standing| {
+            let Standing { own: digest, published } = standing.clone();
+            drop(sender.send(Message::Station(Input::Standing { digest, published })));
+        }
+    }
+
+    /// Tells that a machine is reached by wire, or not any more: no links over the air are opened to it while it is.
+    pub fn wired(&self) -> impl Fn(NodeKey, bool) + Send + 'static + use<> {
+        let sender = self.sender.clone();
+        move |peer, wired| drop(sender.send(Message::Station(Input::Wired { peer, wired })))
     }
 
     /// What `mesh status` shows.
@@ -124,11 +133,12 @@ impl Radio {
 
     /// Another user of the same helper.
     pub fn guest(&self) -> Guest {
-        let mut guests = self.guests.lock().unwrap_or_else(PoisonError::into_inner);
-        *guests += 1;
-        let (sender, events) = channel();
-        drop(self.sender.send(Message::NewGuest(*guests, sender)));
-        Guest { voice: Voice { number: *guests, sender: self.sender.clone() }, events }
+        self.guests().enter()
+    }
+
+    /// The way in for users that come later.
+    pub fn guests(&self) -> Guests {
+        Guests { sender: self.sender.clone(), count: Arc::clone(&self.guests) }
     }
 
     /// Ends the helper and the thread.
@@ -147,6 +157,25 @@ impl Radio {
 impl Drop for Radio {
     fn drop(&mut self) {
         self.stop();
+    }
+}
+
+/// The way in for other users of the helper. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Guests {
+    sender: Sender<Message>,
+    /// How many there were.
+    count: Arc<Mutex<u32>>,
+}
+
+impl Guests {
+    /// Another user of the helper. It has to take what it is told: that waits in memory.
+    pub fn enter(&self) -> Guest {
+        let mut count = self.count.lock().unwrap_or_else(PoisonError::into_inner);
+        *count += 1;
+        let (sender, events) = channel();
+        drop(self.sender.send(Message::NewGuest(*count, sender)));
+        Guest { voice: Voice { number: *count, sender: self.sender.clone() }, events }
     }
 }
 
@@ -210,25 +239,35 @@ impl Links for RadioLinks {
 }
 
 impl Network for RadioLinks {
-    fn connect(&mut self, request: u64, peer: NodeKey, _addrs: Vec<SocketAddr>) {
+    /// There is no wire here. Who is not waited for is not dialled over the air: that opens links where something differs.
+    fn connect(&mut self, request: u64, _peer: NodeKey, _addrs: Vec<SocketAddr>) {
+        self.tell(Input::NoWire { request });
+    }
+
+    fn connect_by_air(&mut self, request: u64, peer: NodeKey) -> bool {
         self.tell(Input::Connect { request, peer });
+        true
     }
 
     fn consumed(&mut self, _link: LinkId, _bytes: usize) {}
+
+    fn is_about(&mut self, link: LinkId, domain: DomainId) {
+        self.tell(Input::About { link, domain });
+    }
 
     fn share(&self) -> Box<dyn Network> {
         Box::new(Self { sender: self.sender.clone() })
     }
 }
 
-/// Links of two kinds: the addresses of a peer say which one it is dialled by.
+/// Links of two kinds: peers are dialled by wire, and over the air where that is asked for.
 pub struct Both {
     wire: Box<dyn Network>,
     radio: Box<dyn Network>,
 }
 
 impl Both {
-    /// Dials by wire whoever has an address, else by radio.
+    /// Both together.
     pub fn new(wire: Box<dyn Network>, radio: Box<dyn Network>) -> Self {
         Self { wire, radio }
     }
@@ -250,12 +289,19 @@ impl Links for Both {
 
 impl Network for Both {
     fn connect(&mut self, request: u64, peer: NodeKey, addrs: Vec<SocketAddr>) {
-        let by = if addrs.is_empty() { &mut self.radio } else { &mut self.wire };
-        by.connect(request, peer, addrs);
+        self.wire.connect(request, peer, addrs);
+    }
+
+    fn connect_by_air(&mut self, request: u64, peer: NodeKey) -> bool {
+        self.radio.connect_by_air(request, peer)
     }
 
     fn consumed(&mut self, link: LinkId, bytes: usize) {
         self.of(link).consumed(link, bytes);
+    }
+
+    fn is_about(&mut self, link: LinkId, domain: DomainId) {
+        self.of(link).is_about(link, domain);
     }
 
     fn share(&self) -> Box<dyn Network> {
@@ -329,8 +375,8 @@ impl Worker {
             }
             Message::GuestSays(number, message) => {
                 let allowed = self.router.out(number, message);
-                if let (Some(helper), Some(message)) = (&self.helper, allowed) {
-                    helper.say(&message);
+                if let Some(message) = allowed.filter(|_| self.helper.is_some()) {
+                    self.give(Input::Guest(message));
                 }
             }
         }
@@ -347,6 +393,10 @@ impl Worker {
                     }
                 }
                 Output::Net(event) => (self.sink)(event),
+                Output::Guest(message) => {
+                    let (whose, message) = self.router.inn(message);
+                    self.tell_guest(whose, message);
+                }
             }
         }
     }
@@ -355,15 +405,20 @@ impl Worker {
         let (whose, message) = self.router.inn(message);
         match whose {
             Some(0) => self.give(Input::Helper(message)),
-            Some(number) => {
-                if let Some(guest) = self.guests.get(&number) {
-                    drop(guest.send(GuestEvent::Said(message)));
-                }
+            Some(_) => {
+                self.station.overhear(&message);
+                self.tell_guest(whose, message);
             }
             None => {
                 self.tell_guests(&GuestEvent::Said(message.clone()));
                 self.give(Input::Helper(message));
             }
+        }
+    }
+
+    fn tell_guest(&self, whose: Option<u32>, message: FromHelper) {
+        if let Some(guest) = whose.and_then(|number| self.guests.get(&number)) {
+            drop(guest.send(GuestEvent::Said(message)));
         }
     }
 

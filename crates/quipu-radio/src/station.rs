@@ -4,12 +4,13 @@
 //! *Invariant*: the output is a function of the inputs. *Boundary*: no IO, no clock; randomness comes as a
 //! seed. It decides nothing about events: who is let in is for the core to say.
 
+mod guests;
 mod report;
 mod traffic;
 
 pub use traffic::air_bytes;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ed25519_dalek::SigningKey;
 use quipu_core::id::{DomainId, NodeKey};
@@ -20,10 +21,10 @@ use quipu_node::service::NetEvent;
 
 use crate::airtime::Meters;
 use crate::association::{Association, Carrier};
-use crate::beacon::{Beacon, domain_tag, node_tag};
+use crate::beacon::{Beacon, PUBLISHED_MAX, Tag, domain_tag, node_tag, published_tag};
 use crate::greeting::{Greeting, Side, is_greeting};
 use crate::limits::*;
-use crate::neighbours::{Digest, Neighbours, Reception};
+use crate::neighbours::{Digest, Held, LogTag, NOTHING, Neighbours, Reception, Standing};
 use crate::stream::Medium;
 
 /// What the station calls its identity and its destination. Guests use others.
@@ -66,6 +67,15 @@ pub enum Input {
     Standing {
         /// Digest of its log.
         digest: [u8; 32],
+        /// Digests of the published logs that it keeps.
+        published: BTreeMap<DomainId, [u8; 32]>,
+    },
+    /// A link turned out to be about the published log of a domain.
+    About {
+        /// Which link.
+        link: LinkId,
+        /// Which domain.
+        domain: DomainId,
     },
     /// The driver wants a link.
     Connect {
@@ -73,6 +83,18 @@ pub enum Input {
         request: u64,
         /// To whom.
         peer: NodeKey,
+    },
+    /// The driver wants a link, by wire. There is no wire.
+    NoWire {
+        /// What it calls the request.
+        request: u64,
+    },
+    /// Whether a machine is reached by wire: then it is left alone here.
+    Wired {
+        /// Which.
+        peer: NodeKey,
+        /// Whether it is now.
+        wired: bool,
     },
     /// The driver sends a frame.
     Send {
@@ -88,6 +110,8 @@ pub enum Input {
         /// Why.
         reason: String,
     },
+    /// A guest has this for the helper, in the numbers of all.
+    Guest(ToHelper),
     /// Time has passed.
     Tick,
 }
@@ -99,6 +123,8 @@ pub enum Output {
     Say(ToHelper),
     /// The driver is to be told this.
     Net(NetEvent),
+    /// The guest whose message it answers is to be told this, as if the helper had said it.
+    Guest(FromHelper),
 }
 
 /// The state of a machine on the air.
@@ -109,16 +135,21 @@ pub struct Station {
     helper: Option<String>,
     /// Where this machine is, once the helper has said.
     address: Option<Address>,
-    digest: Option<Digest>,
+    standing: Option<Standing>,
     epoch: u64,
     announce_at: Option<u64>,
     announced_at: Option<u64>,
     look_at: u64,
     meters: Meters,
+    guests: guests::Guests,
     neighbours: Neighbours,
     associations: BTreeMap<LinkId, Association>,
     /// Links that others opened and over which no greeting came yet, and since when.
     arrivals: BTreeMap<LinkName, (Medium, u64)>,
+    /// Links that the driver waits for with machines that were not heard yet, by request, and how long it does.
+    awaited: BTreeMap<u64, (NodeKey, u64)>,
+    /// Machines that are reached by wire.
+    wired: BTreeSet<Tag>,
     requests: u64,
     links: u64,
     announces: u64,
@@ -136,15 +167,18 @@ impl Station {
             node,
             helper: None,
             address: None,
-            digest: None,
+            standing: None,
             epoch: now / 1_000,
             announce_at: None,
             announced_at: None,
             look_at: now,
             meters,
+            guests: guests::Guests::default(),
             neighbours: Neighbours::default(),
             associations: BTreeMap::new(),
             arrivals: BTreeMap::new(),
+            awaited: BTreeMap::new(),
+            wired: BTreeSet::new(),
             requests: 0,
             links: LINKS_FROM,
             announces: 0,
@@ -158,13 +192,29 @@ impl Station {
             Input::HelperUp => self.introduce(out),
             Input::HelperGone { reason } => self.on_helper_gone(now, reason),
             Input::Helper(message) => self.on_helper(now, message, out),
-            Input::Standing { digest } => self.on_standing(now, &digest),
+            Input::Standing { digest, published } => self.on_standing(now, &digest, &published),
+            Input::About { link, domain } => {
+                if let Some(association) = self.associations.get_mut(&link) {
+                    association.log = LogTag::Published(published_tag(&domain));
+                }
+            }
             Input::Connect { request, peer } => self.on_connect(now, request, peer, out),
+            Input::NoWire { request } => {
+                let reason = "there is no link by wire here".to_owned();
+                out.push(Output::Net(NetEvent::ConnectFailed { request, reason }));
+            }
+            Input::Wired { peer, wired } => self.on_wired(now, &peer, wired, out),
             Input::Send { link, frame } => self.on_send(now, link, &frame, out),
             Input::Close { link, reason } => self.on_close(now, link, reason, out),
+            Input::Guest(message) => self.guests.take(message, &self.meters, out),
             Input::Tick => {}
         }
         self.on_time(now, out);
+    }
+
+    /// The helper says something to a guest, which is none of the station's business, but tells where things leave.
+    pub fn overhear(&mut self, message: &FromHelper) {
+        self.guests.overhear(message);
     }
 
     /// When it is to get a [`Input::Tick`] at the latest.
@@ -176,6 +226,7 @@ impl Station {
         own.chain(self.associations.values().flat_map(Association::deadlines))
             .chain(self.neighbours.deadline().filter(|_| self.address.is_some()))
             .chain(limited)
+            .chain(self.awaited.values().map(|(_, until)| *until))
             .filter(|at| *at > now)
             .min()
             .unwrap_or(now + IDLE_MS)
@@ -183,7 +234,8 @@ impl Station {
     }
 
     fn waits_for_air(&self) -> bool {
-        self.associations.values().any(|association| association.stream.queued() > 0)
+        let waits = |association: &Association| association.stream.queued() > 0;
+        self.guests.wait() || self.associations.values().any(waits)
     }
 
     fn introduce(&mut self, out: &mut Vec<Output>) {
@@ -204,6 +256,7 @@ impl Station {
         self.helper = None;
         self.trouble = Some(reason);
         self.meters.restart();
+        self.guests.clear();
         self.arrivals.clear();
         for association in self.associations.values_mut() {
             association.suspend(now);
@@ -281,12 +334,25 @@ impl Station {
         }
     }
 
-    fn on_standing(&mut self, now: u64, digest: &[u8; 32]) {
-        let mut first = [0; crate::beacon::DIGEST_BYTES];
-        first.copy_from_slice(&digest[..crate::beacon::DIGEST_BYTES]);
-        if self.digest.replace(first) == Some(first) {
+    fn on_standing(
+        &mut self,
+        now: u64,
+        digest: &[u8; 32],
+        published: &BTreeMap<DomainId, [u8; 32]>,
+    ) {
+        let held = |digest: &[u8; 32], of: Option<DomainId>| {
+            let mut first = [0; crate::beacon::DIGEST_BYTES];
+            first.copy_from_slice(&digest[..crate::beacon::DIGEST_BYTES]);
+            Held { digest: first, of }
+        };
+        let published = published.iter().map(|(domain, digest)| {
+            (LogTag::Published(published_tag(domain)), held(digest, Some(*domain)))
+        });
+        let logs = published.chain([(LogTag::Own, held(digest, None))]).collect();
+        if self.standing.as_ref().is_some_and(|standing| standing.logs == logs) {
             return;
         }
+        self.standing = Some(Standing { domain: domain_tag(&self.settings.domain), logs });
         self.announce_soon(now);
         self.consider(now);
     }
@@ -294,11 +360,13 @@ impl Station {
     fn on_heard(&mut self, now: u64, address: Address, data: &[u8], how: Reception) {
         let Some(beacon) = Beacon::decode(data) else { return };
         let own = beacon.node == node_tag(&self.node);
-        if own || beacon.domain != domain_tag(&self.settings.domain) {
+        let Some(standing) = &self.standing else { return };
+        if own || !standing.concerns(&beacon) {
             return;
         }
-        let new = self.neighbours.get(&address).is_none();
-        self.neighbours.heard(now, address, beacon, how);
+        let lacks_all = beacon.digest == NOTHING;
+        let new = self.neighbours.get(&address).is_none() || lacks_all;
+        self.neighbours.heard(now, address, &beacon, how, standing);
         for association in self.associations.values_mut().filter(|a| a.address == address) {
             if let Some(medium) = association.ready().map(|carrier| carrier.medium) {
                 association.stream.nudge(now, &medium);
@@ -307,15 +375,15 @@ impl Station {
             }
         }
         if new {
-            // It may not have heard of this machine, and not be able to wait for long.
+            // It may not have heard of this machine, and not be able to wait for long; least of all a newcomer.
             self.announce_soon(now);
         }
         self.consider(now);
     }
 
     fn consider(&mut self, now: u64) {
-        if let (Some(here), Some(digest)) = (self.address, self.digest) {
-            self.neighbours.consider(now, &here, digest);
+        if let (Some(here), Some(standing)) = (self.address, &self.standing) {
+            self.neighbours.consider(now, &here, standing);
         }
     }
 
@@ -335,7 +403,9 @@ impl Station {
     }
 
     fn announce(&mut self, now: u64, out: &mut Vec<Output>) {
-        let Some(digest) = self.digest else { return };
+        let Some(standing) = &self.standing else { return };
+        let Some(digest) = standing.digest(LogTag::Own) else { return };
+        let published = self.told_published(standing);
         let bytes = ANNOUNCE_OVERHEAD + crate::beacon::BEACON_BYTES_MAX as u64;
         if !self.meters.has_room(now, None, bytes, 0) {
             self.announce_at = Some(now + LOOK_MS);
@@ -348,6 +418,7 @@ impl Station {
             node: node_tag(&self.node),
             digest,
             epoch: self.epoch,
+            published,
         };
         self.announces += 1;
         self.announced_at = Some(now);
@@ -355,8 +426,27 @@ impl Station {
         out.push(Output::Say(ToHelper::Announce { destination: OWN, data: beacon.encode() }));
     }
 
+    /// The published logs that the next beacon tells of: that of the own domain, and of the others some in turn.
+    fn told_published(&self, standing: &Standing) -> Vec<(Tag, Digest)> {
+        let mut own = Vec::new();
+        let mut others = Vec::new();
+        for (log, held) in &standing.logs {
+            let LogTag::Published(tag) = log else { continue };
+            let is_own = held.of == Some(self.settings.domain);
+            if is_own { &mut own } else { &mut others }.push((*tag, held.digest));
+        }
+        if let Some(count) = u64::try_from(others.len()).ok().filter(|count| *count > 0) {
+            let turn = usize::try_from(self.announces % count).unwrap_or_default();
+            others.rotate_left(turn);
+        }
+        own.extend(others);
+        own.truncate(PUBLISHED_MAX);
+        own
+    }
+
     /// Everything whose time has come.
     fn on_time(&mut self, now: u64, out: &mut Vec<Output>) {
+        self.look_for_awaited(now, out);
         if self.helper.is_some() {
             if self.look_at <= now {
                 self.look_at = now + LOOK_MS;
@@ -366,8 +456,8 @@ impl Station {
                 if self.announce_at.is_some_and(|at| at <= now) {
                     self.announce(now, out);
                 }
-                for address in self.neighbours.due(now) {
-                    self.meet(now, address);
+                for (address, log) in self.neighbours.due(now) {
+                    self.meet(now, address, log);
                 }
             }
         }
@@ -375,6 +465,7 @@ impl Station {
         for link in links {
             self.tend(now, link, out);
         }
+        self.guests.pump(now, &mut self.meters, out);
         let late: Vec<LinkName> = self
             .arrivals
             .iter()
@@ -387,11 +478,13 @@ impl Station {
         }
     }
 
-    /// Links to a machine that differs, unless there is a stream with it.
-    fn meet(&mut self, now: u64, address: Address) {
-        let busy = self.associations.values().any(|a| a.address == address && a.closing.is_none());
-        if !busy && self.associations.len() < ASSOCIATIONS_MAX {
-            self.open(now, address);
+    /// Links to a machine that differs in a log, unless there is a stream with it about that or it is reached by wire.
+    fn meet(&mut self, now: u64, address: Address, log: LogTag) {
+        let by_wire = self.neighbours.get(&address).is_some_and(|n| self.is_wired(&n.tag));
+        let about = |a: &Association| a.address == address && a.log == log && a.closing.is_none();
+        let busy = self.associations.values().any(about);
+        if !by_wire && !busy && self.associations.len() < ASSOCIATIONS_MAX {
+            self.open(now, address).log = log;
         }
     }
 
@@ -410,15 +503,54 @@ impl Station {
         self.links
     }
 
+    pub(super) fn is_wired(&self, node: &Tag) -> bool {
+        self.wired.contains(node)
+    }
+
+    /// A machine is reached by wire now: what is open with it over the air ends, unless somebody asked for it. Or it is
+    /// not any more: it may be worth a link.
+    fn on_wired(&mut self, now: u64, peer: &NodeKey, wired: bool, out: &mut Vec<Output>) {
+        if !wired {
+            self.wired.remove(&node_tag(peer));
+            self.consider(now);
+            return;
+        }
+        self.wired.insert(node_tag(peer));
+        let idle = |a: &&Association| a.peer == Some(*peer) && a.request.is_none();
+        let idle: Vec<LinkId> = self.associations.values().filter(idle).map(|a| a.link).collect();
+        for link in idle {
+            self.end(now, link, "the machine is reached by wire", false, out);
+        }
+    }
+
     fn on_connect(&mut self, now: u64, request: u64, peer: NodeKey, out: &mut Vec<Output>) {
         let address = self.neighbours.find(&peer).filter(|_| self.helper.is_some());
-        let Some(address) = address.filter(|_| self.associations.len() < ASSOCIATIONS_MAX) else {
-            let reason = "it was not heard on the air".to_owned();
-            out.push(Output::Net(NetEvent::ConnectFailed { request, reason }));
+        let Some(address) = address else {
+            // It may announce itself soon.
+            self.awaited.entry(request).or_insert((peer, now + AWAIT_MS));
             return;
         };
+        self.awaited.remove(&request);
+        if self.associations.len() >= ASSOCIATIONS_MAX {
+            let reason = format!("{ASSOCIATIONS_MAX} streams are open over the air already");
+            out.push(Output::Net(NetEvent::ConnectFailed { request, reason }));
+            return;
+        }
         let association = self.open(now, address);
         association.request = Some(request);
         association.expected = Some(peer);
+    }
+
+    /// Links to machines that were waited for and are heard now; gives up others.
+    fn look_for_awaited(&mut self, now: u64, out: &mut Vec<Output>) {
+        let awaited: Vec<(u64, NodeKey, u64)> =
+            self.awaited.iter().map(|(request, (peer, until))| (*request, *peer, *until)).collect();
+        for (request, peer, until) in awaited {
+            self.on_connect(now, request, peer, out);
+            if until <= now && self.awaited.remove(&request).is_some() {
+                let reason = format!("it was not heard on the air in {} s", AWAIT_MS / 1_000);
+                out.push(Output::Net(NetEvent::ConnectFailed { request, reason }));
+            }
+        }
     }
 }

@@ -190,7 +190,7 @@ impl World {
             return;
         };
         if on.standing.replace(digest) != Some(digest) {
-            self.tell_station(machine, Heard::Standing { digest });
+            self.tell_station(machine, Heard::Standing { digest, published: BTreeMap::new() });
         }
     }
 
@@ -206,6 +206,8 @@ impl World {
             match output {
                 Output::Say(message) => self.modem_hears(machine, message),
                 Output::Net(event) => self.station_says(machine, event),
+                // Nobody else uses a modem here.
+                Output::Guest(_) => {}
             }
         }
         let Some(on) = self.air.as_mut().and_then(|air| air.machines.get_mut(&machine)) else {
@@ -222,7 +224,7 @@ impl World {
     fn station_says(&mut self, machine: usize, event: NetEvent) {
         match event {
             NetEvent::Up { link, peer, opened, pace, .. } => {
-                let role = if opened {
+                let role = if opened.is_some() {
                     let invite = self.machines[machine].invite.clone();
                     LinkRole::Initiator { live: true, request: None, invite, only_state: false }
                 } else {

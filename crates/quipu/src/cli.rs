@@ -93,7 +93,9 @@ pub(crate) enum Command {
         uses: u64,
     },
     /// Become a member with a ticket, and fetch everything.
-    #[command(after_help = "Example:\n  quipu join quipu1... field-laptop")]
+    #[command(
+        after_help = "Examples:\n  quipu join quipu1... field-laptop\n  quipu join quipu1... field-laptop --reticulum"
+    )]
     Join {
         /// What `quipu serve` or `quipu invite` printed on the other machine.
         ticket: String,
@@ -106,6 +108,8 @@ pub(crate) enum Command {
         /// history follows with `quipu serve` or `quipu sync`.
         #[arg(long)]
         snapshot_first: bool,
+        #[command(flatten)]
+        air: AirArgs,
     },
     /// Change who is a member.
     #[command(subcommand)]
@@ -174,14 +178,8 @@ pub(crate) enum Command {
         /// Which artifacts to fetch: all, none, or below:SIZE such as below:10M. Remembered.
         #[arg(long, value_name = "WHICH")]
         artifacts: Option<ArtifactPolicy>,
-        /// Also link to machines over Reticulum: through a running `rnsd`, or with the interfaces of this
-        /// configuration directory. Default: the directory that Reticulum uses.
-        #[arg(long, value_name = "CONFIGDIR", num_args = 0..=1)]
-        reticulum: Option<Option<PathBuf>>,
-        /// The part of each hour that each interface of Reticulum may send, in percent. Default: no limit but
-        /// those that Reticulum keeps.
-        #[arg(long, value_name = "PERCENT", requires = "reticulum", value_parser = percent)]
-        airtime_percent: Option<u32>,
+        #[command(flatten)]
+        air: AirArgs,
         /// No links over IP networks.
         #[arg(long, requires = "reticulum", conflicts_with = "listen")]
         no_quic: bool,
@@ -602,6 +600,19 @@ pub(crate) enum RecordCommand {
     },
 }
 
+/// How to be on the air.
+#[derive(Debug, Args)]
+pub(crate) struct AirArgs {
+    /// Also link to machines over Reticulum: through a running `rnsd`, or with the interfaces of this
+    /// configuration directory. Default: the directory that Reticulum uses.
+    #[arg(long, value_name = "CONFIGDIR", num_args = 0..=1)]
+    pub(crate) reticulum: Option<Option<PathBuf>>,
+    /// The part of each hour that each interface of Reticulum may send, in percent. Default: no limit but
+    /// those that Reticulum keeps.
+    #[arg(long, value_name = "PERCENT", requires = "reticulum", value_parser = percent)]
+    pub(crate) airtime_percent: Option<u32>,
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum MeshCommand {
     /// Interfaces with the air that they used, what waits, who was heard, and how well. Asks the daemon.
@@ -842,6 +853,8 @@ pub(crate) enum ExportFormat {
     Mermaid,
     /// The records, a column for each field.
     Csv,
+    /// A data file of meshlogd: what other nodes of a mesh can get from here.
+    Meshlog,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

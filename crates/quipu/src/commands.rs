@@ -46,8 +46,9 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, ApiError> {
         Command::Init { target, domain, parents_max, salt_bytes } => {
             found::init(global, target, domain, parents_max, salt_bytes)
         }
-        Command::Join { ticket, target, artifacts, snapshot_first } => {
-            found::join(global, &ticket, target, artifacts, snapshot_first)
+        Command::Join { ticket, target, artifacts, snapshot_first, air } => {
+            let how = found::JoinOptions { artifacts, snapshot_first, air: AirOptions::of(air) };
+            found::join(global, &ticket, target, &how)
         }
         Command::Flowchart { format } => flowchart(format, global.json),
         Command::Demo { keep } => demo::run(keep, global.quiet),
@@ -63,16 +64,14 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, ApiError> {
             meshlog_tcp,
             meshlog_view,
             artifacts,
-            reticulum,
-            airtime_percent,
+            air,
             no_quic,
             work,
             work_memory,
             work_labels,
         } => {
             let home = start::find_home(global)?;
-            let air = reticulum.map(|config| AirOptions { config, share: airtime_percent });
-            let links = LinkOptions { listen, quic: !no_quic, air };
+            let links = LinkOptions { listen, quic: !no_quic, air: AirOptions::of(air) };
             if let Some(policy) = artifacts {
                 home.set_artifact_policy(policy)?;
             }

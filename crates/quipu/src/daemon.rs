@@ -87,14 +87,9 @@ pub(crate) fn serve(
             return Err(error);
         }
     };
-    // A machine without a name in meshes takes no part in them.
-    let is_node = home.mesh_identity()?.is_some();
-    let guest = carriers.radio.as_ref().filter(|_| is_node).map(Radio::guest);
-    let takes_part = guest.is_some();
-    let door = Door::new(home.clone(), service.handle(), meshlog.shown, guest);
-    if takes_part {
-        door.open()?;
-    }
+    let guests = carriers.radio.as_ref().map(Radio::guests);
+    let door = Door::new(home.clone(), service.handle(), meshlog.shown, guests);
+    door.appear()?;
     let places = match meshlog.listen(&door) {
         Ok(places) => places,
         Err(error) => {
@@ -160,8 +155,8 @@ fn start_all(home: &Home, links: &LinkOptions) -> Result<(Service, Carriers), Ap
     // A command that found no daemon may be about to finish.
     let opened = start::patiently(|| {
         if carriers.radio.is_none() {
-            carriers.radio =
-                links.air.as_ref().map(|air| network::radio(home, air, &mailbox)).transpose()?;
+            let start = |air| network::radio(home, domain, air, &mailbox);
+            carriers.radio = links.air.as_ref().map(start).transpose()?;
         }
         start::driver(home, domain, key.clone(), carriers.network())
     });

@@ -21,7 +21,7 @@ use quipu_meshlog::socket::{ClientId, Service, hello};
 use quipu_node::api::{ApiError, ExitCode};
 use quipu_node::home::Home;
 use quipu_node::service::Handle;
-use quipu_radio::{Guest, GuestEvent};
+use quipu_radio::{GuestEvent, Guests};
 
 use air::Air;
 use host::MeshHost;
@@ -49,27 +49,24 @@ pub(crate) trait Connection: Read + Write + Send + Sized + 'static {
     fn end(&self);
 }
 
-impl Connection for UnixStream {
-    fn share(&self) -> std::io::Result<Self> {
-        let shared = self.try_clone()?;
-        shared.set_write_timeout(Some(UNREAD_MAX))?;
-        Ok(shared)
-    }
-    fn end(&self) {
-        drop(self.shutdown(std::net::Shutdown::Both));
-    }
+macro_rules! connection {
+    ($stream:ty) => {
+        impl Connection for $stream {
+            fn share(&self) -> std::io::Result<Self> {
+                let shared = self.try_clone()?;
+                shared.set_write_timeout(Some(UNREAD_MAX))?;
+                Ok(shared)
+            }
+            fn end(&self) {
+                drop(self.shutdown(std::net::Shutdown::Both));
+            }
+        }
+    };
 }
 
-impl Connection for TcpStream {
-    fn share(&self) -> std::io::Result<Self> {
-        let shared = self.try_clone()?;
-        shared.set_write_timeout(Some(UNREAD_MAX))?;
-        Ok(shared)
-    }
-    fn end(&self) {
-        drop(self.shutdown(std::net::Shutdown::Both));
-    }
-}
+// The two have the same methods, and no trait of the standard library that says so.
+connection!(UnixStream);
+connection!(TcpStream);
 
 /// What the thread with the state hears.
 enum News {
@@ -100,24 +97,32 @@ struct Inner {
     home: Home,
     handle: Handle,
     shown: Shown,
-    /// The way to other nodes, until the state is made.
-    guest: Mutex<Option<Guest>>,
+    /// The way to other nodes, if there is one.
+    guests: Option<Guests>,
     news: Mutex<Option<SyncSender<News>>>,
     clients: AtomicUsize,
     next_client: AtomicU64,
 }
 
 impl Door {
-    pub(crate) fn new(home: Home, handle: Handle, shown: Shown, guest: Option<Guest>) -> Self {
-        let guest = Mutex::new(guest);
+    pub(crate) fn new(home: Home, handle: Handle, shown: Shown, guests: Option<Guests>) -> Self {
         let (news, clients) = (Mutex::new(None), AtomicUsize::new(0));
         let next_client = AtomicU64::new(1);
-        Self { inner: Arc::new(Inner { home, handle, shown, guest, news, clients, next_client }) }
+        Self { inner: Arc::new(Inner { home, handle, shown, guests, news, clients, next_client }) }
     }
 
     /// The way to the thread with the state, which is started if it does not run.
     pub(crate) fn open(&self) -> Result<(), ApiError> {
         self.news().map(drop)
+    }
+
+    /// Takes part in meshes from now on, if there is a way to other nodes and this machine has a name among them.
+    pub(crate) fn appear(&self) -> Result<(), ApiError> {
+        let inner = &self.inner;
+        if inner.guests.is_some() && inner.home.mesh_identity()?.is_some() {
+            self.open()?;
+        }
+        Ok(())
     }
 
     fn news(&self) -> Result<SyncSender<News>, ApiError> {
@@ -127,9 +132,8 @@ impl Door {
             return Ok(news.clone());
         }
         let (sender, receiver) = sync_channel(NEWS_MAX);
-        let guest = inner.guest.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let air = guest.map(|guest| {
-            let (voice, events) = guest.into_parts();
+        let air = inner.guests.as_ref().map(|guests| {
+            let (voice, events) = guests.enter().into_parts();
             let to = sender.clone();
             std::thread::spawn(move || {
                 // Ends with the radio, or with the state.

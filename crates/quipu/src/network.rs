@@ -3,12 +3,15 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use quipu_core::id::DomainId;
 use quipu_link::FrameRecord;
 use quipu_net::QuicTransport;
 use quipu_node::api::{ApiError, ExitCode};
 use quipu_node::home::Home;
 use quipu_node::service::{Air, Mailbox, Network, Service};
 use quipu_radio::{Both, Radio, Settings};
+
+use crate::cli::AirArgs;
 
 /// Names a file that gets every frame, in the clear, before it is sent and after it has arrived.
 const FRAME_RECORD_VAR: &str = "QUIPU_FRAME_RECORD";
@@ -31,6 +34,13 @@ pub(crate) struct AirOptions {
     pub(crate) config: Option<PathBuf>,
     /// The most that an interface may send, in thousandths of a percent.
     pub(crate) share: Option<u32>,
+}
+
+impl AirOptions {
+    /// What the user wants, if being on the air at all.
+    pub(crate) fn of(args: AirArgs) -> Option<Self> {
+        args.reticulum.map(|config| Self { config, share: args.airtime_percent })
+    }
 }
 
 /// All links of a daemon.
@@ -101,11 +111,16 @@ impl Carriers {
         self.quic.as_ref().map(Quic::addrs).unwrap_or_default()
     }
 
+    /// What a machine's neighbours on the air are told, and what is known of them.
+    pub(crate) fn air(&self) -> Option<Air> {
+        let radio = self.radio.as_ref()?;
+        let (standing, wired, report) = (radio.standing(), radio.wired(), radio.report());
+        Some(Air::new(standing, wired, move || report.latest()))
+    }
+
     /// Lets the machine tell its neighbours on the air what it holds.
     pub(crate) fn join(&self, service: &Service) -> Result<(), ApiError> {
-        let Some(radio) = &self.radio else { return Ok(()) };
-        let (standing, report) = (radio.standing(), radio.report());
-        let air = Air::new(standing, move || report.latest());
+        let Some(air) = self.air() else { return Ok(()) };
         Ok(service.handle().call(move |machine| machine.set_air(air))?)
     }
 
@@ -123,6 +138,7 @@ impl Carriers {
 /// Goes on the air, with a helper.
 pub(crate) fn radio(
     home: &Home,
+    domain: DomainId,
     options: &AirOptions,
     mailbox: &Mailbox,
 ) -> Result<Radio, ApiError> {
@@ -137,7 +153,7 @@ pub(crate) fn radio(
     }
     let settings = Settings {
         key: home.key()?,
-        domain: home.domain()?,
+        domain,
         identity: home.reticulum_identity(identity)?,
         share: options.share,
         seed: crate::start::random_bytes()?,

@@ -177,7 +177,7 @@ fn client(
         door.serve(stream, &first, is_silent);
         return Ok(());
     }
-    requests(&stream, io::Cursor::new(first).chain(reader), handle, shutdown)
+    requests(&stream, io::Cursor::new(first).chain(reader), handle, door, shutdown)
 }
 
 /// Whether a line is of `meshlog.socket/1`.
@@ -196,6 +196,7 @@ fn requests(
     stream: &UnixStream,
     mut reader: impl BufRead,
     handle: Handle,
+    door: &Door,
     shutdown: &impl Fn(),
 ) -> io::Result<()> {
     let mut writer = BufWriter::with_capacity(64 << 10, stream);
@@ -226,11 +227,14 @@ fn requests(
                 return Ok(());
             }
             Ok((id, request)) => {
+                let names = matches!(request, Request::MeshIdentity { .. });
                 let mut sink = |item| {
                     let line = AnswerLine { id, item: Some(item), error: None, done: false };
                     write_line(&mut writer, &line)
                 };
-                (id, api.answer(request, &mut sink))
+                let answered = api.answer(request, &mut sink);
+                // It may have a name in meshes now.
+                (id, answered.and_then(|()| if names { door.appear() } else { Ok(()) }))
             }
         };
         let done = result.is_ok();

@@ -12,12 +12,15 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use common::air::{ALONE, Rnsd, client, config, members, on_air, server, tcp_port};
-use common::data::text;
-use common::{Machine, skip, temp, until};
+use common::data::{noise, text};
+use common::{Machine, agree, skip, temp, until};
 use serde_json::{Map, Value, json};
 
 /// How long nodes that gossip every two seconds may take to agree.
 const AGREE_MAX: Duration = Duration::from_secs(240);
+
+/// Notes that take more air than there is.
+const RECORDS: u64 = 500;
 
 /// A process of meshlogd. It dies with this.
 struct Running(Child);
@@ -103,10 +106,15 @@ impl Old {
 }
 
 impl New {
-    fn start(root: &Path, port: u16) -> Self {
+    fn emit(&self, kind: &str, payload: Value) {
+        line(&self.socket, "emit", &json!({ "kind": kind, "payload": payload }));
+    }
+
+    fn start(root: &Path, port: u16, more: &[&str]) -> Self {
         let socket = root.join("new.sock");
+        drop(std::fs::remove_file(&socket));
         let mut command = meshlogd(root, "0.5.0", port, &["serve", "--rns", "--raw"]);
-        let process = command.arg("--unix").arg(&socket).spawn().unwrap();
+        let process = command.arg("--unix").arg(&socket).args(more).spawn().unwrap();
         until("meshlogd serves", || UnixStream::connect(&socket).is_ok());
         Self { _process: Running(process), socket }
     }
@@ -211,12 +219,9 @@ fn nodes_of_both_kinds_in_one_mesh() {
     // Others write a record of their own, and the same field of the same one.
     let own = ["--create", "R-old", "site", "--set", "R-a", "status", "OPEN"];
     let mut old = Old::start(root, near, &[&["--name", "old"][..], &own].concat());
-    let new = New::start(root, far);
-    let emit = |kind: &str, payload: Value| {
-        line(&new.socket, "emit", &json!({ "kind": kind, "payload": payload }));
-    };
-    emit("record.create", json!({ "record_id": "R-new", "form": "site", "by": "somebody" }));
-    emit("field.set", json!({ "record_id": "R-a", "field": "status", "value": "CLOSED" }));
+    let new = New::start(root, far, &[]);
+    new.emit("record.create", json!({ "record_id": "R-new", "form": "site", "by": "somebody" }));
+    new.emit("field.set", json!({ "record_id": "R-a", "field": "status", "value": "CLOSED" }));
     record(&b, &["set", "R-a", "status", "\"VISITED\""]);
     // Two of a, one of b, two of each node.
     all_agree(&[&a, &b], &mut old, &new, 7);
@@ -245,10 +250,139 @@ fn nodes_of_both_kinds_in_one_mesh() {
     drop(far_transport);
     record(&a, &["set", "R-a", "people", "4"]);
     record(&b, &["set", "R-a", "people", "5"]);
-    emit("field.set", json!({ "record_id": "R-a", "field": "people", "value": 6 }));
+    new.emit("field.set", json!({ "record_id": "R-a", "field": "people", "value": 6 }));
     std::thread::sleep(Duration::from_secs(3));
     let _far_again = Rnsd::start(&far_config).unwrap();
     all_agree(&[&a, &b], &mut old, &new, 10);
     let shown = check(&mut old);
     assert!([4, 5, 6].contains(&shown["R-a"]["fields"]["people"].as_i64().unwrap()), "{shown}");
+}
+
+/// Two machines of a domain in two meshes, in each of which somebody else writes as "x", and signs. Under `first-use` each
+/// machine believes who it hears. When they meet, both believe the same one.
+#[test]
+fn machines_that_heard_different_keys_first_agree_on_one() {
+    if place().is_none() {
+        return;
+    }
+    let temp = temp();
+    let root = temp.path();
+    let (mut a, mut b) = members(root);
+    a.one(["mesh", "policy", "first-use"]);
+    for machine in [&a, &b] {
+        machine.one(["mesh", "identity"]);
+    }
+    // Both know the policy before they are apart.
+    a.serve();
+    b.one(["sync"]);
+    a.stop();
+    let ports = [tcp_port(), tcp_port()];
+    let mut nodes = Vec::new();
+    for ((machine, port), value) in [&mut a, &mut b].into_iter().zip(ports).zip(["1", "2"]) {
+        let dir = root.join(value);
+        std::fs::create_dir(&dir).unwrap();
+        on_air(machine, &config(root, machine.name, ALONE, &server(port)), &[]);
+        let node = New::start(&dir, port, &["--author", "x"]);
+        node.emit("field.set", json!({ "record_id": "R", "field": "f", "value": value }));
+        nodes.push(node);
+    }
+    let known = |machine: &Machine| -> Vec<Value> {
+        let rows = machine.run(["mesh", "roster"]);
+        rows.into_iter().filter(|row| row["author"] == "x").collect()
+    };
+    for machine in [&a, &b] {
+        until("the key that was heard is told to the domain", || known(machine).len() == 1);
+        assert_eq!(machine.run(["log", "--kind", "mesh.trust"]).len(), 1, "told once");
+    }
+    assert_ne!(known(&a)[0]["identity"], known(&b)[0]["identity"], "each heard another one");
+    drop(nodes);
+    for machine in [&mut a, &mut b] {
+        machine.stop();
+        machine.serve();
+    }
+    agree(&[&a, &b]);
+    assert_eq!(known(&a), known(&b));
+    let verdicts = a.run(["log", "--kind", "mesh.trust"]);
+    assert_eq!(verdicts.len(), 2);
+    // The one that was said first in replay order.
+    let first = verdicts[0]["payload"]["identity"]["/"]["bytes"].as_str().unwrap();
+    let first = data_encoding::BASE64_NOPAD.decode(first.as_bytes()).unwrap();
+    assert_eq!(known(&a)[0]["public_key"], data_encoding::HEXLOWER.encode(&first));
+    let shown = [&a, &b].map(|machine| machine.one(["record", "show", "R"])["fields"]["f"].clone());
+    assert_eq!(shown[0], shown[1]);
+    assert!([json!("1"), json!("2")].contains(&shown[0]), "{shown:?}");
+}
+
+/// What goes to nodes of meshlogd costs airtime, too: no more of it leaves than the limit, and nothing is lost by that.
+#[test]
+fn guests_of_the_helper_keep_to_the_airtime() {
+    if place().is_none() {
+        return;
+    }
+    let temp = temp();
+    let root = temp.path();
+    let port = tcp_port();
+    let mut a = Machine::found("a", root);
+    a.one(["mesh", "identity"]);
+    let lines = (0..RECORDS).map(|n| {
+        // Hardly to be compressed.
+        let text = data_encoding::HEXLOWER.encode(&noise(n, 100));
+        let payload = json!({ "record_id": format!("R-{n}"), "text": text });
+        json!({ "kind": "record.note", "payload": payload }).to_string() + "\n"
+    });
+    let batch = a.file("notes.ndjson", lines.collect::<String>().as_bytes());
+    a.run(["emit", "--batch", batch.to_str().unwrap()]);
+    let air = config(root, "a", ALONE, &server(port));
+    on_air(&mut a, &air, &["--airtime-percent", "0.001"]);
+    let new = New::start(root, port, &[]);
+    let interface = |machine: &Machine| {
+        let all = machine.one(["mesh", "status"])["interfaces"].as_array().unwrap().clone();
+        all.into_iter().max_by_key(|one| one["sent_bytes"].as_u64()).unwrap()
+    };
+    let status = |machine: &Machine| machine.one(["mesh", "status"]);
+    until("the air is used up", || status(&a)["guest_queue_bytes"].as_u64() > Some(0));
+    // It stays so.
+    std::thread::sleep(Duration::from_secs(15));
+    let used = interface(&a);
+    let percent = |name: &str| used[name].as_str().unwrap().parse::<f64>().unwrap();
+    assert!(percent("airtime_percent") <= percent("airtime_limit_percent"), "{used}");
+    let (bytes, bitrate) =
+        (used["sent_bytes"].as_u64().unwrap(), used["bitrate"].as_u64().unwrap());
+    let limit = bitrate / 8 * 3_600 / 100_000;
+    assert!(bytes > limit / 8 && bytes <= limit, "{bytes} of {limit}: {used}");
+    drop(new);
+    // With more air all of it arrives.
+    a.stop();
+    on_air(&mut a, &air, &[]);
+    let new = New::start(root, port, &[]);
+    let begin = Instant::now();
+    while full(&frontier(&new.socket)).values().filter_map(Value::as_u64).sum::<u64>() < RECORDS {
+        assert!(begin.elapsed() < AGREE_MAX, "{}\n{}", status(&a), a.daemon_log());
+        std::thread::sleep(Duration::from_millis(500));
+    }
+}
+
+/// A machine gets its name while its daemon runs: it is among the nodes at once, without a client or a restart.
+#[test]
+fn an_identity_counts_at_once() {
+    if place().is_none() {
+        return;
+    }
+    let temp = temp();
+    let root = temp.path();
+    let port = tcp_port();
+    let mut a = Machine::found("a", root);
+    on_air(&mut a, &config(root, "a", ALONE, &server(port)), &[]);
+    record(&a, &["create", "R-1", "site"]);
+    let new = New::start(root, port, &[]);
+    new.emit("record.create", json!({ "record_id": "R-2", "form": "site", "by": "x" }));
+    std::thread::sleep(Duration::from_secs(4));
+    assert_eq!(a.run(["records"]).len(), 1, "it takes no part yet");
+    let author = text(&a.one(["mesh", "identity", "--signed"]), "identity");
+    record(&a, &["set", "R-1", "people", "3"]);
+    let begin = Instant::now();
+    while frontier(&new.socket)[&author] != 2 || a.run(["records"]).len() < 2 {
+        assert!(begin.elapsed() < AGREE_MAX, "{}\n{}", frontier(&new.socket), a.daemon_log());
+        std::thread::sleep(Duration::from_millis(500));
+    }
 }

@@ -215,6 +215,81 @@ fn data_files_of_meshlogd() {
     }
 }
 
+#[test]
+fn a_data_file_goes_out_and_comes_back() {
+    let Some(place) = meshlogd() else { return };
+    let temp = temp();
+    let mut a = Machine::found("a", temp.path());
+    // Two machines with a name in meshes, of which one signs, and one without.
+    let ticket = a.serve();
+    let b = Machine::joined("b", temp.path(), &ticket);
+    let c = Machine::joined("c", temp.path(), &ticket);
+    let author = |machine: &Machine, more: &[&str]| {
+        text(&machine.one([&["mesh", "identity"], more].concat()), "identity")
+    };
+    let authors = [author(&a, &["--signed"]), author(&b, &[])];
+    record(&a, &["create", "R-a", "site"]);
+    record(&a, &["set", "R-a", "name", "Brücke"]);
+    record(&b, &["set", "R-a", "name", "bridge"]);
+    record(&c, &["set", "R-c", "name", "nowhere"]);
+    let files = temp.path().join("files");
+    std::fs::create_dir(&files).unwrap();
+    let mut write = python(&place, "0.1.0", "log_oracle.py");
+    write.args(["write", arg(&files), "1", "3"]);
+    assert_eq!(finish(write, b"").code, 0);
+    let file = files.join("0000.jsonl");
+    let foreign = std::fs::read_to_string(&file).unwrap();
+    let count = foreign.lines().count();
+    assert_eq!(a.one(["load", "--format", "meshlog", arg(&file)])["events"], count);
+    for machine in [&b, &c] {
+        machine.one(["sync"]);
+    }
+    b.one(["sync"]);
+    // Out: on all machines the same, the foreign lines as they were.
+    let out = temp.path().join("out");
+    std::fs::create_dir(&out).unwrap();
+    let written = out.join("0000.jsonl");
+    let done = a.try_run(["export", "--format", "meshlog", arg(&written)]);
+    assert_eq!(
+        (done.code, &done.items()[0]["events"]),
+        (0, &(count + 3).into()),
+        "{}",
+        done.stderr
+    );
+    assert!(done.stderr.contains("without the records of 1 machines"), "{}", done.stderr);
+    let lines = std::fs::read_to_string(&written).unwrap();
+    assert_eq!(raw(&b, &["export", "--format", "meshlog"]), lines);
+    assert!(foreign.lines().all(|line| lines.contains(line)), "{lines}");
+    let of = |author: &str| -> Vec<Value> {
+        let parsed = lines.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        parsed.filter(|event| event["a"] == author).collect()
+    };
+    assert_eq!([of(&authors[0]).len(), of(&authors[1]).len()], [2, 1]);
+    assert!(of(&authors[0]).iter().all(|event| event["g"].is_string()), "signed");
+    // meshlogd loads it, and shows what a new domain shows that loads it.
+    let mut views = python(&place, "0.1.0", "log_oracle.py");
+    views.args(["views", arg(&out)]);
+    let shown = finish(views, b"").stdout;
+    let view = data_encoding::HEXLOWER.decode(shown.split(' ').next().unwrap().as_bytes()).unwrap();
+    let other = Machine::found("other", temp.path());
+    let load = |machine: &Machine| machine.one(["load", "--format", "meshlog", arg(&written)]);
+    assert_eq!(load(&other)["events"], count + 3);
+    let records = raw(&other, &["records", "--format", "json"]);
+    let [foreign, ours] = records.lines().collect::<Vec<_>>()[..] else { panic!("{records}") };
+    let expected = format!("{{\"R\":{foreign},\"R-a\":{ours}}}");
+    assert_eq!(String::from_utf8(view).unwrap(), expected);
+    assert_eq!(serde_json::from_str::<Value>(ours).unwrap(), record(&a, &["show", "R-a"]));
+    // Back in: nothing twice.
+    for machine in [&a, &other] {
+        assert_eq!(load(machine)["events"], 0);
+    }
+    assert_eq!(load(&a)["own"], 3);
+    assert_eq!(raw(&other, &["export", "--format", "meshlog"]), lines);
+    // As of an event it is what it was then.
+    let first = uuid(&a.run(["log", "--kind", "record.create"])[0]);
+    assert_eq!(raw(&a, &["--at", &first, "export", "--format", "meshlog"]), "");
+}
+
 /// What a client of meshlogd's socket does: it waits for the greeting, then asks.
 struct MeshClient<S: std::io::Read + Write> {
     stream: BufReader<S>,
@@ -369,6 +444,44 @@ fn an_identity_names_what_a_machine_writes() {
     let count: usize =
         signed.iter().map(|event| event["payload"]["signatures"].as_array().unwrap().len()).sum();
     assert_eq!(count, 2, "{signed:?}");
+}
+
+#[test]
+fn records_are_signed_when_they_are_written() {
+    let temp = temp();
+    let mut a = Machine::found("a", temp.path());
+    let signatures = |machine: &Machine| -> usize {
+        let events = machine.run(["log", "--kind", "mesh.sign"]);
+        events.iter().map(|e| e["payload"]["signatures"].as_array().unwrap().len()).sum()
+    };
+    record(&a, &["create", "R-1", "site"]);
+    assert_eq!(signatures(&a), 0, "nobody has said that it signs");
+    // No daemon, no client, no mesh.
+    a.one(["mesh", "identity", "--signed"]);
+    assert_eq!(signatures(&a), 1, "what was written before");
+    record(&a, &["set", "R-1", "people", "3"]);
+    assert_eq!(signatures(&a), 2);
+    a.emit("has nothing to do with meshes");
+    assert_eq!(signatures(&a), 2);
+    // In a daemon, one signature each, also if clients of meshlogd write at the same time.
+    a.serve();
+    record(&a, &["set", "R-1", "people", "4"]);
+    let mut client = MeshClient::greeted(UnixStream::connect(text(&a.ready, "socket")).unwrap());
+    for n in 0..5 {
+        let note =
+            json!({ "kind": "note.add", "payload": { "record_id": "R-1", "text": n.to_string() } });
+        assert_eq!(client.call("emit", note)["event"]["kind"], "note.add");
+        record(&a, &["set", "R-1", "people", &n.to_string()]);
+    }
+    assert_eq!(signatures(&a), 13);
+    let file = raw(&a, &["export", "--format", "meshlog"]);
+    assert_eq!(file.lines().filter(|line| line.contains("\"g\": \"")).count(), 13, "{file}");
+    // A machine that does not sign writes no such events.
+    let ticket = a.ticket();
+    let b = Machine::joined("b", temp.path(), &ticket);
+    b.one(["mesh", "identity"]);
+    record(&b, &["set", "R-1", "people", "9"]);
+    assert_eq!(signatures(&b), 13);
 }
 
 #[test]

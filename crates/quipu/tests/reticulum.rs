@@ -39,6 +39,16 @@ fn kill_helper(machine: &Machine) -> u64 {
     pid
 }
 
+/// The same as [`until`], where a machine may take a minute to dial again.
+#[track_caller]
+fn slowly(what: &str, mut holds: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < Duration::from_secs(120), "still not: {what}");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
 /// Agreement for machines whose announces come only now and then.
 #[track_caller]
 fn agree_slowly(machines: &[&Machine]) {
@@ -166,6 +176,134 @@ fn an_artifact_survives_ten_cuts() {
         std::thread::sleep(Duration::from_millis(200));
     }
     assert_eq!(b.get(&key), photo);
+}
+
+#[test]
+fn a_newcomer_joins_over_the_air() {
+    let temp = temp();
+    let (mut a, mut b) = members(temp.path());
+    let ids = a.write("before", 50);
+    let port = tcp_port();
+    on_air(&mut a, &config(temp.path(), "a", ALONE, &server(port)), &[]);
+    on_air(&mut b, &config(temp.path(), "b", ALONE, &client(port)), &[]);
+    agree_slowly(&[&a, &b]);
+    let join = |name: &'static str, ticket: &str| {
+        let config = config(temp.path(), name, ALONE, &client(port));
+        let machine = Machine::new(name, temp.path());
+        let joined = machine.one(["join", ticket, "--reticulum", config.to_str().unwrap()]);
+        (machine, joined)
+    };
+    let ticket = a.ticket();
+    let (c, joined) = join("c", &ticket);
+    assert_eq!(joined["domain"], a.one(["id"])["domain"]);
+    c.holds(&ids);
+    c.verify_clean();
+    // The machine of the ticket is gone: another member that is heard lets the newcomer in, for its invitation is in the log.
+    agree_slowly(&[&a, &b]);
+    a.stop();
+    let port_of_b = tcp_port();
+    b.stop();
+    on_air(&mut b, &config(temp.path(), "b", ALONE, &server(port_of_b)), &[]);
+    let config = config(temp.path(), "d", ALONE, &client(port_of_b));
+    let mut d = Machine::new("d", temp.path());
+    d.one(["join", &ticket, "--reticulum", config.to_str().unwrap()]);
+    d.holds(&ids);
+    // It is a member, and can write.
+    let late = d.emit("from d");
+    on_air(&mut d, &config, &[]);
+    agree_slowly(&[&b, &d]);
+    b.holds(&[late]);
+}
+
+#[test]
+fn a_published_log_is_followed_over_the_air() {
+    let temp = temp();
+    let (mut a, mut b) = members(temp.path());
+    let mut f = Machine::found("f", temp.path());
+    let port = tcp_port();
+    on_air(&mut a, &config(temp.path(), "a", ALONE, &server(port)), &[]);
+    on_air(&mut b, &config(temp.path(), "b", ALONE, &client(port)), &[]);
+    on_air(&mut f, &config(temp.path(), "f", ALONE, &client(port)), &[]);
+    let publish = |bytes: &[u8]| {
+        let key = a.key_of(bytes);
+        a.one(["publish", &key]);
+        key
+    };
+    let first = publish(&noise(1, 3_000));
+    a.emit("nobody's business but ours");
+    let domain = a.one(["id"])["domain"].as_str().unwrap().to_owned();
+    let ticket = a.ready["follow_ticket"].as_str().unwrap();
+    let followed = f.one(["follow", ticket]);
+    assert_eq!(followed["domain"], domain.as_str());
+    let published = |machine: &Machine| {
+        let rows = machine.run(["domains"]);
+        rows.into_iter().find(|row| row["domain"] == domain.as_str()).unwrap_or_default()
+    };
+    let level = |machine: &Machine| published(&a)["digest"] == published(machine)["digest"];
+    // A member keeps its domain's published log as well. Nobody asks for anything.
+    slowly("all have what is published", || level(&b) && level(&f));
+    let second = publish(&noise(2, 3_000));
+    slowly("what is published later comes by itself", || level(&b) && level(&f));
+    assert_eq!(f.run(["--of", &domain, "published"]).len(), 2);
+    for key in [&first, &second] {
+        slowly("the bytes are there", || f.try_run(["import", &domain, key]).code == 0);
+    }
+    assert_eq!(f.get(&second), noise(2, 3_000));
+    // What is not published stays where it is, and machines of other domains are no peers.
+    assert!(f.run(["log"]).iter().all(|event| event["domain"] != domain.as_str()));
+    let rows = mesh(&f)["peers"].as_array().unwrap().clone();
+    assert!(!rows.is_empty() && rows.iter().all(|row| row["equal"].is_null()), "{rows:?}");
+}
+
+#[test]
+fn the_air_is_used_when_the_wire_is_dead_and_left_when_it_is_back() {
+    let temp = temp();
+    let (mut a, mut b) = members(temp.path());
+    let port = tcp_port();
+    let (air_a, air_b) = (
+        config(temp.path(), "a", ALONE, &server(port)),
+        config(temp.path(), "b", ALONE, &client(port)),
+    );
+    let on = |machine: &mut Machine, config: &std::path::Path| {
+        machine.serve_with(&["--reticulum", config.to_str().unwrap()]);
+    };
+    common::air::helper();
+    on(&mut a, &air_a);
+    on(&mut b, &air_b);
+    let peer = |machine: &Machine| mesh(machine)["peers"][0].clone();
+    let only_wire = |a: &Machine, b: &Machine| {
+        slowly("both know that the wire is there", || {
+            [a, b].iter().all(|m| peer(m)["by_wire"] == true && peer(m)["link"] == "none")
+        });
+    };
+    only_wire(&a, &b);
+    // Much is written, and nothing of it goes over the air.
+    let heard = |machine: &Machine| -> u64 {
+        let all = mesh(machine)["interfaces"].as_array().unwrap().clone();
+        all.iter().filter_map(|one| one["received_bytes"].as_u64()).sum()
+    };
+    let before = heard(&b);
+    a.write("by wire", 2_000);
+    agree(&[&a, &b]);
+    std::thread::sleep(Duration::from_secs(6));
+    let announces = heard(&b) - before;
+    assert!(announces < 5_000, "{announces} bytes over the air");
+    assert_eq!(peer(&b)["link"], "none");
+    // The wire is dead: the addresses that b knows lead nowhere.
+    a.stop();
+    on_air(&mut a, &air_a, &[]);
+    let ids = a.write("over the air", 20);
+    agree_slowly(&[&a, &b]);
+    b.holds(&ids);
+    assert_eq!(b.one(["sync", &a.node()])["equal"], true, "also if somebody asks for it");
+    assert_eq!(peer(&b)["by_wire"], false);
+    // It is back.
+    a.stop();
+    on(&mut a, &air_a);
+    only_wire(&a, &b);
+    a.emit("by wire again");
+    agree(&[&a, &b]);
+    assert_eq!(peer(&b)["link"], "none");
 }
 
 #[test]

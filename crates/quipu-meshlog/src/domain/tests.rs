@@ -170,6 +170,32 @@ fn admins_say_whose_events_count() {
     assert_eq!(judged(&[&open[..], &uses[..], &[admin]].concat()), Some(2));
 }
 
+#[test]
+fn of_first_uses_one_wins_everywhere() {
+    let (me, other) = (identity(5), identity(6));
+    let hash = me.public().author().to_string();
+    let policy = event(9, 1, 1, &Said::Policy(Policy::FirstUse));
+    let signed = |ms: u64, author: &str, by: &Identity, value| {
+        event(1, ms, ms, &foreign(author, Some(by), ms as i64, value))
+    };
+    let use_of =
+        |node, ms, author: &str, by: &Identity| event(node, 1, ms, &trust(author, Some(by)));
+    // Two machines that bound a name apart: the first in replay order, whichever came first.
+    let written = [policy.clone(), signed(11, "x", &me, 1), signed(12, "x", &other, 2)];
+    let (first, second) = (use_of(2, 20, "x", &other), use_of(3, 21, "x", &me));
+    for uses in [[first.clone(), second.clone()], [second.clone(), first.clone()]] {
+        assert_eq!(judged(&[&written[..], &uses].concat()), Some(2));
+    }
+    // Nobody takes a name that is the hash of somebody's identity.
+    let written = [policy.clone(), signed(11, &hash, &me, 1), signed(12, &hash, &other, 2)];
+    let uses = [use_of(2, 20, &hash, &other), use_of(3, 21, &hash, &me)];
+    assert_eq!(judged(&[&written[..], &uses].concat()), Some(1));
+    // Nodes that are no admins cannot keep somebody out by saying first that nobody is trusted.
+    let written = [policy, signed(11, "x", &me, 1)];
+    let uses = [event(2, 1, 20, &trust("x", None)), use_of(3, 21, "x", &me)];
+    assert_eq!(judged(&[&written[..], &uses].concat()), Some(1));
+}
+
 proptest! {
     #[test]
     fn the_order_of_arrival_does_not_matter(

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Timing;
-use crate::limits::IN_FLIGHT_MESSAGES_MAX;
+use crate::limits::{IN_FLIGHT_MESSAGES_MAX, MESSAGE_EVENTS_MAX};
 use crate::log::Log;
 use crate::message::{self, EventsBatch};
 use crate::text::Text;
@@ -52,6 +52,10 @@ pub(super) struct Link {
     /// When what was sent counts as lost.
     resend: Backoff,
     asking: Backoff,
+    /// Nothing more is sent before: a message was given up.
+    held_until: u64,
+    /// The most events in a message. Fewer where messages are given up: there may be no airtime for long ones.
+    batch_max: usize,
     /// Messages of events that have not left yet.
     in_flight: usize,
     /// Frontiers that have not left yet. They are short, so they are taken to leave first.
@@ -67,6 +71,8 @@ impl Link {
             sent: BTreeMap::new(),
             resend: Backoff::new(timing),
             asking: Backoff::new(timing),
+            held_until: 0,
+            batch_max: MESSAGE_EVENTS_MAX,
             in_flight: 0,
             telling: 0,
             told: now,
@@ -100,7 +106,23 @@ impl Link {
         } else {
             self.in_flight = self.in_flight.saturating_sub(1);
             self.resend.due = now + self.resend.wait_ms;
+            // As with all that came to grief: back to normal faster than away from it.
+            self.batch_max = self.batch_max.saturating_mul(4);
         }
+    }
+
+    /// A message was given up. What it carried goes later, in smaller pieces, and nothing overtakes it: what comes out of
+    /// order meshlogd may drop.
+    pub(super) fn on_failed(&mut self, now: u64, timing: &Timing) {
+        if self.telling > 0 {
+            self.telling -= 1;
+            return;
+        }
+        self.in_flight = self.in_flight.saturating_sub(1);
+        self.batch_max = (self.batch_max.min(MESSAGE_EVENTS_MAX) / 2).max(1);
+        self.sent.clear();
+        self.resend.wait(now, timing);
+        self.held_until = self.resend.due;
     }
 
     /// The peer has sent an event, so it need not be sent back. Only what we hold is remembered.
@@ -154,10 +176,10 @@ impl Link {
     /// The next message of events that the peer lacks, if it may be sent now.
     pub(super) fn next_events(&mut self, now: u64, log: &Log) -> Option<Vec<u8>> {
         let theirs = self.theirs.as_ref()?;
-        if self.in_flight >= IN_FLIGHT_MESSAGES_MAX {
+        if self.in_flight >= IN_FLIGHT_MESSAGES_MAX || now < self.held_until {
             return None;
         }
-        let mut batch = EventsBatch::default();
+        let mut batch = EventsBatch::of(self.batch_max);
         'feeds: for (author, feed) in log.offered() {
             let sent = self.sent.get(author).copied().unwrap_or_default();
             let held = theirs.get(author).copied().unwrap_or_default().max(sent);

@@ -150,6 +150,61 @@ fn a_large_log_does_not_fill_memory_and_what_is_lost_is_sent_again() {
 }
 
 #[test]
+fn what_is_given_up_goes_later_in_smaller_pieces() {
+    let mut nodes: Vec<Node> = (1..=2).map(Node::new).collect();
+    (0..40u64).for_each(|n| nodes[0].write("a", n.into()));
+    let peer = nodes[1].id();
+    let identity = nodes[1].identity.public().clone();
+    drop(nodes[0].handle(0, Input::Up { identity: &identity }));
+    drop(nodes[0].handle(0, Input::Sent { peer }));
+    let empty = message::frontier(crate::json::Object::default());
+    let mut said = nodes[0].handle(0, Input::Message { peer, bytes: &empty });
+    assert_eq!(said.len(), 2);
+    let counts = |said: &[Output]| -> Vec<usize> {
+        let count = |output: &Output| match output {
+            Output::Send { bytes, .. } => match message::parse(bytes) {
+                Ok(Message::Events(events)) => events.len(),
+                other => panic!("{other:?}"),
+            },
+            other => panic!("{other:?}"),
+        };
+        said.iter().map(count).collect()
+    };
+    assert_eq!(counts(&said), [32, 8]);
+    // Nothing has air: nobody asks for it again and again, and it is all there when it has.
+    let (mut now, mut tried) = (0, 0);
+    while tried < 7 {
+        for _ in 0..said.len() {
+            assert_eq!(nodes[0].handle(now, Input::Failed { peer }), [], "not at once");
+        }
+        tried += 1;
+        let before = now;
+        said = Vec::new();
+        while said.is_empty() {
+            now += 1_000;
+            said = nodes[0].handle(now, Input::Grown);
+        }
+        assert!(now - before >= 15_000, "after {} ms", now - before);
+    }
+    assert_eq!(counts(&said), [1, 1]);
+    let mut carried = Vec::new();
+    while !said.is_empty() {
+        carried.extend(said.iter().map(|output| match output {
+            Output::Send { bytes, .. } => bytes.clone(),
+            other => panic!("{other:?}"),
+        }));
+        said = (0..said.len()).flat_map(|_| nodes[0].handle(now, Input::Sent { peer })).collect();
+    }
+    let from = nodes[0].id();
+    let known = nodes[0].identity.public().clone();
+    drop(nodes[1].handle(now, Input::Up { identity: &known }));
+    for bytes in carried {
+        drop(nodes[1].handle(now, Input::Message { peer: from, bytes: &bytes }));
+    }
+    assert_eq!(nodes[1].log.len(), 40);
+}
+
+#[test]
 fn one_peer_is_asked_at_a_time_and_less_often_if_nothing_comes() {
     let mut node = Node::new(1);
     let others: Vec<Node> = (2..=3).map(Node::new).collect();

@@ -39,6 +39,7 @@ impl Api {
         let claim = Claim::new(&Identity::from_bytes(&kept), &node, signed);
         let shown = claim_json(&claim);
         self.tell_one(&Said::Identity(claim))?;
+        self.sign_records();
         Ok(sink(shown)?)
     }
 

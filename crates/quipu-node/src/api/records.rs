@@ -1,4 +1,4 @@
-//! Records: what people look at, as rows, files and maps; and events of meshes, in and out (MESH-1, MESH-4).
+//! Records: what people look at, as rows, files and maps (MESH-1).
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -6,10 +6,8 @@ use std::sync::Arc;
 use quipu_core::event::{Event, Log};
 use quipu_core::history::History;
 use quipu_core::node::{Command, Reply};
-use quipu_meshlog::domain::{Added, Entry, View, is_of_records};
-use quipu_meshlog::event::Event as MeshEvent;
+use quipu_meshlog::domain::{Added, View, is_of_records};
 use quipu_meshlog::json::{self, Style};
-use quipu_meshlog::native::Said;
 use quipu_meshlog::records::{OutputError, PlaceFields, Record, Records, write_csv, write_geojson};
 use quipu_meshlog::reducer::Reducer;
 use quipu_meshlog::text::Text;
@@ -70,13 +68,13 @@ pub struct RecordQuery {
 }
 
 /// What is written goes to the client as items with `text`.
-struct TextItems<'a, 'b> {
+pub(super) struct TextItems<'a, 'b> {
     buffer: Vec<u8>,
     sink: &'a mut Sink<'b>,
 }
 
 impl<'a, 'b> TextItems<'a, 'b> {
-    const fn new(sink: &'a mut Sink<'b>) -> Self {
+    pub(super) const fn new(sink: &'a mut Sink<'b>) -> Self {
         Self { buffer: Vec::new(), sink }
     }
 
@@ -243,7 +241,7 @@ impl Api {
         }
     }
 
-    fn view_now(&self) -> Result<Arc<View>, ApiError> {
+    pub(super) fn view_now(&self) -> Result<Arc<View>, ApiError> {
         loop {
             if let Some(view) = self.read_once(crate::service::Machine::records_step)? {
                 return Ok(view);
@@ -251,14 +249,14 @@ impl Api {
         }
     }
 
-    fn cut(&self, at: Option<&str>) -> Result<Option<Arc<Cut>>, ApiError> {
+    pub(super) fn cut(&self, at: Option<&str>) -> Result<Option<Arc<Cut>>, ApiError> {
         let at = at.map(str::to_owned);
         let cut = self.read(move |machine| cut_of(machine, at.as_deref()))?;
         Ok(cut.map(|(_, cut)| Arc::new(cut)))
     }
 
     /// Looks at all events of a cut, or of all that counts, in order of arrival.
-    fn scan(
+    pub(super) fn scan(
         &self,
         cut: Option<&Arc<Cut>>,
         wanted: fn(&str) -> bool,
@@ -292,45 +290,6 @@ impl Api {
             next += seen;
             events.iter().try_for_each(&mut *each)?;
         }
-    }
-
-    /// Wraps events of a mesh that came as a file. Lines are those of a message or a data file.
-    pub(super) fn mesh_import(&self, lines: &[String], sink: Sink<'_>) -> Result<(), ApiError> {
-        let view = self.view_now()?;
-        let (mut new, mut known, mut ours, mut refused) = (Vec::new(), 0, 0, Vec::new());
-        let mut seen = std::collections::BTreeSet::new();
-        for (line, number) in lines.iter().zip(0u64..) {
-            let mut refuse = |why: String| refused.push(json!({ "item": number, "why": why }));
-            let event = match MeshEvent::parse(line.as_bytes()) {
-                Ok(event) => event,
-                Err(error) => {
-                    refuse(error.to_string());
-                    continue;
-                }
-            };
-            let (id, author) = (event.id(), event.author.clone());
-            match view.entry(&event) {
-                Entry::New if seen.insert(id) => match Said::Wrapped(Box::new(event)).to_value() {
-                    Ok(said) => new.push(said),
-                    Err(error) => refuse(error.to_string()),
-                },
-                Entry::New | Entry::Known => known += 1,
-                Entry::Ours => ours += 1,
-                Entry::Forged => {
-                    refuse(format!(
-                        "event {id} of {author}: the id is not the hash of its content"
-                    ));
-                }
-                Entry::Unproven => {
-                    refuse(format!("event {id} of {author}: not signed by the author's known key"));
-                }
-            }
-        }
-        let count = new.len();
-        if !new.is_empty() {
-            self.tell(new)?;
-        }
-        Ok(sink(json!({ "events": count, "known": known, "own": ours, "refused": refused }))?)
     }
 
     /// Appends events of quipu's own kinds that the core gives no meaning to.

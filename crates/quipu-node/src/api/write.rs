@@ -10,6 +10,7 @@ use quipu_core::history::History;
 use quipu_core::id::{EventId, NodeKey};
 use quipu_core::kind;
 use quipu_core::node::{Command, CommandError, Emitted, Reply};
+use quipu_meshlog::native::goes_to_mesh;
 use serde_json::{Value, json};
 
 use super::read::{dag, find_event, find_node, value_of_json};
@@ -60,10 +61,21 @@ impl Api {
             let kind = kind.cloned().unwrap_or_else(|| Arc::from(event.kind.as_str()));
             drafts.push((kind, bytes.into()));
         }
+        let of_mesh = drafts.iter().any(|(kind, _)| goes_to_mesh(kind));
         for event in self.write(Command::Emit(drafts))? {
             sink(emitted_json(&event))?;
         }
+        if of_mesh {
+            self.sign_records();
+        }
         Ok(())
+    }
+
+    /// Signs what was written for meshes, if this machine does so. The records are written all the same.
+    pub(super) fn sign_records(&self) {
+        if let Err(error) = self.handle.sign_records() {
+            tracing::warn!(%error, "records are not signed for meshes: they are with the next ones");
+        }
     }
 
     fn write(&self, command: Command) -> Result<Vec<Emitted>, ApiError> {

@@ -36,6 +36,11 @@ impl Replica {
         self.redial.next_ms().into_iter().chain(self.driver.deadline()).min()
     }
 
+    /// What others are told that this machine holds of it.
+    pub(super) fn standing(&mut self) -> [u8; 32] {
+        self.driver.node_mut().standing()
+    }
+
     pub(super) fn book(&self) -> &Book {
         &self.book
     }
@@ -268,6 +273,7 @@ impl Machine {
             return Ok(None);
         };
         linked.of = Some(domain);
+        self.driver.links_mut().is_about(link, domain);
         let reason = "it is about a published log".to_owned();
         self.driver.input(Input::LinkDown { link, reason })?;
         self.refresh_circle(domain);

@@ -6,6 +6,7 @@ use super::Station;
 use crate::airtime::Meter;
 use crate::association::Association;
 use crate::beacon::BEACON_BYTES_MAX;
+use crate::neighbours::{Digest, LogTag};
 
 /// What a share is shown in: thousandths of a percent.
 fn percent(part: u64, whole: u64) -> Value {
@@ -21,19 +22,25 @@ impl Station {
             "helper": self.helper,
             "trouble": self.trouble,
             "address": self.address.map(hex),
-            "digest": self.digest.map(hex),
+            "digest": self.own_digest().map(hex),
             "announces": self.announces,
             "announce_bytes_max": BEACON_BYTES_MAX,
             "queue_bytes": queue,
+            "guest_queue_bytes": self.guests.queued(),
             "interfaces": self.meters.iter().map(|(_, meter)| interface(now, meter)).collect::<Vec<_>>(),
             "peers": self.peers(now),
         })
     }
 
+    fn own_digest(&self) -> Option<Digest> {
+        self.standing.as_ref().and_then(|standing| standing.digest(LogTag::Own))
+    }
+
     fn peers(&self, now: u64) -> Vec<Value> {
         let heard = self.neighbours.iter().map(|(address, neighbour)| {
             let stream = self.associations.values().find(|a| a.address == *address);
-            let equal = self.digest == Some(neighbour.beacon.digest);
+            let theirs = neighbour.logs.get(&LogTag::Own).map(|meeting| meeting.digest);
+            let equal = theirs.map(|theirs| self.own_digest() == Some(theirs));
             json!({
                 "address": hex(*address),
                 "node": neighbour.node.map(|node| node.to_string()),
@@ -42,6 +49,7 @@ impl Station {
                 "rssi": neighbour.rssi,
                 "snr": neighbour.snr.map(|tenths| json!(format!("{:.1}", f64::from(tenths) / 10.0))),
                 "equal": equal,
+                "by_wire": self.is_wired(&neighbour.tag),
                 "link": stream.map_or("none", state),
                 "queue_bytes": stream.map_or(0, |a| a.stream.queued()),
             })
@@ -57,6 +65,7 @@ impl Station {
                 "rssi": Value::Null,
                 "snr": Value::Null,
                 "equal": Value::Null,
+                "by_wire": false,
                 "link": state(association),
                 "queue_bytes": association.stream.queued(),
             })

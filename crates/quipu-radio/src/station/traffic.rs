@@ -3,11 +3,12 @@
 use quipu_core::id::NodeKey;
 use quipu_core::node::LinkId;
 use quipu_helper::{LinkName, ToHelper};
-use quipu_node::service::NetEvent;
+use quipu_node::service::{About, NetEvent};
 
 use super::{Carrier, Greeting, Output, Side, Station, is_greeting};
 use crate::association::Association;
 use crate::limits::*;
+use crate::neighbours::LogTag;
 use crate::stream::Medium;
 
 /// What a message takes on the air, with everything that Reticulum puts around it.
@@ -259,7 +260,15 @@ impl Station {
         if !std::mem::replace(&mut association.up, true)
             && let Some(peer) = association.peer
         {
-            let (request, opened) = (association.request, association.opener);
+            let (request, log) = (association.request, association.log);
+            let about = match log {
+                LogTag::Own => Some(About::Own),
+                LogTag::Published(_) => {
+                    let held = self.standing.as_ref().and_then(|own| own.logs.get(&log));
+                    held.and_then(|held| held.of).map(About::Published)
+                }
+            };
+            let opened = about.filter(|_| association.opener);
             let pace = association.ready().map(|carrier| carrier.medium.pace());
             let event = NetEvent::Up { link, peer, request, addr: None, opened, pace };
             out.push(Output::Net(event));
@@ -434,10 +443,12 @@ impl Station {
         } else if let Some(request) = association.request {
             out.push(Output::Net(NetEvent::ConnectFailed { request, reason }));
         }
-        match self.digest.filter(|_| good) {
-            Some(digest) => self.neighbours.settle(now, &association.address, digest),
+        let log = association.log;
+        let own = self.standing.as_ref().and_then(|standing| standing.digest(log));
+        match own.filter(|_| good) {
+            Some(own) => self.neighbours.settle(now, &association.address, log, own),
             None if association.opener && association.request.is_none() => {
-                self.neighbours.retry(now, &association.address);
+                self.neighbours.retry(now, &association.address, log);
             }
             None => {}
         }

@@ -51,8 +51,10 @@ fn write(
     out: &mut impl Write,
 ) -> Result<u64, ApiError> {
     let at = global.at.clone();
-    if format == ExportFormat::Csv {
-        return super::records::write_csv(client, at, out);
+    match format {
+        ExportFormat::Csv => return super::records::write_csv(client, at, out),
+        ExportFormat::Meshlog => return super::records::write_meshlog(global, client, at, out),
+        ExportFormat::Ndjson | ExportFormat::Car | ExportFormat::Dot | ExportFormat::Mermaid => {}
     }
     let total = client.one(Request::Status { at: at.clone() })?["events"].as_u64();
     let bar = output::progress(global.quiet, total, "events");
@@ -88,8 +90,8 @@ fn decoded(item: &Value, field: &str) -> io::Result<Option<Vec<u8>>> {
 impl<W: Write> Writer<'_, W> {
     fn begin(&mut self, tips: &Value) -> io::Result<()> {
         match self.format {
-            // The records are written elsewhere.
-            ExportFormat::Ndjson | ExportFormat::Csv => Ok(()),
+            // Records and meshes are written elsewhere.
+            ExportFormat::Ndjson | ExportFormat::Csv | ExportFormat::Meshlog => Ok(()),
             ExportFormat::Dot => writeln!(self.out, "digraph quipu {{\n  rankdir=RL;"),
             ExportFormat::Mermaid => writeln!(self.out, "flowchart RL"),
             ExportFormat::Car => {
@@ -103,7 +105,7 @@ impl<W: Write> Writer<'_, W> {
 
     fn event(&mut self, item: &Value) -> io::Result<()> {
         match self.format {
-            ExportFormat::Csv => Ok(()),
+            ExportFormat::Csv | ExportFormat::Meshlog => Ok(()),
             ExportFormat::Ndjson => writeln!(self.out, "{item}"),
             ExportFormat::Car => self.car_event(item),
             ExportFormat::Dot => {
@@ -151,7 +153,10 @@ impl<W: Write> Writer<'_, W> {
         match self.format {
             ExportFormat::Car => self.flush_signatures(),
             ExportFormat::Dot => writeln!(self.out, "}}"),
-            ExportFormat::Ndjson | ExportFormat::Mermaid | ExportFormat::Csv => Ok(()),
+            ExportFormat::Ndjson
+            | ExportFormat::Mermaid
+            | ExportFormat::Csv
+            | ExportFormat::Meshlog => Ok(()),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Founding a domain, inviting to it, joining it.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,14 +14,14 @@ use quipu_node::ArtifactPolicy;
 use quipu_node::Clock;
 use quipu_node::api::{ApiError, ExitCode, Request};
 use quipu_node::home::Home;
-use quipu_node::service::{Handle, Mailbox, Peers, Service, SystemClock};
+use quipu_node::service::{Air, Handle, Mailbox, Peers, Service, ServiceError, SystemClock};
 use quipu_store::StoreOptions;
 use serde_json::json;
 
 use crate::cli::{Global, RoleArg};
 use crate::client::Client;
 use crate::daemon::{seed_of, ticket};
-use crate::network::Quic;
+use crate::network::{self, AirOptions, Carriers, Quic};
 use crate::start::RealDriver;
 use crate::{output, start};
 
@@ -146,12 +147,20 @@ pub(crate) fn parse_ticket(text: &str) -> Result<Ticket, ApiError> {
     })
 }
 
+/// How to join.
+#[derive(Debug)]
+pub(crate) struct JoinOptions {
+    pub(crate) artifacts: Option<ArtifactPolicy>,
+    pub(crate) snapshot_first: bool,
+    /// Also over the air, where the ticket's addresses do not answer.
+    pub(crate) air: Option<AirOptions>,
+}
+
 pub(crate) fn join(
     global: &Global,
     ticket: &str,
     target: Option<PathBuf>,
-    artifacts: Option<ArtifactPolicy>,
-    snapshot_first: bool,
+    how: &JoinOptions,
 ) -> Result<ExitCode, ApiError> {
     let ticket = parse_ticket(ticket)?;
     let dir = start::new_dir(global, target)?;
@@ -162,10 +171,10 @@ pub(crate) fn join(
     let dir_existed = dir.exists();
     let fresh = !dir.join(quipu_node::home::HOME_DIR).exists();
     let home = Home::create(&dir, &SigningKey::from_bytes(&start::random_bytes()?))?;
-    if let Some(policy) = artifacts {
+    if let Some(policy) = how.artifacts {
         home.set_artifact_policy(policy)?;
     }
-    match join_into(global, &home, &ticket, domain, snapshot_first) {
+    match join_into(global, &home, &ticket, domain, how) {
         Ok(()) => Ok(ExitCode::Done),
         Err(error) => {
             let stored = home.dir().join("internal").exists();
@@ -197,7 +206,7 @@ fn join_into(
     home: &Home,
     ticket: &Ticket,
     domain: DomainId,
-    snapshot_first: bool,
+    how: &JoinOptions,
 ) -> Result<(), ApiError> {
     let key = home.key()?;
     let node = NodeKey(key.verifying_key().to_bytes());
@@ -208,11 +217,14 @@ fn join_into(
     });
     let mailbox = Mailbox::default();
     let any = std::net::SocketAddr::from(([0, 0, 0, 0], 0));
-    let quic = Quic::bind(key.to_bytes(), vec![any], false, &mailbox)?;
-    let driver = start::driver(home, domain, key, quic.network())?;
+    let quic = Some(Quic::bind(key.to_bytes(), vec![any], false, &mailbox)?);
+    let radio = how.air.as_ref().map(|air| network::radio(home, domain, air, &mailbox));
+    let carriers = Carriers { quic, radio: radio.transpose()? };
+    let driver = start::driver(home, domain, key, carriers.network())?;
     let service = Service::start(home.clone(), driver, mailbox, Peers::Once);
     let peer = NodeKey(ticket.node);
-    let result = fetch(global, &service.handle(), peer, ticket, invite, snapshot_first);
+    let wanted = First { peer, addrs: ticket.addrs.clone(), invite, air: carriers.air() };
+    let result = fetch(global, &service.handle(), wanted, how.snapshot_first);
     let early = service.handle().call(quipu_node::service::Machine::take_early);
     let counted = service.handle().call(|machine| {
         let dag = machine.driver.node().dag();
@@ -221,7 +233,7 @@ fn join_into(
     let addrs = ticket.addrs.clone();
     drop(service.handle().call(move |machine| machine.note_peer(peer, &addrs)));
     let stopped = service.stop();
-    quic.shutdown();
+    carriers.shutdown();
     result?;
     stopped?;
     if let Some((snapshot, entries)) = early?? {
@@ -253,22 +265,47 @@ fn join_into(
     Ok(())
 }
 
+/// A newcomer's first exchange.
+struct First {
+    peer: NodeKey,
+    addrs: Vec<SocketAddr>,
+    invite: Option<InviteProof>,
+    air: Option<Air>,
+}
+
+impl First {
+    /// At the ticket's addresses; if nobody answers there, with whoever of the domain is heard on the air.
+    fn ask(self, handle: &Handle, only_state: bool) -> Result<Reply, ServiceError> {
+        let Self { peer, addrs, invite, air } = self;
+        let wire = |invite| match only_state {
+            true => handle.sync_state(peer, addrs.clone(), invite),
+            false => handle.sync(peer, addrs.clone(), invite),
+        };
+        match air {
+            None => wire(invite),
+            Some(air) if addrs.is_empty() => handle.join_by_air(air, peer, invite, only_state),
+            Some(air) => match wire(invite.clone()) {
+                Err(ServiceError::Unreachable { reason, .. }) => {
+                    tracing::info!(reason, "nobody answers by wire");
+                    handle.join_by_air(air, peer, invite, only_state)
+                }
+                other => other,
+            },
+        }
+    }
+}
+
 /// Fetches everything, with progress.
 fn fetch(
     global: &Global,
     handle: &Handle,
-    peer: NodeKey,
-    ticket: &Ticket,
-    invite: Option<InviteProof>,
+    first: First,
     snapshot_first: bool,
 ) -> Result<Reply, ApiError> {
     let bar = output::progress(global.quiet, None, "events");
     let asked = {
-        let (handle, addrs) = (handle.clone(), ticket.addrs.clone());
-        std::thread::spawn(move || match snapshot_first {
-            true => handle.sync_state(peer, addrs, invite),
-            false => handle.sync(peer, addrs, invite),
-        })
+        let handle = handle.clone();
+        std::thread::spawn(move || first.ask(&handle, snapshot_first))
     };
     while !asked.is_finished() {
         std::thread::sleep(Duration::from_millis(if bar.is_hidden() { 2 } else { 100 }));

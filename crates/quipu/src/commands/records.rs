@@ -183,6 +183,44 @@ pub(crate) fn write_csv(
     Ok(events.unwrap_or_default())
 }
 
+/// Writes a data file of meshlogd, and says how many events it has.
+pub(crate) fn write_meshlog(
+    global: &Global,
+    client: &mut Client,
+    at: Option<String>,
+    out: &mut impl Write,
+) -> Result<u64, ApiError> {
+    let mut end = Value::Null;
+    client.ask(Request::MeshExport { at }, &mut |item| match item["text"].as_str() {
+        Some(text) => out.write_all(text.as_bytes()),
+        None => {
+            end = item;
+            Ok(())
+        }
+    })?;
+    out.flush()?;
+    let count = |name: &str| end[name].as_u64().unwrap_or_default();
+    if count("unnamed") > 0 {
+        output::note(
+            global.quiet,
+            &format!(
+                "note: without the records of {} machines that have no identity in meshes (there: quipu mesh identity)",
+                count("unnamed")
+            ),
+        );
+    }
+    if count("unsigned") > 0 {
+        output::note(
+            global.quiet,
+            &format!(
+                "note: without {} events whose machines have not signed them yet",
+                count("unsigned")
+            ),
+        );
+    }
+    Ok(count("events"))
+}
+
 pub(crate) fn mesh(global: &Global, command: MeshCommand) -> Result<ExitCode, ApiError> {
     match command {
         MeshCommand::Status => super::mesh::status(global),

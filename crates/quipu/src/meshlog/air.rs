@@ -170,11 +170,14 @@ impl Air {
                 let Some(peer) = node.links.get(&link).and_then(|link| link.peer) else { return };
                 Event::Message(peer, data)
             }
-            FromHelper::Sent { number, .. }
-            | FromHelper::Delivered { number, .. }
-            | FromHelper::Failed { number, .. } => {
+            FromHelper::Sent { number, .. } | FromHelper::Delivered { number, .. } => {
                 let Some(peer) = node.sending.remove(&number) else { return };
                 Event::Sent(peer)
+            }
+            FromHelper::Failed { number, reason, .. } => {
+                let Some(peer) = node.sending.remove(&number) else { return };
+                tracing::debug!(%peer, reason, "a message to a node of a mesh was given up");
+                Event::Failed(peer)
             }
             FromHelper::Error { about, reason } => {
                 tracing::warn!(about, reason, "the link helper, for meshes of meshlogd");
@@ -270,6 +273,7 @@ enum Event {
     Down(PeerId),
     Message(PeerId, Vec<u8>),
     Sent(PeerId),
+    Failed(PeerId),
     Tick,
 }
 
@@ -281,6 +285,7 @@ impl Event {
             Self::Down(peer) => Input::Down { peer: *peer },
             Self::Message(peer, bytes) => Input::Message { peer: *peer, bytes },
             Self::Sent(peer) => Input::Sent { peer: *peer },
+            Self::Failed(peer) => Input::Failed { peer: *peer },
             Self::Tick => Input::Tick,
         }
     }

@@ -59,8 +59,8 @@ pub(super) struct MeshHost {
     home: Home,
     handle: Handle,
     node: NodeKey,
-    /// The secret half, once this machine has an identity.
-    identity: Option<Identity>,
+    /// Whether this machine has an identity, as far as is known here.
+    is_named: bool,
     mesh: Mesh,
     /// How many events of the domain were added.
     applied: u64,
@@ -83,13 +83,13 @@ impl MeshHost {
         air: Option<Air>,
     ) -> Result<Self, ApiError> {
         let node = handle.call(|machine| machine.driver.node().key())?;
-        let (identity, home) = (None, home.clone());
+        let (is_named, home) = (false, home.clone());
         let (mesh, view) = (Mesh::default(), shown.into());
         let mut host = Self {
             home,
             handle,
             node,
-            identity,
+            is_named,
             mesh,
             applied: 0,
             shown,
@@ -105,18 +105,17 @@ impl MeshHost {
     /// Adds what the log has and the mesh has not, and signs what waits for this machine's signature.
     pub(super) fn catch_up(&mut self) -> Result<(), ApiError> {
         self.read()?;
-        if self.identity.is_none() && self.mesh.context().claim_of(&self.node).is_some() {
-            let bytes = self.home.mesh_identity()?;
-            self.identity = bytes.as_ref().map(Identity::from_bytes);
-            if let (Some(air), Some(identity), Some(bytes)) = (&mut self.air, &self.identity, bytes)
-            {
-                air.appear(identity, bytes);
+        if !self.is_named
+            && self.mesh.context().claim_of(&self.node).is_some()
+            && let Some(bytes) = self.home.mesh_identity()?
+        {
+            self.is_named = true;
+            if let Some(air) = &mut self.air {
+                air.appear(&Identity::from_bytes(&bytes), bytes);
             }
         }
-        if let Some(identity) = &self.identity
-            && let Some(signatures) = self.mesh.signatures(&self.node, identity)
-        {
-            self.tell(&Said::Sign(signatures))?;
+        if self.mesh.waits(&self.node) {
+            self.handle.sign_records()?;
             self.read()?;
         }
         Ok(())
@@ -150,10 +149,22 @@ impl MeshHost {
             }
             self.handle.command(Command::Tell(said))?;
         }
-        if !foreign.is_empty() {
+        let verdicts = self.mesh.take_verdicts();
+        let verdicts = self.write_verdicts(&verdicts)?;
+        if verdicts + foreign.len() > 0 {
             self.catch_up()?;
         }
         Ok(())
+    }
+
+    /// Tells the domain whose keys were seen first, so that all of it believes the same (MESH-5). Says how many.
+    fn write_verdicts(&self, verdicts: &[Said]) -> Result<usize, ApiError> {
+        let said = verdicts.iter().map(Said::to_value).collect::<Result<Vec<_>, _>>();
+        let said = said.map_err(|error| ApiError::refused(error.to_string()))?;
+        if !said.is_empty() {
+            self.handle.command(Command::Tell(said))?;
+        }
+        Ok(verdicts.len())
     }
 
     fn read(&mut self) -> Result<(), ApiError> {
