@@ -15,7 +15,8 @@ use data_encoding::HEXLOWER;
 use quipu_meshlog::clock::Stamp;
 use quipu_meshlog::event::{Body, Event};
 use quipu_meshlog::identity::{IDENTITY_BYTES, Identity};
-use quipu_meshlog::json::{self, Value};
+use quipu_meshlog::ingest::{self, Heard};
+use quipu_meshlog::json::{Style, Value};
 use quipu_meshlog::limits::MESSAGE_EVENTS_MAX;
 use quipu_meshlog::log::Log;
 use quipu_meshlog::message;
@@ -44,7 +45,7 @@ fn workload(events: u64, signed: bool) -> Log {
             ("record_id", format!("R-{}", cell / 10).into()),
             ("field", format!("f{}", cell % 10).into()),
             ("value", value),
-        ]);
+        ]).into();
         let stamp = Stamp::new(1_790_000_000_000 + (n / 3) as i64, (n % 3) as i64);
         let body = Body { author, seq, stamp, kind: "field.set".into(), payload, prev };
         let event = if signed { identity.event(body) } else { Event::new(body) };
@@ -62,7 +63,7 @@ fn rate<T>(what: &str, count: u64, work: impl FnOnce() -> T) -> T {
     let start = Instant::now();
     let result = work();
     println!(
-        "  quipu     {what:<8} {:>12.0} events/s",
+        "  quipu     {what:<10} {:>12.0} events/s",
         count as f64 / start.elapsed().as_secs_f64()
     );
     result
@@ -73,7 +74,19 @@ fn messages(log: &Log) -> Vec<Vec<u8>> {
     log.arrived().chunks(MESSAGE_EVENTS_MAX).map(message::events).collect()
 }
 
+/// All messages at once, as after a while without contact.
 fn ingest(messages: &[Vec<u8>], judge: &mut Judge) -> (Log, Records) {
+    let (mut log, mut records) = (Log::default(), Records::default());
+    for heard in ingest::take(&mut log, judge, messages) {
+        let Ok(Heard::Events(taken)) = heard else { panic!("a message of events") };
+        assert!(taken.iter().all(Result::is_ok));
+    }
+    log.arrived().iter().for_each(|event| records.apply(event));
+    (log, records)
+}
+
+/// One message after the other, each in the view before the next comes.
+fn ingest_singly(messages: &[Vec<u8>], judge: &mut Judge) -> (Log, Records) {
     let (mut log, mut records) = (Log::default(), Records::default());
     for bytes in messages {
         let from = log.len();
@@ -107,7 +120,7 @@ fn meshlogd(version: &str, file: &Path, keys: Option<&str>) {
     let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
     for line in text.unwrap_or_default().lines() {
         let (what, rate) = line.split_once(' ').unwrap_or((line, ""));
-        println!("  {version:<9} {what:<8} {rate:>12} events/s");
+        println!("  {version:<9} {what:<10} {rate:>12} events/s");
     }
 }
 
@@ -120,6 +133,8 @@ fn unsigned(events: u64, path: &Path) {
     );
     let received = messages(&log);
     let mut judge = Judge::new(Policy::Open);
+    let (again, _) = rate("one by one", events, || ingest_singly(&received, &mut judge));
+    assert_eq!(again.len(), log.len());
     let (again, records) = rate("ingest", events, || ingest(&received, &mut judge));
     assert_eq!(again.len(), log.len());
     let shown = rate("fold", events, || Records::of(again.arrived()));
@@ -128,7 +143,9 @@ fn unsigned(events: u64, path: &Path) {
     rate("raw view", events, || {
         let mut ordered = Ordered::default();
         again.arrived().iter().for_each(|event| ordered.apply(event));
-        json::to_bytes(&ordered.to_value(), json::Style::Canonical).len()
+        let mut out = Vec::new();
+        ordered.write_json(Style::Canonical, &mut out);
+        out.len()
     });
     let loaded = rate("reload", events, || {
         let mut log = Log::default();
@@ -149,6 +166,7 @@ fn signed(events: u64, path: &Path) {
     let mut judge = Judge::new(Policy::Open);
     let identities: Vec<Identity> = (0..AUTHORS).map(|n| identity(n as u8)).collect();
     identities.iter().for_each(|identity| judge.learn(identity.public().clone()));
+    rate("one by one", events, || ingest_singly(&received, &mut judge));
     rate("ingest", events, || ingest(&received, &mut judge));
     let written = std::fs::write(path, file::write(&log));
     assert!(written.is_ok(), "{} can be written", path.display());
@@ -171,7 +189,7 @@ fn one_more(events: u64) {
             ("record_id", format!("R-{n}").into()),
             ("field", "f1".into()),
             ("value", "new".into()),
-        ]);
+        ]).into();
         // In turns before all others and after all others.
         let stamp = Stamp::new(if n % 2 == 0 { n } else { 1_900_000_000_000 }, n);
         let kind = "field.set".into();

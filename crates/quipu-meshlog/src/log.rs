@@ -16,6 +16,9 @@ use crate::limits::{FORKS_MAX, PENDING_EVENTS_MAX, PENDING_SPAN_MAX};
 use crate::policy::{Checked, Judge, Refusal, Verdict};
 use crate::text::Text;
 
+/// With fewer events to hash, another core is not worth waking.
+const HASHED_TOGETHER: usize = 64;
+
 /// What became of an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Taken {
@@ -152,7 +155,11 @@ impl Log {
         judge: &mut Judge,
     ) -> Result<Taken, Refusal> {
         let verdict = judge.conclude(&event, checked)?;
-        let (next, prev) = self.next_of(&event.author);
+        let feed = self.feed(&event.author);
+        let (next, prev) = (feed.len() as u64 + 1, feed.last().map(|event| event.id()));
+        if event.seq > next {
+            return self.wait(event, verdict, next);
+        }
         if let Some(held) = self.at(&event.author, event.seq) {
             let held = held.id();
             return if held == event.id() {
@@ -161,16 +168,12 @@ impl Log {
                 Err(self.fork(&event, held, verdict))
             };
         }
-        if event.seq > next {
-            return self.wait(event, verdict, next);
-        }
         if event.prev != prev {
             let (id, author) = (event.id(), event.author.clone());
             return Err(Refusal::Chain { id, author, seq: next });
         }
-        let author = event.author.clone();
-        self.append(event);
-        Ok(Taken::Applied { verdict, more: self.drain(&author) })
+        let event = self.append(event);
+        Ok(Taken::Applied { verdict, more: self.drain(&event.author) })
     }
 
     /// Takes events in turn, as of one message. What is costly, hashes and signatures, is done on all cores before.
@@ -179,12 +182,19 @@ impl Log {
         events: Vec<Event>,
         judge: &mut Judge,
     ) -> Vec<Result<Taken, Refusal>> {
-        let checks: Vec<Checked> = {
-            let judge = &*judge;
-            events.par_iter().map(|event| judge.check(event)).collect()
-        };
+        let looked = events.into_par_iter().with_min_len(HASHED_TOGETHER);
+        self.take_looked(looked.map(Event::look).collect(), judge)
+    }
+
+    /// Takes events in turn, of which is known whether their ids are right.
+    pub(crate) fn take_looked(
+        &mut self,
+        events: Vec<(Event, bool)>,
+        judge: &mut Judge,
+    ) -> Vec<Result<Taken, Refusal>> {
+        let checks = judge.check_all(&events);
         let pairs = events.into_iter().zip(checks);
-        pairs.map(|(event, checked)| self.take_checked(event, checked, judge)).collect()
+        pairs.map(|((event, _), checked)| self.take_checked(event, checked, judge)).collect()
     }
 
     /// Takes the event of this node's own author, which was made with [`Log::next_of`]. Gives it back if it does
@@ -198,54 +208,46 @@ impl Log {
 
     /// Takes events of a data file, which are trusted as meshlogd trusts its own: in the order of author and
     /// place, whatever continues its feed. Gives those that do not.
-    pub fn load(&mut self, events: Vec<Event>) -> Vec<Event> {
-        let mut by_place: Vec<usize> = (0..events.len()).collect();
-        by_place.sort_by(|a, b| {
-            let (a, b) = (&events[*a], &events[*b]);
-            a.author.cmp(&b.author).then(a.seq.cmp(&b.seq))
-        });
-        let mut fits = vec![false; events.len()];
-        let mut last: Option<(&Text, u64)> = None;
-        for at in by_place {
-            let event = &events[at];
-            let before = match last {
-                Some((author, length)) if *author == event.author => length,
-                _ => self.feed(&event.author).len() as u64,
-            };
-            fits[at] = event.seq == before + 1;
-            last = Some((&event.author, before + u64::from(fits[at])));
-        }
-        self.load_chosen(events, &fits)
-    }
-
-    /// Appends chosen events: to the feeds by place, to the list of arrivals in the order of the file.
-    fn load_chosen(&mut self, events: Vec<Event>, fits: &[bool]) -> Vec<Event> {
-        let mut rest = Vec::new();
-        let mut grown: BTreeMap<Text, Vec<Arc<Event>>> = BTreeMap::new();
-        self.arrived.reserve(events.len());
-        for (event, fits) in events.into_iter().zip(fits) {
-            if !fits {
-                rest.push(event);
-                continue;
+    pub fn load(&mut self, events: Vec<Arc<Event>>) -> Vec<Arc<Event>> {
+        let mut by_author: BTreeMap<&Text, Vec<usize>> = BTreeMap::new();
+        for (at, event) in events.iter().enumerate() {
+            match by_author.get_mut(&event.author) {
+                Some(places) => places.push(at),
+                None => drop(by_author.insert(&event.author, vec![at])),
             }
-            let event = Arc::new(event);
-            match grown.get_mut(&event.author) {
-                Some(feed) => feed.push(Arc::clone(&event)),
-                None => {
-                    grown.insert(event.author.clone(), vec![Arc::clone(&event)]);
+        }
+        let mut is_left = vec![false; events.len()];
+        // meshlogd hears of authors in the order of their names when it loads.
+        for (author, mut places) in by_author {
+            places.sort_by_key(|at| events[*at].seq);
+            let before = self.feed(author).len();
+            let mut grown = Vec::with_capacity(places.len());
+            for at in places {
+                if events[at].seq == (before + grown.len()) as u64 + 1 {
+                    grown.push(Arc::clone(&events[at]));
+                } else {
+                    is_left[at] = true;
                 }
             }
-            self.arrived.push(event);
+            self.extend_feed(author, grown);
         }
-        // meshlogd hears of authors in the order of their names when it loads.
-        for (author, mut feed) in grown {
-            feed.sort_by_key(|event| event.seq);
-            if !self.feeds.contains_key(&author) {
-                self.authors.push(author.clone());
-            }
-            self.feeds.entry(author).or_default().append(&mut feed);
-        }
+        let (mut rest, left) = (Vec::new(), events.into_iter().zip(is_left));
+        self.arrived.reserve(left.len());
+        left.for_each(|(event, is_left)| {
+            if is_left { rest.push(event) } else { self.arrived.push(event) }
+        });
         rest
+    }
+
+    fn extend_feed(&mut self, author: &Text, mut grown: Vec<Arc<Event>>) {
+        match self.feeds.get_mut(author) {
+            _ if grown.is_empty() => {}
+            Some(feed) => feed.append(&mut grown),
+            None => {
+                self.authors.push(author.clone());
+                self.feeds.insert(author.clone(), grown);
+            }
+        }
     }
 
     /// The event at a place of a feed.
@@ -286,6 +288,9 @@ impl Log {
     /// right place is taken.
     fn drain(&mut self, author: &Text) -> usize {
         let mut more = 0;
+        if self.pending.is_empty() {
+            return more;
+        }
         loop {
             let (next, prev) = self.next_of(author);
             let Some((event, _)) = self.pending.remove(&(author.clone(), next)) else {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::batch::{self, Claim};
 use crate::event::{Event, MeshId};
 use crate::identity::PublicIdentity;
 use crate::text::Text;
@@ -193,46 +194,72 @@ impl Judge {
 
     /// The costly part, which changes nothing and may run anywhere.
     pub(crate) fn check(&self, event: &Event) -> Checked {
-        if !event.is_authentic() {
+        let bytes = event.body().to_bytes();
+        if MeshId::of(&bytes) != event.id() {
             return Checked::Forged;
         }
+        match self.claim(event) {
+            Err(checked) => checked,
+            Ok(claim) if claim.key.has_signed(&bytes, claim.signature) => Checked::Signed,
+            Ok(_) => Checked::OtherSignature,
+        }
+    }
+
+    /// The same for many events whose ids were looked at: which are right.
+    pub(crate) fn check_all(&self, events: &[(Event, bool)]) -> Vec<Checked> {
+        let claim = |(event, is_authentic)| match is_authentic {
+            true => self.claim(event),
+            false => Err(Checked::Forged),
+        };
+        let pairs = events.iter().map(|(event, is_authentic)| (event, *is_authentic));
+        let claims: Vec<Result<Claim<'_>, Checked>> = pairs.map(claim).collect();
+        let to_verify: Vec<Claim<'_>> = claims.iter().filter_map(|one| one.ok()).collect();
+        let mut signed = batch::verify_all(&to_verify).into_iter();
+        let conclude = |claim: Result<Claim<'_>, Checked>| match claim {
+            Err(checked) => checked,
+            Ok(_) if signed.next() == Some(true) => Checked::Signed,
+            Ok(_) => Checked::OtherSignature,
+        };
+        claims.into_iter().map(conclude).collect()
+    }
+
+    /// The signature that must be good, by the key that an author is bound to; or what there is to say without.
+    fn claim<'a>(&'a self, event: &'a Event) -> Result<Claim<'a>, Checked> {
         if self.shunned.contains(&event.author) {
-            return Checked::Shunned;
+            return Err(Checked::Shunned);
         }
-        match (self.key_of(&event.author), event.signature()) {
-            (None, _) => Checked::NoKey,
-            (Some(_), None) => Checked::Unsigned,
-            (Some(key), Some(signature)) if key.has_signed(event.body(), signature) => {
-                Checked::Signed
-            }
-            (Some(_), Some(_)) => Checked::OtherSignature,
-        }
+        let key = self.key_of(&event.author).ok_or(Checked::NoKey)?;
+        let signature = event.signature().ok_or(Checked::Unsigned)?;
+        Ok(Claim { key, body: event.body(), signature })
     }
 
     /// What follows from a check. Under [`Policy::FirstUse`] an event before this one may have bound the
     /// author since, and the check is made again.
     pub(crate) fn conclude(&mut self, event: &Event, checked: Checked) -> Result<Verdict, Refusal> {
-        let is_stale = matches!(checked, Checked::NoKey) && self.key_of(&event.author).is_some();
+        let is_stale = self.policy == Policy::FirstUse
+            && matches!(checked, Checked::NoKey)
+            && self.key_of(&event.author).is_some();
         let checked = if is_stale { self.check(event) } else { checked };
-        let (id, author) = (event.id(), event.author.clone());
-        match checked {
-            Checked::Signed => Ok(Verdict::Proven),
-            Checked::Forged => Err(Refusal::Forged { id, author }),
-            Checked::Shunned => Err(Refusal::Stranger { id, author }),
-            Checked::Unsigned => Err(Refusal::Unsigned { id, author }),
-            Checked::OtherSignature => Err(Refusal::Signature { id, author }),
-            Checked::NoKey => match self.policy {
-                Policy::Roster => Err(Refusal::Stranger { id, author }),
-                Policy::Open => Ok(Verdict::Unproven),
-                Policy::FirstUse => Ok(self.bind(event)),
-            },
+        match (checked, self.policy) {
+            (Checked::Signed, _) => return Ok(Verdict::Proven),
+            (Checked::NoKey, Policy::Open) => return Ok(Verdict::Unproven),
+            (Checked::NoKey, Policy::FirstUse) => return Ok(self.bind(event)),
+            _ => {}
         }
+        let (id, author) = (event.id(), event.author.clone());
+        Err(match checked {
+            Checked::Forged => Refusal::Forged { id, author },
+            Checked::Unsigned => Refusal::Unsigned { id, author },
+            Checked::NoKey | Checked::Shunned => Refusal::Stranger { id, author },
+            Checked::OtherSignature | Checked::Signed => Refusal::Signature { id, author },
+        })
     }
 
     /// Binds an author to the known key that signed, if one did.
     fn bind(&mut self, event: &Event) -> Verdict {
         let Some(signature) = event.signature() else { return Verdict::Unproven };
-        let signer = self.known.values().find(|key| key.has_signed(event.body(), signature));
+        let bytes = event.body().to_bytes();
+        let signer = self.known.values().find(|key| key.has_signed(&bytes, signature));
         match signer.cloned() {
             Some(key) => {
                 self.bound.insert(event.author.clone(), key);
