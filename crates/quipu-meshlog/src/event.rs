@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use data_encoding::HEXLOWER;
 use sha2::{Digest as _, Sha256};
@@ -151,6 +152,20 @@ fn write_id(id: Option<&MeshId>, out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
+/// An event that was looked at.
+#[derive(Debug)]
+pub(crate) struct Looked {
+    pub(crate) event: Arc<Event>,
+    /// Its id is that of its content.
+    pub(crate) is_authentic: bool,
+}
+
+impl From<Event> for Looked {
+    fn from(event: Event) -> Self {
+        Self { is_authentic: event.is_authentic(), event: Arc::new(event) }
+    }
+}
+
 /// An event as it was read or made. If it was read, its id is what it claims: see [`Event::is_authentic`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Event {
@@ -198,12 +213,6 @@ impl Event {
     /// Whether the id is that of the content.
     pub fn is_authentic(&self) -> bool {
         self.body.id() == self.id
-    }
-
-    /// The event, and whether its id is that of the content.
-    pub(crate) fn look(self) -> (Self, bool) {
-        let is_authentic = self.is_authentic();
-        (self, is_authentic)
     }
 
     /// Reads an event from the JSON of a message or a line of a data file.

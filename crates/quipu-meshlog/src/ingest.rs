@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use rayon::prelude::*;
 
-use crate::event::{Event, ShapeError};
+use crate::event::{Looked, ShapeError};
 use crate::limits::MESSAGES_TOGETHER_MAX;
 use crate::log::{Log, Taken};
 use crate::message::{self, Message, MessageError};
-use crate::policy::{Judge, Refusal};
+use crate::policy::{Checked, Judge, Refusal};
 use crate::text::Text;
 
 /// What a message was.
@@ -28,14 +28,24 @@ pub enum NotTaken {
     #[error(transparent)]
     Shape(#[from] ShapeError),
     /// It is refused.
-    #[error(transparent)]
-    Refused(#[from] Refusal),
+    #[error("{0}")]
+    Refused(Box<Refusal>),
 }
 
-/// A message, with events of which is known whether their ids are right.
+/// A message whose events were looked at.
 enum Read {
     Frontier(BTreeMap<Text, u64>),
-    Events(Vec<Result<(Event, bool), ShapeError>>),
+    Events(Vec<Result<Looked, ShapeError>>),
+}
+
+impl Read {
+    fn looked(&self) -> impl Iterator<Item = &Looked> {
+        let events = match self {
+            Self::Frontier(_) => &[],
+            Self::Events(events) => events.as_slice(),
+        };
+        events.iter().flatten()
+    }
 }
 
 /// Takes messages into a log, in their order.
@@ -63,7 +73,7 @@ fn read(bytes: &impl AsRef<[u8]>) -> Result<Read, MessageError> {
     Ok(match message::parse(bytes.as_ref())? {
         Message::Frontier(lengths) => Read::Frontier(lengths),
         Message::Events(events) => {
-            Read::Events(events.into_iter().map(|event| event.map(Event::look)).collect())
+            Read::Events(events.into_iter().map(|event| event.map(Looked::from)).collect())
         }
     })
 }
@@ -73,28 +83,17 @@ fn take_step(
     judge: &mut Judge,
     step: Vec<Result<Read, MessageError>>,
 ) -> Vec<Result<Heard, MessageError>> {
-    let mut events = Vec::new();
-    let mut set_aside = |event: Result<(Event, bool), ShapeError>| event.map(|event| events.push(event));
-    let shapes: Vec<Result<_, MessageError>> = step
-        .into_iter()
-        .map(|read| {
-            Ok(match read? {
-                Read::Frontier(lengths) => Err(lengths),
-                Read::Events(list) => Ok(list.into_iter().map(&mut set_aside).collect::<Vec<_>>()),
-            })
-        })
-        .collect();
-    let mut taken = log.take_looked(events, judge).into_iter();
-    let mut outcome = |shape: Result<(), ShapeError>| -> Option<Result<Taken, NotTaken>> {
-        match shape {
-            Ok(()) => Some(taken.next()?.map_err(NotTaken::from)),
-            Err(error) => Some(Err(error.into())),
-        }
+    let looked = step.iter().flatten().flat_map(Read::looked);
+    let mut checks = judge.check_all(looked).into_iter();
+    let mut take = |event: Result<Looked, ShapeError>| {
+        let event = event?.event;
+        // There is a check for each event.
+        let checked = checks.next().unwrap_or(Checked::Forged);
+        log.take_checked(event, checked, judge).map_err(|why| NotTaken::Refused(Box::new(why)))
     };
-    let heard = |shape: Result<Vec<_>, _>| match shape {
-        Err(lengths) => Heard::Frontier(lengths),
-        Ok(list) => Heard::Events(list.into_iter().filter_map(&mut outcome).collect()),
+    let mut heard = |read| match read {
+        Read::Frontier(lengths) => Heard::Frontier(lengths),
+        Read::Events(events) => Heard::Events(events.into_iter().map(&mut take).collect()),
     };
-    let mut heard = heard;
-    shapes.into_iter().map(|shape| shape.map(&mut heard)).collect()
+    step.into_iter().map(|read| read.map(&mut heard)).collect()
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use crate::event::{Event, MeshId};
+use crate::event::{Event, Looked, MeshId};
 use crate::json::Object;
 use crate::limits::{FORKS_MAX, PENDING_EVENTS_MAX, PENDING_SPAN_MAX};
 use crate::policy::{Checked, Judge, Refusal, Verdict};
@@ -65,7 +65,7 @@ pub struct Log {
     authors: Vec<Text>,
     /// All events in the order in which they came: that of data files.
     arrived: Vec<Arc<Event>>,
-    pending: BTreeMap<(Text, u64), (Event, Verdict)>,
+    pending: BTreeMap<(Text, u64), (Arc<Event>, Verdict)>,
     forks: BTreeMap<Text, Fork>,
     /// Authors whose feeds are not for other nodes.
     hidden: BTreeSet<Text>,
@@ -145,12 +145,12 @@ impl Log {
     /// Takes an event from outside, if the judge agrees.
     pub fn take(&mut self, event: Event, judge: &mut Judge) -> Result<Taken, Refusal> {
         let checked = judge.check(&event);
-        self.take_checked(event, checked, judge)
+        self.take_checked(Arc::new(event), checked, judge)
     }
 
-    fn take_checked(
+    pub(crate) fn take_checked(
         &mut self,
-        event: Event,
+        event: Arc<Event>,
         checked: Checked,
         judge: &mut Judge,
     ) -> Result<Taken, Refusal> {
@@ -160,13 +160,11 @@ impl Log {
         if event.seq > next {
             return self.wait(event, verdict, next);
         }
-        if let Some(held) = self.at(&event.author, event.seq) {
-            let held = held.id();
-            return if held == event.id() {
-                Ok(Taken::Known)
-            } else {
-                Err(self.fork(&event, held, verdict))
-            };
+        if event.seq < next {
+            // Places are counted from 1 on.
+            let held = feed[event.seq as usize - 1].id();
+            let is_known = held == event.id();
+            return if is_known { Ok(Taken::Known) } else { Err(self.fork(&event, held, verdict)) };
         }
         if event.prev != prev {
             let (id, author) = (event.id(), event.author.clone());
@@ -182,19 +180,11 @@ impl Log {
         events: Vec<Event>,
         judge: &mut Judge,
     ) -> Vec<Result<Taken, Refusal>> {
-        let looked = events.into_par_iter().with_min_len(HASHED_TOGETHER);
-        self.take_looked(looked.map(Event::look).collect(), judge)
-    }
-
-    /// Takes events in turn, of which is known whether their ids are right.
-    pub(crate) fn take_looked(
-        &mut self,
-        events: Vec<(Event, bool)>,
-        judge: &mut Judge,
-    ) -> Vec<Result<Taken, Refusal>> {
-        let checks = judge.check_all(&events);
-        let pairs = events.into_iter().zip(checks);
-        pairs.map(|((event, _), checked)| self.take_checked(event, checked, judge)).collect()
+        let events = events.into_par_iter().with_min_len(HASHED_TOGETHER);
+        let looked: Vec<Looked> = events.map(Looked::from).collect();
+        let checks = judge.check_all(looked.iter());
+        let pairs = looked.into_iter().zip(checks);
+        pairs.map(|(looked, checked)| self.take_checked(looked.event, checked, judge)).collect()
     }
 
     /// Takes the event of this node's own author, which was made with [`Log::next_of`]. Gives it back if it does
@@ -203,27 +193,27 @@ impl Log {
         if (event.seq, event.prev) != self.next_of(&event.author) {
             return Err(Box::new(event));
         }
-        Ok(self.append(event))
+        Ok(self.append(Arc::new(event)))
     }
 
     /// Takes events of a data file, which are trusted as meshlogd trusts its own: in the order of author and
     /// place, whatever continues its feed. Gives those that do not.
     pub fn load(&mut self, events: Vec<Arc<Event>>) -> Vec<Arc<Event>> {
-        let mut by_author: BTreeMap<&Text, Vec<usize>> = BTreeMap::new();
+        let mut by_author: BTreeMap<&Text, Vec<(u64, usize)>> = BTreeMap::new();
         for (at, event) in events.iter().enumerate() {
             match by_author.get_mut(&event.author) {
-                Some(places) => places.push(at),
-                None => drop(by_author.insert(&event.author, vec![at])),
+                Some(places) => places.push((event.seq, at)),
+                None => drop(by_author.insert(&event.author, vec![(event.seq, at)])),
             }
         }
         let mut is_left = vec![false; events.len()];
         // meshlogd hears of authors in the order of their names when it loads.
         for (author, mut places) in by_author {
-            places.sort_by_key(|at| events[*at].seq);
+            places.sort_unstable();
             let before = self.feed(author).len();
             let mut grown = Vec::with_capacity(places.len());
-            for at in places {
-                if events[at].seq == (before + grown.len()) as u64 + 1 {
+            for (seq, at) in places {
+                if seq == (before + grown.len()) as u64 + 1 {
                     grown.push(Arc::clone(&events[at]));
                 } else {
                     is_left[at] = true;
@@ -255,8 +245,7 @@ impl Log {
         self.feed(author).get(usize::try_from(seq.checked_sub(1)?).ok()?)
     }
 
-    fn append(&mut self, event: Event) -> Arc<Event> {
-        let event = Arc::new(event);
+    fn append(&mut self, event: Arc<Event>) -> Arc<Event> {
         match self.feeds.get_mut(&event.author) {
             Some(feed) => feed.push(Arc::clone(&event)),
             None => {
@@ -268,7 +257,7 @@ impl Log {
         event
     }
 
-    fn wait(&mut self, event: Event, verdict: Verdict, next: u64) -> Result<Taken, Refusal> {
+    fn wait(&mut self, event: Arc<Event>, verdict: Verdict, next: u64) -> Result<Taken, Refusal> {
         let place = (event.author.clone(), event.seq);
         // The last that came, as in meshlogd, unless it is not proven and the other one is.
         let better = self.pending.get(&place).is_none_or(|(_, waiting)| verdict >= *waiting);

@@ -50,7 +50,7 @@ pub fn parse(bytes: &[u8]) -> Result<Message, MessageError> {
                 b"t" => kind = reader.value()?,
                 b"f" => lengths = reader.value()?,
                 b"e" if reader.peek() == Some(b'[') => {
-                    let list = events.insert(Vec::new());
+                    let list = events.insert(Vec::with_capacity(MESSAGE_EVENTS_MAX));
                     reader.items(|reader| {
                         list.push(Event::read(reader)?);
                         Ok(())

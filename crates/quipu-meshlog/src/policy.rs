@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::batch::{self, Claim};
-use crate::event::{Event, MeshId};
+use crate::event::{Event, Looked, MeshId};
 use crate::identity::PublicIdentity;
 use crate::text::Text;
 
@@ -205,14 +205,15 @@ impl Judge {
         }
     }
 
-    /// The same for many events whose ids were looked at: which are right.
-    pub(crate) fn check_all(&self, events: &[(Event, bool)]) -> Vec<Checked> {
-        let claim = |(event, is_authentic)| match is_authentic {
-            true => self.claim(event),
-            false => Err(Checked::Forged),
+    /// The same for many events.
+    pub(crate) fn check_all<'a>(
+        &'a self,
+        events: impl Iterator<Item = &'a Looked>,
+    ) -> Vec<Checked> {
+        let claim = |looked: &'a Looked| {
+            if looked.is_authentic { self.claim(&looked.event) } else { Err(Checked::Forged) }
         };
-        let pairs = events.iter().map(|(event, is_authentic)| (event, *is_authentic));
-        let claims: Vec<Result<Claim<'_>, Checked>> = pairs.map(claim).collect();
+        let claims: Vec<Result<Claim<'_>, Checked>> = events.map(claim).collect();
         let to_verify: Vec<Claim<'_>> = claims.iter().filter_map(|one| one.ok()).collect();
         let mut signed = batch::verify_all(&to_verify).into_iter();
         let conclude = |claim: Result<Claim<'_>, Checked>| match claim {

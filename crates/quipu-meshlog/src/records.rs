@@ -24,6 +24,7 @@ pub use table::{OutputError, Table, write_csv};
 use crate::event::Event;
 use crate::json::{self, Object, Style, Value};
 use crate::order::fold_order;
+use crate::payload::text_of;
 use crate::text::Text;
 
 /// Creates a record.
@@ -64,15 +65,14 @@ enum Change<'a> {
 
 /// What an event does, and to which record; nothing if it does nothing to any.
 fn change_of(event: &Event) -> Option<(Cow<'_, [u8]>, Change<'_>)> {
-    let payload = &event.payload;
-    let record = payload.text("record_id")?;
+    let names = ["record_id", "field", "value", "text", "blob_hash"];
+    let [record, field, value, text, blob_hash] = event.payload.texts_at(names);
+    let record = text_of(record?)?;
     let change = match event.kind.as_str()? {
         CREATE => Change::Create,
-        SET if payload.has("value") => Change::Set(payload.text("field")?),
-        NOTE if payload.has("text") => Change::Note,
-        ATTACH => {
-            payload.text("field")?;
-            payload.text("blob_hash")?;
+        SET if value.is_some() => Change::Set(text_of(field?)?),
+        NOTE if text.is_some() => Change::Note,
+        ATTACH if field.and_then(text_of).and(blob_hash.and_then(text_of)).is_some() => {
             Change::Attach
         }
         _ => return None,

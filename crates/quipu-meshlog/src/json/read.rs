@@ -5,6 +5,9 @@ use super::{Int, Object, Value};
 use crate::limits::{INTEGER_DIGITS_MAX, JSON_DEPTH_MAX};
 use crate::text::{Text, push_code_point};
 
+/// With so many digits a whole number fits into 64 bits.
+const SHORT_INT_DIGITS: usize = 18;
+
 /// What is wrong with a JSON text, and where.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("byte {offset}: {rule}")]
@@ -281,6 +284,9 @@ impl<'a> Reader<'a> {
     }
 
     fn number(&mut self) -> Result<Value, JsonError> {
+        if let Some(int) = self.short_int() {
+            return Ok(Value::Int(Int::Small(int)));
+        }
         let start = self.at;
         self.at += usize::from(self.peek() == Some(b'-'));
         let first = self.at;
@@ -301,6 +307,27 @@ impl<'a> Reader<'a> {
             return Err(JsonError { offset: start, rule: JsonRule::Digits });
         }
         Ok(Value::Int(Int::from_digits(spelled)))
+    }
+
+    /// A whole number of few digits, as most are. If it is another one, nothing is read.
+    fn short_int(&mut self) -> Option<i64> {
+        let rest = &self.text[self.at..];
+        let digits = rest.strip_prefix(b"-").unwrap_or(rest);
+        let (mut length, mut int) = (0, 0);
+        while let Some(digit @ b'0'..=b'9') = digits.get(length) {
+            length += 1;
+            if length > SHORT_INT_DIGITS {
+                return None;
+            }
+            int = int * 10 + i64::from(digit - b'0');
+        }
+        let is_whole = !matches!(digits.get(length), Some(b'.' | b'e' | b'E'));
+        if !is_whole || length == 0 || (digits[0] == b'0' && length > 1) {
+            return None;
+        }
+        let sign = rest.len() - digits.len();
+        self.at += sign + length;
+        Some(if sign == 0 { int } else { -int })
     }
 
     /// A point and digits, or nothing at all: a point alone is not part of the number.
