@@ -45,7 +45,8 @@ fn workload(events: u64, signed: bool) -> Log {
             ("record_id", format!("R-{}", cell / 10).into()),
             ("field", format!("f{}", cell % 10).into()),
             ("value", value),
-        ]).into();
+        ])
+        .into();
         let stamp = Stamp::new(1_790_000_000_000 + (n / 3) as i64, (n % 3) as i64);
         let body = Body { author, seq, stamp, kind: "field.set".into(), payload, prev };
         let event = if signed { identity.event(body) } else { Event::new(body) };
@@ -79,7 +80,9 @@ fn rate<T>(what: &str, count: u64, work: impl FnOnce() -> T) -> T {
 }
 
 fn line(who: &str, what: &str, rate: &str, each: &str) {
-    println!("  {who:<9} {what:<10} {rate:>10} events/s {each:>10} events each second of processor");
+    println!(
+        "  {who:<9} {what:<10} {rate:>10} events/s {each:>10} events each second of processor"
+    );
 }
 
 /// Messages as a node of meshlogd sends them.
@@ -203,7 +206,8 @@ fn one_more(events: u64) {
             ("record_id", format!("R-{n}").into()),
             ("field", "f1".into()),
             ("value", "new".into()),
-        ]).into();
+        ])
+        .into();
         // In turns before all others and after all others.
         let stamp = Stamp::new(if n % 2 == 0 { n } else { 1_900_000_000_000 }, n);
         let kind = "field.set".into();

@@ -177,7 +177,9 @@ impl Context {
         match (self.keys.get(&wrapped.author), wrapped.signature()) {
             (None, _) => self.policy != Policy::Roster,
             (Some(None), _) | (Some(_), None) => false,
-            (Some(Some(key)), Some(signature)) => key.has_signed(&wrapped.body().to_bytes(), signature),
+            (Some(Some(key)), Some(signature)) => {
+                key.has_signed(&wrapped.body().to_bytes(), signature)
+            }
         }
     }
 

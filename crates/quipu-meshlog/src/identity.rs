@@ -31,7 +31,11 @@ impl PublicIdentity {
         let (halves, _) = bytes.as_chunks::<KEY_BYTES>();
         let [encryption, signing] = halves else { return None };
         let signing = VerifyingKey::from_bytes(signing).ok()?;
-        Some(Self { encryption: *encryption, signing, is_pure: signing.to_edwards().is_torsion_free() })
+        Some(Self {
+            encryption: *encryption,
+            signing,
+            is_pure: signing.to_edwards().is_torsion_free(),
+        })
     }
 
     /// The bytes that are announced.

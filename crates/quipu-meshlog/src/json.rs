@@ -24,8 +24,8 @@ pub(crate) use read::{Reader, parse_with};
 pub(crate) use skim::plain_length;
 pub(crate) use skim::{KeyOrder, pairs_of, value_of, write_outer_sorted, write_spaced};
 pub use unicode::parse_detected;
-pub(crate) use write::{to_bytes_text, write_int};
 pub use write::{Style, to_bytes, write, write_text};
+pub(crate) use write::{to_bytes_text, write_int};
 
 pub(crate) use number::write_float;
 

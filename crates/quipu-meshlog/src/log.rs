@@ -223,9 +223,11 @@ impl Log {
         }
         let (mut rest, left) = (Vec::new(), events.into_iter().zip(is_left));
         self.arrived.reserve(left.len());
-        left.for_each(|(event, is_left)| {
-            if is_left { rest.push(event) } else { self.arrived.push(event) }
-        });
+        left.for_each(
+            |(event, is_left)| {
+                if is_left { rest.push(event) } else { self.arrived.push(event) }
+            },
+        );
         rest
     }
 

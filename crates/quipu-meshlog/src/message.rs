@@ -144,7 +144,8 @@ mod tests {
 
     #[test]
     fn messages_are_read_again() {
-        let (stamp, payload) = (Stamp::new(1, 2), Value::object([("b", f64::INFINITY.into())]).into());
+        let (stamp, payload) =
+            (Stamp::new(1, 2), Value::object([("b", f64::INFINITY.into())]).into());
         let body =
             Body { author: "a".into(), seq: 1, stamp, kind: "k".into(), payload, prev: None };
         let event = Arc::new(Event::new(body));

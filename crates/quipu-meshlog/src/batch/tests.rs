@@ -149,7 +149,12 @@ fn parts_of_small_order_do_not_cancel() {
     // Each alone is wrong, and the sum of both is right for equal factors.
     let enemy = Enemy::new(EdwardsPoint::identity());
     let mut all = good(BATCH_SIGNATURES_MIN);
-    for (n, off) in [(1u64, EIGHT_TORSION[4]), (2, EIGHT_TORSION[4]), (3, EIGHT_TORSION[2]), (4, EIGHT_TORSION[6])] {
+    for (n, off) in [
+        (1u64, EIGHT_TORSION[4]),
+        (2, EIGHT_TORSION[4]),
+        (3, EIGHT_TORSION[2]),
+        (4, EIGHT_TORSION[6]),
+    ] {
         let signature = enemy.sign(&body(n), Scalar::from(n), off);
         all.push((enemy.key.clone(), body(n), signature));
     }
@@ -161,7 +166,10 @@ fn parts_of_small_order_do_not_cancel() {
 #[test]
 fn pure_points_and_others() {
     let parts = |off: EdwardsPoint| {
-        let sums = |bit| ED25519_BASEPOINT_POINT * Scalar::from(5u64 + bit) + if bit == 3 { off } else { EdwardsPoint::identity() };
+        let sums = |bit| {
+            ED25519_BASEPOINT_POINT * Scalar::from(5u64 + bit)
+                + if bit == 3 { off } else { EdwardsPoint::identity() }
+        };
         (0..1 << HALVES_AT_ONCE).map(sums).collect::<Vec<_>>()
     };
     assert!(are_halves_pure(parts(EdwardsPoint::identity())));

@@ -60,7 +60,8 @@ fn foreign(author: &str, signer: Option<&Identity>, ms: i64, value: u64) -> Said
     let payload =
         Value::object([("record_id", "R".into()), ("field", "f".into()), ("value", value.into())]);
     let (stamp, kind) = (Stamp::new(ms, 0), "field.set".into());
-    let body = Body { author: author.into(), seq: 1, stamp, kind, payload: payload.into(), prev: None };
+    let body =
+        Body { author: author.into(), seq: 1, stamp, kind, payload: payload.into(), prev: None };
     let event = Event::new(body.clone());
     Said::Wrapped(Box::new(signer.map_or(event, |signer| signer.event(body))))
 }

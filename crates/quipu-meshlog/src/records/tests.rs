@@ -6,7 +6,14 @@ use crate::event::Body;
 
 fn event(author: &str, seq: u64, stamp: (i64, i64), kind: &str, payload: Value) -> Arc<Event> {
     let stamp = Stamp::new(stamp.0, stamp.1);
-    let body = Body { author: author.into(), seq, stamp, kind: kind.into(), payload: payload.into(), prev: None };
+    let body = Body {
+        author: author.into(),
+        seq,
+        stamp,
+        kind: kind.into(),
+        payload: payload.into(),
+        prev: None,
+    };
     Arc::new(Event::new(body))
 }
 
@@ -36,7 +43,10 @@ fn folded_at_once(events: &[Arc<Event>]) -> String {
             }
             Change::Set(field) => {
                 let value = get("value").unwrap();
-                fields.entry(id.clone()).or_default().insert(Text::from_checked_slice(&field), value);
+                fields
+                    .entry(id.clone())
+                    .or_default()
+                    .insert(Text::from_checked_slice(&field), value);
             }
             Change::Note => {
                 lists.entry((id.clone(), false)).or_default().push(get("text").unwrap());
