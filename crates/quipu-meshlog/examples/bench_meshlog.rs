@@ -19,11 +19,13 @@ use quipu_meshlog::ingest::{self, Heard};
 use quipu_meshlog::json::{Style, Value};
 use quipu_meshlog::limits::MESSAGE_EVENTS_MAX;
 use quipu_meshlog::log::Log;
-use quipu_meshlog::message;
+use quipu_meshlog::message::{self, MessageError};
 use quipu_meshlog::policy::{Judge, Policy};
 use quipu_meshlog::records::Records;
 use quipu_meshlog::text::Text;
 use quipu_meshlog::{file, order::Ordered};
+use rayon::prelude::*;
+use sha2::{Digest as _, Sha256};
 
 /// As in the binary.
 #[global_allocator]
@@ -90,15 +92,47 @@ fn messages(log: &Log) -> Vec<Vec<u8>> {
     log.arrived().chunks(MESSAGE_EVENTS_MAX).map(message::events).collect()
 }
 
-/// All messages at once, as after a while without contact.
+/// All messages at once, as after a while without contact: into the log, as meshlogd does.
+fn take(messages: &[Vec<u8>], judge: &mut Judge) -> Log {
+    let mut log = Log::default();
+    all_taken(ingest::take(&mut log, judge, messages));
+    log
+}
+
+/// The same with the view of records kept.
 fn ingest(messages: &[Vec<u8>], judge: &mut Judge) -> (Log, Records) {
     let (mut log, mut records) = (Log::default(), Records::default());
-    for heard in ingest::take(&mut log, judge, messages) {
+    let show = |events: &[Arc<Event>]| events.iter().for_each(|event| records.apply(event));
+    all_taken(ingest::take_and_show(&mut log, judge, messages, show));
+    (log, records)
+}
+
+fn all_taken(heard: Vec<Result<Heard, MessageError>>) {
+    for heard in heard {
         let Ok(Heard::Events(taken)) = heard else { panic!("a message of events") };
         assert!(taken.iter().all(Result::is_ok));
     }
-    log.arrived().iter().for_each(|event| records.apply(event));
-    (log, records)
+}
+
+/// What ingest cannot do without, alone and on all cores, by the same libraries: the limits.
+fn limits(log: &Log, received: &[Vec<u8>]) {
+    let count = log.len() as u64;
+    let bodies: Vec<Vec<u8>> = log.arrived().iter().map(|event| event.body().to_bytes()).collect();
+    rate("SHA-256", count, || bodies.par_iter().map(|body| Sha256::digest(body)[0]).max());
+    let parse = |message: &Vec<u8>| serde_json::from_slice::<serde_json::Value>(message).is_ok();
+    rate("serde_json", count, || assert!(received.par_iter().all(parse)));
+}
+
+/// Signatures one by one on all cores.
+fn verify_alone(log: &Log, identities: &[Identity]) {
+    let pairs = log.arrived().par_iter().enumerate();
+    rate("verify", log.len() as u64, || {
+        assert!(pairs.all(|(at, event)| {
+            let key = identities[at % AUTHORS].public();
+            let body = event.body().to_bytes();
+            event.signature().is_some_and(|signature| key.has_signed(&body, signature))
+        }));
+    });
 }
 
 /// One message after the other, each in the view before the next comes.
@@ -152,11 +186,15 @@ fn unsigned(events: u64, path: &Path) {
     let mut judge = Judge::new(Policy::Open);
     let (again, _) = rate("one by one", events, || ingest_singly(&received, &mut judge));
     assert_eq!(again.len(), log.len());
+    let again = rate("take", events, || take(&received, &mut judge));
+    assert_eq!(again.len(), log.len());
     let (again, records) = rate("ingest", events, || ingest(&received, &mut judge));
     assert_eq!(again.len(), log.len());
     let shown = rate("fold", events, || Records::of(again.arrived()));
     let out = rate("view", events, || view(&records));
     assert_eq!(view(&shown), out);
+    let anew = rate("view anew", events, || view(&Records::of(again.arrived())));
+    assert_eq!(anew, out);
     rate("raw view", events, || {
         let mut ordered = Ordered::default();
         again.arrived().iter().for_each(|event| ordered.apply(event));
@@ -171,6 +209,7 @@ fn unsigned(events: u64, path: &Path) {
         log
     });
     assert_eq!(loaded.len(), log.len());
+    limits(&log, &received);
     let written = std::fs::write(path, &bytes);
     assert!(written.is_ok(), "{} can be written", path.display());
     ["0.1.0", "0.5.0"].iter().for_each(|version| meshlogd(version, path, None));
@@ -184,7 +223,9 @@ fn signed(events: u64, path: &Path) {
     let identities: Vec<Identity> = (0..AUTHORS).map(|n| identity(n as u8)).collect();
     identities.iter().for_each(|identity| judge.learn(identity.public().clone()));
     rate("one by one", events, || ingest_singly(&received, &mut judge));
+    rate("take", events, || take(&received, &mut judge));
     rate("ingest", events, || ingest(&received, &mut judge));
+    verify_alone(&log, &identities);
     let written = std::fs::write(path, file::write(&log));
     assert!(written.is_ok(), "{} can be written", path.display());
     let keys: Vec<String> =

@@ -1,10 +1,11 @@
 //! Many messages taken together: the same as one after the other, with the costly part on all cores.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use crate::event::{Looked, ShapeError};
+use crate::event::{Event, Looked, ShapeError};
 use crate::limits::MESSAGES_TOGETHER_MAX;
 use crate::log::{Log, Taken};
 use crate::message::{self, Message, MessageError};
@@ -54,6 +55,17 @@ pub fn take(
     judge: &mut Judge,
     messages: &[impl AsRef<[u8]> + Sync],
 ) -> Vec<Result<Heard, MessageError>> {
+    take_and_show(log, judge, messages, |_| ())
+}
+
+/// The same for who keeps a view: `show` gets the events that came into the log, in their order, some at a time, while
+/// others are read.
+pub fn take_and_show(
+    log: &mut Log,
+    judge: &mut Judge,
+    messages: &[impl AsRef<[u8]> + Sync],
+    mut show: impl FnMut(&[Arc<Event>]) + Send,
+) -> Vec<Result<Heard, MessageError>> {
     let read_all = |messages: &[_]| messages.par_iter().map(read).collect();
     let mut steps = messages.chunks(MESSAGES_TOGETHER_MAX);
     let mut out = Vec::with_capacity(messages.len());
@@ -62,7 +74,13 @@ pub fn take(
         // While some are taken, others are read.
         let step = std::mem::take(&mut next);
         let after = steps.next().unwrap_or_default();
-        let (heard, read) = rayon::join(|| take_step(log, judge, step), || read_all(after));
+        let take = || {
+            let before = log.len();
+            let heard = take_step(log, judge, step);
+            show(&log.arrived()[before..]);
+            heard
+        };
+        let (heard, read) = rayon::join(take, || read_all(after));
         out.extend(heard);
         next = read;
     }

@@ -7,17 +7,13 @@ use crate::payload::Payload;
 use crate::text::Text;
 
 /// What stands under a name. If it stands there twice, the last counts.
+#[derive(Default)]
 enum Field<T> {
+    #[default]
     Missing,
     /// JSON, and not what it must be.
     Wrong,
     Read(T),
-}
-
-impl<T> Default for Field<T> {
-    fn default() -> Self {
-        Self::Missing
-    }
 }
 
 impl<T> From<Option<T>> for Field<T> {
