@@ -57,7 +57,8 @@ pub(crate) fn mesh_event(data: &[u8]) {
         event.write_json(style, &mut text);
         assert_eq!(text, json::to_bytes(&value, style));
         let again = Event::parse(&text).expect("what is written can be read");
-        assert_eq!(again.to_wire(), event.to_wire());
+        // Sorted, the order of a payload's keys is lost.
+        assert!(style == Style::Canonical || again.to_wire() == event.to_wire());
         assert_eq!(again.is_authentic(), event.is_authentic());
     }
 }

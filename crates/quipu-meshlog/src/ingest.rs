@@ -115,3 +115,74 @@ fn take_step(
     };
     step.into_iter().map(|read| read.map(&mut heard)).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Stamp;
+    use crate::event::Body;
+    use crate::identity::{IDENTITY_BYTES, Identity};
+    use crate::json::Value;
+    use crate::policy::Policy;
+
+    fn judge() -> Judge {
+        let mut judge = Judge::new(Policy::FirstUse);
+        judge.learn(Identity::from_bytes(&[1; IDENTITY_BYTES]).public().clone());
+        judge
+    }
+
+    /// A feed under a name that its signatures bind to a key, of which each tenth event is by somebody else.
+    fn feed(length: u64) -> Vec<Arc<Event>> {
+        let [signer, other] = [1, 2].map(|n| Identity::from_bytes(&[n; IDENTITY_BYTES]));
+        let mut prev = None;
+        let event = |seq| {
+            let (author, kind) = ("named".into(), "k".into());
+            let payload = Value::from(seq).into();
+            let body = Body { author, seq, stamp: Stamp::new(1, 0), kind, payload, prev };
+            prev = Some(body.id());
+            Arc::new(if seq % 10 == 0 { other.event(body) } else { signer.event(body) })
+        };
+        (1..=length).map(event).collect()
+    }
+
+    #[test]
+    fn the_same_as_one_after_the_other() {
+        let feed = feed(25);
+        let mut messages: Vec<Vec<u8>> = feed.chunks(3).rev().map(message::events).collect();
+        messages.push(b"{\"t\":\"events\",\"e\":[7,{}]}".to_vec());
+        messages.push(b"{\"t\":\"frontier\",\"f\":{\"named\":2}}".to_vec());
+        messages.push(b"{\"t\"".to_vec());
+        // More than are taken at once.
+        let messages: Vec<Vec<u8>> =
+            messages.into_iter().cycle().take(2 * MESSAGES_TOGETHER_MAX + 1).collect();
+        let (mut log, mut judge_alone) = (Log::default(), judge());
+        let mut alone = Vec::new();
+        for message in &messages {
+            alone.push(message::parse(message).map(|message| {
+                match message {
+                    Message::Frontier(lengths) => Heard::Frontier(lengths),
+                    Message::Events(events) => Heard::Events(
+                        events
+                            .into_iter()
+                            .map(|event| {
+                                let taken = log.take(event?, &mut judge_alone);
+                                taken.map_err(|why| NotTaken::Refused(Box::new(why)))
+                            })
+                            .collect(),
+                    ),
+                }
+            }));
+        }
+        let (mut together, mut shown) = (Log::default(), Vec::new());
+        let show = |events: &[Arc<Event>]| shown.extend_from_slice(events);
+        let heard = take_and_show(&mut together, &mut judge(), &messages, show);
+        assert_eq!(heard, alone);
+        assert_eq!((together.len(), shown.len()), (log.len(), log.len()));
+        assert!(shown.iter().eq(log.arrived()) && log.len() >= 9, "{}", log.len());
+        let refused = |heard: &&Result<Heard, MessageError>| {
+            let Ok(Heard::Events(events)) = heard else { return false };
+            events.iter().any(|one| matches!(one, Err(NotTaken::Refused(_))))
+        };
+        assert!(heard.iter().filter(refused).count() > 1);
+    }
+}
