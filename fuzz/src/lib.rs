@@ -3,6 +3,7 @@
 
 mod artifact;
 mod history;
+mod mesh;
 mod node;
 mod shelf;
 mod store;
@@ -47,6 +48,10 @@ targets! {
     store::store_files,
     artifact::artifact_part,
     shelf::artifact_index,
+    mesh::mesh_json,
+    mesh::mesh_event,
+    mesh::mesh_message,
+    mesh::mesh_lines,
 }
 
 /// The target with that name.

@@ -15,14 +15,17 @@ use data_encoding::HEXLOWER;
 use quipu_meshlog::clock::Stamp;
 use quipu_meshlog::event::{Body, Event};
 use quipu_meshlog::identity::{IDENTITY_BYTES, Identity};
-use quipu_meshlog::json::{self, Value};
+use quipu_meshlog::ingest::{self, Heard};
+use quipu_meshlog::json::{Style, Value};
 use quipu_meshlog::limits::MESSAGE_EVENTS_MAX;
 use quipu_meshlog::log::Log;
-use quipu_meshlog::message;
+use quipu_meshlog::message::{self, MessageError};
 use quipu_meshlog::policy::{Judge, Policy};
 use quipu_meshlog::records::Records;
 use quipu_meshlog::text::Text;
 use quipu_meshlog::{file, order::Ordered};
+use rayon::prelude::*;
+use sha2::{Digest as _, Sha256};
 
 /// As in the binary.
 #[global_allocator]
@@ -44,7 +47,8 @@ fn workload(events: u64, signed: bool) -> Log {
             ("record_id", format!("R-{}", cell / 10).into()),
             ("field", format!("f{}", cell % 10).into()),
             ("value", value),
-        ]);
+        ])
+        .into();
         let stamp = Stamp::new(1_790_000_000_000 + (n / 3) as i64, (n % 3) as i64);
         let body = Body { author, seq, stamp, kind: "field.set".into(), payload, prev };
         let event = if signed { identity.event(body) } else { Event::new(body) };
@@ -58,14 +62,29 @@ fn identity(n: u8) -> Identity {
     Identity::from_bytes(&[n + 1; IDENTITY_BYTES])
 }
 
+/// Processor time of all threads in seconds, as Linux tells it: on a busy machine steadier than the clock.
+fn processor_seconds() -> f64 {
+    let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    let of = |task: std::fs::DirEntry| -> Option<f64> {
+        let text = std::fs::read_to_string(task.path().join("schedstat")).ok()?;
+        text.split_whitespace().next()?.parse().ok()
+    };
+    tasks.filter_map(of).sum::<f64>() / 1e9
+}
+
 fn rate<T>(what: &str, count: u64, work: impl FnOnce() -> T) -> T {
-    let start = Instant::now();
+    let (start, processor) = (Instant::now(), processor_seconds());
     let result = work();
-    println!(
-        "  quipu     {what:<8} {:>12.0} events/s",
-        count as f64 / start.elapsed().as_secs_f64()
-    );
+    let taken = [start.elapsed().as_secs_f64(), processor_seconds() - processor];
+    let [rate, each] = taken.map(|seconds| format!("{:.0}", count as f64 / seconds));
+    line("quipu", what, &rate, &each);
     result
+}
+
+fn line(who: &str, what: &str, rate: &str, each: &str) {
+    println!(
+        "  {who:<9} {what:<10} {rate:>10} events/s {each:>10} events each second of processor"
+    );
 }
 
 /// Messages as a node of meshlogd sends them.
@@ -73,7 +92,51 @@ fn messages(log: &Log) -> Vec<Vec<u8>> {
     log.arrived().chunks(MESSAGE_EVENTS_MAX).map(message::events).collect()
 }
 
+/// All messages at once, as after a while without contact: into the log, as meshlogd does.
+fn take(messages: &[Vec<u8>], judge: &mut Judge) -> Log {
+    let mut log = Log::default();
+    all_taken(ingest::take(&mut log, judge, messages));
+    log
+}
+
+/// The same with the view of records kept.
 fn ingest(messages: &[Vec<u8>], judge: &mut Judge) -> (Log, Records) {
+    let (mut log, mut records) = (Log::default(), Records::default());
+    let show = |events: &[Arc<Event>]| events.iter().for_each(|event| records.apply(event));
+    all_taken(ingest::take_and_show(&mut log, judge, messages, show));
+    (log, records)
+}
+
+fn all_taken(heard: Vec<Result<Heard, MessageError>>) {
+    for heard in heard {
+        let Ok(Heard::Events(taken)) = heard else { panic!("a message of events") };
+        assert!(taken.iter().all(Result::is_ok));
+    }
+}
+
+/// What ingest cannot do without, alone and on all cores, by the same libraries: the limits.
+fn limits(log: &Log, received: &[Vec<u8>]) {
+    let count = log.len() as u64;
+    let bodies: Vec<Vec<u8>> = log.arrived().iter().map(|event| event.body().to_bytes()).collect();
+    rate("SHA-256", count, || bodies.par_iter().map(|body| Sha256::digest(body)[0]).max());
+    let parse = |message: &Vec<u8>| serde_json::from_slice::<serde_json::Value>(message).is_ok();
+    rate("serde_json", count, || assert!(received.par_iter().all(parse)));
+}
+
+/// Signatures one by one on all cores.
+fn verify_alone(log: &Log, identities: &[Identity]) {
+    let pairs = log.arrived().par_iter().enumerate();
+    rate("verify", log.len() as u64, || {
+        assert!(pairs.all(|(at, event)| {
+            let key = identities[at % AUTHORS].public();
+            let body = event.body().to_bytes();
+            event.signature().is_some_and(|signature| key.has_signed(&body, signature))
+        }));
+    });
+}
+
+/// One message after the other, each in the view before the next comes.
+fn ingest_singly(messages: &[Vec<u8>], judge: &mut Judge) -> (Log, Records) {
     let (mut log, mut records) = (Log::default(), Records::default());
     for bytes in messages {
         let from = log.len();
@@ -105,9 +168,10 @@ fn meshlogd(version: &str, file: &Path, keys: Option<&str>) {
     command.arg(root.join("tests/meshlogd/bench.py")).arg(file).args(keys);
     let output = command.env("PYTHONPATH", place.join(version)).output();
     let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
-    for line in text.unwrap_or_default().lines() {
-        let (what, rate) = line.split_once(' ').unwrap_or((line, ""));
-        println!("  {version:<9} {what:<8} {rate:>12} events/s");
+    for text_line in text.unwrap_or_default().lines() {
+        let mut words = text_line.split(' ');
+        let mut word = || words.next().unwrap_or_default();
+        line(version, word(), word(), word());
     }
 }
 
@@ -120,15 +184,23 @@ fn unsigned(events: u64, path: &Path) {
     );
     let received = messages(&log);
     let mut judge = Judge::new(Policy::Open);
+    let (again, _) = rate("one by one", events, || ingest_singly(&received, &mut judge));
+    assert_eq!(again.len(), log.len());
+    let again = rate("take", events, || take(&received, &mut judge));
+    assert_eq!(again.len(), log.len());
     let (again, records) = rate("ingest", events, || ingest(&received, &mut judge));
     assert_eq!(again.len(), log.len());
     let shown = rate("fold", events, || Records::of(again.arrived()));
     let out = rate("view", events, || view(&records));
     assert_eq!(view(&shown), out);
+    let anew = rate("view anew", events, || view(&Records::of(again.arrived())));
+    assert_eq!(anew, out);
     rate("raw view", events, || {
         let mut ordered = Ordered::default();
         again.arrived().iter().for_each(|event| ordered.apply(event));
-        json::to_bytes(&ordered.to_value(), json::Style::Canonical).len()
+        let mut out = Vec::new();
+        ordered.write_json(Style::Canonical, &mut out);
+        out.len()
     });
     let loaded = rate("reload", events, || {
         let mut log = Log::default();
@@ -137,6 +209,7 @@ fn unsigned(events: u64, path: &Path) {
         log
     });
     assert_eq!(loaded.len(), log.len());
+    limits(&log, &received);
     let written = std::fs::write(path, &bytes);
     assert!(written.is_ok(), "{} can be written", path.display());
     ["0.1.0", "0.5.0"].iter().for_each(|version| meshlogd(version, path, None));
@@ -149,7 +222,10 @@ fn signed(events: u64, path: &Path) {
     let mut judge = Judge::new(Policy::Open);
     let identities: Vec<Identity> = (0..AUTHORS).map(|n| identity(n as u8)).collect();
     identities.iter().for_each(|identity| judge.learn(identity.public().clone()));
+    rate("one by one", events, || ingest_singly(&received, &mut judge));
+    rate("take", events, || take(&received, &mut judge));
     rate("ingest", events, || ingest(&received, &mut judge));
+    verify_alone(&log, &identities);
     let written = std::fs::write(path, file::write(&log));
     assert!(written.is_ok(), "{} can be written", path.display());
     let keys: Vec<String> =
@@ -171,7 +247,8 @@ fn one_more(events: u64) {
             ("record_id", format!("R-{n}").into()),
             ("field", "f1".into()),
             ("value", "new".into()),
-        ]);
+        ])
+        .into();
         // In turns before all others and after all others.
         let stamp = Stamp::new(if n % 2 == 0 { n } else { 1_900_000_000_000 }, n);
         let kind = "field.set".into();

@@ -21,12 +21,6 @@ impl Stamp {
     pub fn to_value(&self) -> Value {
         Value::List(vec![self.wall.clone().into(), self.counter.clone().into()])
     }
-
-    /// The stamp in a list of two whole numbers.
-    pub(crate) fn from_value(value: &Value) -> Option<Self> {
-        let [Value::Int(wall), Value::Int(counter)] = value.as_list()? else { return None };
-        Some(Self { wall: wall.clone(), counter: counter.clone() })
-    }
 }
 
 /// The clock of one author.

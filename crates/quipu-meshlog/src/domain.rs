@@ -182,7 +182,9 @@ impl Context {
         match (self.keys.get(&wrapped.author), wrapped.signature()) {
             (None, _) => self.policy != Policy::Roster,
             (Some(None), _) | (Some(_), None) => false,
-            (Some(Some(key)), Some(signature)) => key.has_signed(wrapped.body(), signature),
+            (Some(Some(key)), Some(signature)) => {
+                key.has_signed(&wrapped.body().to_bytes(), signature)
+            }
         }
     }
 
@@ -230,7 +232,8 @@ impl Context {
     fn native(&self, event: &NativeEvent, kind: Text, payload: Value) -> Event {
         let (author, clock) = (self.author_of(&event.header.author), event.header.logseq);
         let stamp = Stamp::new(clock.ms().cast_signed(), i64::from(clock.counter()));
-        Event::new(Body { author, seq: event.header.seq, stamp, kind, payload, prev: None })
+        let (seq, payload) = (event.header.seq, payload.into());
+        Event::new(Body { author, seq, stamp, kind, payload, prev: None })
     }
 }
 

@@ -6,14 +6,22 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use data_encoding::HEXLOWER;
 use sha2::{Digest as _, Sha256};
 
 use crate::clock::Stamp;
 use crate::json::{self, JsonError, Object, Reader, Style, Value};
+use crate::payload::Payload;
 use crate::text::Text;
 
+mod fields;
+
+use fields::Fields;
+
+/// About how long an event is in a message, or its body.
+const BYTES_USUAL: usize = 256;
 /// Bytes of an id.
 const ID_BYTES: usize = 16;
 
@@ -46,6 +54,14 @@ impl FromStr for MeshId {
 }
 
 impl MeshId {
+    /// The id of the content with these canonical bytes.
+    pub(crate) fn of(body: &[u8]) -> Self {
+        let hash = Sha256::digest(body);
+        let mut id = [0; ID_BYTES];
+        id.copy_from_slice(&hash[..ID_BYTES]);
+        Self(id)
+    }
+
     fn from_hex(digits: &[u8]) -> Option<Self> {
         let mut id = [0; ID_BYTES];
         if digits.len() != 2 * ID_BYTES {
@@ -88,7 +104,7 @@ pub struct Body {
     /// What it is about, such as `field.set`.
     pub kind: Text,
     /// What it says: an object, if an honest author wrote it.
-    pub payload: Value,
+    pub payload: Payload,
     /// The event before it in the feed; nothing for the first.
     pub prev: Option<MeshId>,
 }
@@ -96,40 +112,58 @@ pub struct Body {
 impl Body {
     /// The canonical bytes, which are hashed and signed.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(256);
+        let mut out = Vec::with_capacity(BYTES_USUAL);
         out.extend_from_slice(b"{\"author\":");
         json::write_text(&self.author, &mut out);
         out.extend_from_slice(b",\"hlc\":[");
-        json::write(&Value::Int(self.stamp.wall.clone()), Style::Canonical, &mut out);
+        json::write_int(&self.stamp.wall, &mut out);
         out.push(b',');
-        json::write(&Value::Int(self.stamp.counter.clone()), Style::Canonical, &mut out);
+        json::write_int(&self.stamp.counter, &mut out);
         out.extend_from_slice(b"],\"kind\":");
         json::write_text(&self.kind, &mut out);
         out.extend_from_slice(b",\"payload\":");
-        json::write(&self.payload, Style::Canonical, &mut out);
-        out.extend_from_slice(b",\"prev\":\"");
-        if let Some(prev) = &self.prev {
-            out.extend_from_slice(hex(prev).as_slice());
-        }
-        out.extend_from_slice(b"\",\"seq\":");
-        json::write(&Value::from(self.seq), Style::Canonical, &mut out);
+        self.payload.write(Style::Canonical, &mut out);
+        out.extend_from_slice(b",\"prev\":");
+        write_id(self.prev.as_ref(), &mut out);
+        out.extend_from_slice(b",\"seq\":");
+        json::write_int(&self.seq.into(), &mut out);
         out.push(b'}');
         out
     }
 
     /// The id of this content.
     pub fn id(&self) -> MeshId {
-        let hash = Sha256::digest(self.to_bytes());
-        let mut id = [0; ID_BYTES];
-        id.copy_from_slice(&hash[..ID_BYTES]);
-        MeshId(id)
+        MeshId::of(&self.to_bytes())
     }
 }
 
-fn hex(id: &MeshId) -> [u8; 2 * ID_BYTES] {
+/// Names of the fields on the wire, in the order in which meshlogd writes them, and sorted.
+const WIRE_NAMES: &str = "ashkpvig";
+const CANONICAL_NAMES: &str = "aghikpsv";
+
+/// Appends the digits of an id in quotes; nothing in quotes if there is none.
+fn write_id(id: Option<&MeshId>, out: &mut Vec<u8>) {
     let mut digits = [0; 2 * ID_BYTES];
-    HEXLOWER.encode_mut(&id.0, &mut digits);
-    digits
+    out.push(b'"');
+    if let Some(id) = id {
+        HEXLOWER.encode_mut(&id.0, &mut digits);
+        out.extend_from_slice(&digits);
+    }
+    out.push(b'"');
+}
+
+/// An event that was looked at.
+#[derive(Debug)]
+pub(crate) struct Looked {
+    pub(crate) event: Arc<Event>,
+    /// Its id is that of its content.
+    pub(crate) is_authentic: bool,
+}
+
+impl From<Event> for Looked {
+    fn from(event: Event) -> Self {
+        Self { is_authentic: event.is_authentic(), event: Arc::new(event) }
+    }
 }
 
 /// An event as it was read or made. If it was read, its id is what it claims: see [`Event::is_authentic`].
@@ -192,58 +226,8 @@ impl Event {
             return reader.value().map(|_| Err(ShapeError::NoObject));
         }
         let mut fields = Fields::default();
-        reader.pairs(|reader, key| {
-            let value = reader.value()?;
-            if let Some(place) = fields.place(key.as_bytes()) {
-                *place = Some(value);
-            }
-            Ok(())
-        })?;
-        Ok(Self::from_fields(fields))
-    }
-
-    /// Takes an event out of a value. Fields that it does not know are dropped, as meshlogd does.
-    pub fn from_value(value: Value) -> Result<Self, ShapeError> {
-        let Value::Object(object) = value else { return Err(ShapeError::NoObject) };
-        let mut fields = Fields::default();
-        for (key, value) in object {
-            if let Some(place) = fields.place(key.as_bytes()) {
-                *place = Some(value);
-            }
-        }
-        Self::from_fields(fields)
-    }
-
-    fn from_fields(fields: Fields) -> Result<Self, ShapeError> {
-        let body = Body {
-            author: required(fields.a, "a", "text", into_text)?,
-            seq: required(fields.s, "s", "a whole number from 1 to 2^64-1", |value| {
-                value.as_int()?.as_u64().filter(|seq| *seq > 0)
-            })?,
-            stamp: required(fields.h, "h", "a list of two whole numbers", |value| {
-                Stamp::from_value(&value)
-            })?,
-            kind: required(fields.k, "k", "text", into_text)?,
-            payload: required(fields.p, "p", "there", Some)?,
-            prev: required(fields.v, "v", "an id, or empty", |value| {
-                let text = value.as_text()?;
-                if text.is_empty() {
-                    return Some(None);
-                }
-                MeshId::from_hex(text.as_bytes()).map(Some)
-            })?,
-        };
-        let id = required(fields.i, "i", "an id", |value| {
-            MeshId::from_hex(value.as_text()?.as_bytes())
-        })?;
-        let signature = match fields.g {
-            // What Python takes for false is left out when the event is passed on.
-            Some(value) if value.is_truthy() => {
-                Some(required(Some(value), "g", "text", into_text)?)
-            }
-            _ => None,
-        };
-        Ok(Self { body, id, signature })
+        reader.pairs(|reader, key| fields.read(reader, key.as_bytes()))?;
+        Ok(fields.into_event())
     }
 
     /// The event as JSON of messages and files.
@@ -253,7 +237,7 @@ impl Event {
         object.push("s", self.seq);
         object.push("h", self.stamp.to_value());
         object.push("k", &self.kind);
-        object.push("p", self.payload.clone());
+        object.push("p", self.payload.value().clone());
         object.push("v", self.prev.map_or_else(String::new, |prev| prev.to_string()));
         object.push("i", self.id.to_string());
         if let Some(signature) = &self.signature {
@@ -264,52 +248,54 @@ impl Event {
 
     /// Appends the JSON of a message: the bytes of [`Event::to_value`], without making it.
     pub fn write_wire(&self, out: &mut Vec<u8>) {
-        self.write_as(Style::Compact, out);
+        self.write_json(Style::Compact, out);
     }
 
     /// Appends the JSON of a data file's line, without its end.
     pub fn write_line(&self, out: &mut Vec<u8>) {
-        self.write_as(Style::Spaced, out);
+        self.write_json(Style::Spaced, out);
     }
 
-    fn write_as(&self, style: Style, out: &mut Vec<u8>) {
+    /// Appends the event as JSON: the text of [`Event::to_value`] in a style.
+    pub fn write_json(&self, style: Style, out: &mut Vec<u8>) {
         let (comma, colon) = style.separators();
-        let key = |name: u8, out: &mut Vec<u8>| {
-            out.push(if name == b'a' { b'{' } else { comma[0] });
-            out.extend_from_slice(if name == b'a' { &[] } else { &comma[1..] });
-            out.extend_from_slice(&[b'"', name, b'"']);
+        let names = if style == Style::Canonical { CANONICAL_NAMES } else { WIRE_NAMES };
+        let mut before: &[u8] = b"{";
+        for name in names.as_bytes() {
+            if *name == b'g' && self.signature.is_none() {
+                continue;
+            }
+            out.extend_from_slice(before);
+            out.extend_from_slice(&[b'"', *name, b'"']);
             out.extend_from_slice(colon);
-        };
-        let in_quotes = |digits: &[u8], out: &mut Vec<u8>| {
-            out.push(b'"');
-            out.extend_from_slice(digits);
-            out.push(b'"');
-        };
-        key(b'a', out);
-        json::write_text(&self.author, out);
-        key(b's', out);
-        json::write(&Value::from(self.seq), style, out);
-        key(b'h', out);
-        json::write(&self.stamp.to_value(), style, out);
-        key(b'k', out);
-        json::write_text(&self.kind, out);
-        key(b'p', out);
-        json::write(&self.payload, style, out);
-        key(b'v', out);
-        let prev = self.prev.as_ref().map(hex);
-        in_quotes(prev.as_ref().map_or(&[], |digits| digits.as_slice()), out);
-        key(b'i', out);
-        in_quotes(&hex(&self.id), out);
-        if let Some(signature) = &self.signature {
-            key(b'g', out);
-            json::write_text(signature, out);
+            self.write_field(*name, style, out);
+            before = comma;
         }
         out.push(b'}');
     }
 
+    fn write_field(&self, name: u8, style: Style, out: &mut Vec<u8>) {
+        match name {
+            b'a' => json::write_text(&self.author, out),
+            b's' => json::write_int(&self.seq.into(), out),
+            b'h' => {
+                out.push(b'[');
+                json::write_int(&self.stamp.wall, out);
+                out.extend_from_slice(style.separators().0);
+                json::write_int(&self.stamp.counter, out);
+                out.push(b']');
+            }
+            b'k' => json::write_text(&self.kind, out),
+            b'p' => self.payload.write(style, out),
+            b'v' => write_id(self.prev.as_ref(), out),
+            b'i' => write_id(Some(&self.id), out),
+            _ => self.signature.iter().for_each(|signature| json::write_text(signature, out)),
+        }
+    }
+
     /// The bytes of a message that carries it, which are those of a wrapped event.
     pub fn to_wire(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(256);
+        let mut out = Vec::with_capacity(BYTES_USUAL);
         self.write_wire(&mut out);
         out
     }
@@ -322,51 +308,9 @@ impl Event {
         object.push("seq", self.seq);
         object.push("hlc", self.stamp.to_value());
         object.push("kind", &self.kind);
-        object.push("payload", self.payload.clone());
+        object.push("payload", self.payload.value().clone());
         object.push("prev", self.prev.map_or_else(String::new, |prev| prev.to_string()));
         Value::Object(object)
-    }
-}
-
-fn into_text(value: Value) -> Option<Text> {
-    if let Value::Text(text) = value { Some(text) } else { None }
-}
-
-fn required<T>(
-    value: Option<Value>,
-    field: &'static str,
-    expected: &'static str,
-    read: impl FnOnce(Value) -> Option<T>,
-) -> Result<T, ShapeError> {
-    value.and_then(read).ok_or(ShapeError::Field { field, expected })
-}
-
-/// The fields of an event on the wire.
-#[derive(Default)]
-struct Fields {
-    a: Option<Value>,
-    s: Option<Value>,
-    h: Option<Value>,
-    k: Option<Value>,
-    p: Option<Value>,
-    v: Option<Value>,
-    i: Option<Value>,
-    g: Option<Value>,
-}
-
-impl Fields {
-    fn place(&mut self, key: &[u8]) -> Option<&mut Option<Value>> {
-        Some(match key {
-            b"a" => &mut self.a,
-            b"s" => &mut self.s,
-            b"h" => &mut self.h,
-            b"k" => &mut self.k,
-            b"p" => &mut self.p,
-            b"v" => &mut self.v,
-            b"i" => &mut self.i,
-            b"g" => &mut self.g,
-            _ => return None,
-        })
     }
 }
 

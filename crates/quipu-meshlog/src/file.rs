@@ -3,6 +3,8 @@
 //! meshlogd only ever appends. When it is cut off while it writes, the last line is torn, and meshlogd does not
 //! start any more; here the torn line is told, and everything before it is read.
 
+use std::sync::Arc;
+
 use rayon::prelude::*;
 
 use crate::event::{Event, ShapeError};
@@ -12,7 +14,7 @@ use crate::log::Log;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Loaded {
     /// Events in the order of the file.
-    pub events: Vec<Event>,
+    pub events: Vec<Arc<Event>>,
     /// What stands after the last whole line and is no event.
     pub torn: Option<Torn>,
     /// The last event has no end of line: one must be written before anything is appended.
@@ -50,8 +52,7 @@ fn lines(file: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
     let mut at = 0;
     std::iter::from_fn(move || {
         let rest = file.get(at..).filter(|rest| !rest.is_empty())?;
-        let length = rest.iter().position(|byte| matches!(byte, b'\n' | b'\r'));
-        let length = length.unwrap_or(rest.len());
+        let length = memchr::memchr2(b'\n', b'\r', rest).unwrap_or(rest.len());
         let line = (at, &rest[..length]);
         let end = if rest[length..].starts_with(b"\r\n") { 2 } else { 1 };
         at += length + end;
@@ -70,8 +71,9 @@ pub fn read_all(file: &[u8]) -> (Loaded, Vec<FileError>) {
     let filled = lines(file).enumerate().filter(|(_, (_, line))| !line.trim_ascii().is_empty());
     let filled: Vec<(usize, (usize, &[u8]))> = filled.collect();
     // In order, whatever the number of threads.
-    let mut parsed: Vec<Result<Event, ShapeError>> =
-        filled.par_iter().map(|(_, (_, line))| Event::parse(line.trim_ascii())).collect();
+    let parse = |line: &[u8]| Event::parse(line.trim_ascii()).map(Arc::new);
+    let mut parsed: Vec<Result<Arc<Event>, ShapeError>> =
+        filled.par_iter().map(|(_, (_, line))| parse(line)).collect();
     let is_ended = file.ends_with(b"\n") || file.ends_with(b"\r");
     let mut torn = None;
     if !is_ended && let (Some(Err(_)), Some((_, (offset, line)))) = (parsed.last(), filled.last()) {
@@ -115,7 +117,7 @@ mod tests {
         for (n, author) in ["b", "a", "b", "a", "c"].into_iter().enumerate() {
             let author = Text::from(author);
             let (seq, prev) = log.next_of(&author);
-            let payload = Value::object([("n", (n as u64).into()), ("a", f64::NAN.into())]);
+            let payload = Value::object([("n", (n as u64).into()), ("a", f64::NAN.into())]).into();
             let stamp = Stamp::new(n as i64, 0);
             let body = Body { author, seq, stamp, kind: "k".into(), payload, prev };
             log.append_own(Event::new(body)).unwrap();

@@ -21,6 +21,8 @@ pub const HASH_BYTES: usize = 16;
 pub struct PublicIdentity {
     encryption: [u8; KEY_BYTES],
     signing: VerifyingKey,
+    /// Its key for signatures has no part of small order: such ones can be verified together.
+    is_pure: bool,
 }
 
 impl PublicIdentity {
@@ -29,7 +31,11 @@ impl PublicIdentity {
         let (halves, _) = bytes.as_chunks::<KEY_BYTES>();
         let [encryption, signing] = halves else { return None };
         let signing = VerifyingKey::from_bytes(signing).ok()?;
-        Some(Self { encryption: *encryption, signing })
+        Some(Self {
+            encryption: *encryption,
+            signing,
+            is_pure: signing.to_edwards().is_torsion_free(),
+        })
     }
 
     /// The bytes that are announced.
@@ -38,6 +44,11 @@ impl PublicIdentity {
         bytes[..KEY_BYTES].copy_from_slice(&self.encryption);
         bytes[KEY_BYTES..].copy_from_slice(self.signing.as_bytes());
         bytes
+    }
+
+    /// The key for signatures, if it has no part of small order.
+    pub(crate) fn pure_key(&self) -> Option<&VerifyingKey> {
+        self.is_pure.then_some(&self.signing)
     }
 
     /// The hash that names it.
@@ -52,19 +63,25 @@ impl PublicIdentity {
         HEXLOWER.encode(&self.hash()).into()
     }
 
-    /// Whether it signed this content. Only strict verification counts.
-    pub fn has_signed(&self, body: &Body, signature: &Text) -> bool {
-        let signature = from_hex(signature.as_bytes());
-        let Some(signature) = signature.and_then(|bytes| bytes.try_into().ok()) else {
-            return false;
-        };
-        self.has_signed_bytes(&body.to_bytes(), &signature)
+    /// Whether it signed the content with these canonical bytes. Only strict verification counts.
+    pub fn has_signed(&self, body: &[u8], signature: &Text) -> bool {
+        signature_bytes(signature).is_some_and(|bytes| self.has_signed_bytes(body, &bytes))
     }
 
     /// Whether it signed these bytes.
     pub fn has_signed_bytes(&self, message: &[u8], signature: &[u8; SIGNATURE_BYTES]) -> bool {
         self.signing.verify_strict(message, &Signature::from_bytes(signature)).is_ok()
     }
+}
+
+/// A signature as its text in an event has it.
+pub(crate) fn signature_bytes(text: &Text) -> Option<[u8; SIGNATURE_BYTES]> {
+    let digits = text.as_bytes();
+    let mut bytes = [0; SIGNATURE_BYTES];
+    if digits.len() == 2 * SIGNATURE_BYTES && HEXLOWER.decode_mut(digits, &mut bytes).is_ok() {
+        return Some(bytes);
+    }
+    from_hex(digits)?.try_into().ok()
 }
 
 /// What Python's `bytes.fromhex` reads: digits of either case, in pairs, with spaces between pairs.
@@ -104,6 +121,7 @@ impl Identity {
         let public = PublicIdentity {
             encryption: MontgomeryPoint::mul_base_clamped(encryption).to_bytes(),
             signing: signing.verifying_key(),
+            is_pure: true,
         };
         Self { signing, public }
     }

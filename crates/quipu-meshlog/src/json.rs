@@ -9,6 +9,7 @@
 
 mod number;
 mod read;
+mod skim;
 #[cfg(test)]
 mod tests;
 mod unicode;
@@ -19,9 +20,12 @@ use std::collections::BTreeMap;
 pub use number::{BigInt, Int};
 pub use read::{JsonError, JsonRule, parse};
 pub(crate) use read::{Reader, parse_with};
+#[cfg(test)]
+pub(crate) use skim::plain_length;
+pub(crate) use skim::{KeyOrder, pairs_of, value_of, write_outer_sorted, write_spaced};
 pub use unicode::parse_detected;
-pub(crate) use write::to_bytes_text;
 pub use write::{Style, to_bytes, write, write_text};
+pub(crate) use write::{to_bytes_text, write_int};
 
 pub(crate) use number::write_float;
 

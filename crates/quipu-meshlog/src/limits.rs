@@ -20,6 +20,8 @@ pub const FORKS_MAX: usize = 1_024;
 pub const MESSAGE_EVENTS_MAX: usize = 32;
 /// The longest message of a peer that is read. meshlogd's largest has 32 events, each as long as somebody made it.
 pub const MESSAGE_BYTES_MAX: usize = 16 << 20;
+/// Messages that are read and verified together, before their events are taken.
+pub const MESSAGES_TOGETHER_MAX: usize = 512;
 /// About how many bytes of events go into one message: a resource that does not block a slow link for minutes.
 pub const PUSH_BYTES_MAX: usize = 16_384;
 /// Messages to one peer that have not left yet. More are made when one has.

@@ -10,11 +10,14 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use crate::event::{Event, MeshId};
+use crate::event::{Event, Looked, MeshId};
 use crate::json::Object;
 use crate::limits::{FORKS_MAX, PENDING_EVENTS_MAX, PENDING_SPAN_MAX};
 use crate::policy::{Checked, Judge, Refusal, Verdict};
 use crate::text::Text;
+
+/// With fewer events to hash, another core is not worth waking.
+const HASHED_TOGETHER: usize = 64;
 
 /// What became of an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,7 +65,7 @@ pub struct Log {
     authors: Vec<Text>,
     /// All events in the order in which they came: that of data files.
     arrived: Vec<Arc<Event>>,
-    pending: BTreeMap<(Text, u64), (Event, Verdict)>,
+    pending: BTreeMap<(Text, u64), (Arc<Event>, Verdict)>,
     forks: BTreeMap<Text, Fork>,
     /// Authors whose feeds are not for other nodes.
     hidden: BTreeSet<Text>,
@@ -147,35 +150,33 @@ impl Log {
     /// Takes an event from outside, if the judge agrees.
     pub fn take(&mut self, event: Event, judge: &mut Judge) -> Result<Taken, Refusal> {
         let checked = judge.check(&event);
-        self.take_checked(event, checked, judge)
+        self.take_checked(Arc::new(event), checked, judge)
     }
 
-    fn take_checked(
+    pub(crate) fn take_checked(
         &mut self,
-        event: Event,
+        event: Arc<Event>,
         checked: Checked,
         judge: &mut Judge,
     ) -> Result<Taken, Refusal> {
         let verdict = judge.conclude(&event, checked)?;
-        let (next, prev) = self.next_of(&event.author);
-        if let Some(held) = self.at(&event.author, event.seq) {
-            let held = held.id();
-            return if held == event.id() {
-                Ok(Taken::Known)
-            } else {
-                Err(self.fork(&event, held, verdict))
-            };
-        }
+        let feed = self.feed(&event.author);
+        let (next, prev) = (feed.len() as u64 + 1, feed.last().map(|event| event.id()));
         if event.seq > next {
             return self.wait(event, verdict, next);
+        }
+        if event.seq < next {
+            // Places are counted from 1 on.
+            let held = feed[event.seq as usize - 1].id();
+            let is_known = held == event.id();
+            return if is_known { Ok(Taken::Known) } else { Err(self.fork(&event, held, verdict)) };
         }
         if event.prev != prev {
             let (id, author) = (event.id(), event.author.clone());
             return Err(Refusal::Chain { id, author, seq: next });
         }
-        let author = event.author.clone();
-        self.append(event);
-        Ok(Taken::Applied { verdict, more: self.drain(&author) })
+        let event = self.append(event);
+        Ok(Taken::Applied { verdict, more: self.drain(&event.author) })
     }
 
     /// Takes events in turn, as of one message. What is costly, hashes and signatures, is done on all cores before.
@@ -184,12 +185,11 @@ impl Log {
         events: Vec<Event>,
         judge: &mut Judge,
     ) -> Vec<Result<Taken, Refusal>> {
-        let checks: Vec<Checked> = {
-            let judge = &*judge;
-            events.par_iter().map(|event| judge.check(event)).collect()
-        };
-        let pairs = events.into_iter().zip(checks);
-        pairs.map(|(event, checked)| self.take_checked(event, checked, judge)).collect()
+        let events = events.into_par_iter().with_min_len(HASHED_TOGETHER);
+        let looked: Vec<Looked> = events.map(Looked::from).collect();
+        let checks = judge.check_all(looked.iter());
+        let pairs = looked.into_iter().zip(checks);
+        pairs.map(|(looked, checked)| self.take_checked(looked.event, checked, judge)).collect()
     }
 
     /// Takes the event of this node's own author, which was made with [`Log::next_of`]. Gives it back if it does
@@ -198,59 +198,53 @@ impl Log {
         if (event.seq, event.prev) != self.next_of(&event.author) {
             return Err(Box::new(event));
         }
-        Ok(self.append(event))
+        Ok(self.append(Arc::new(event)))
     }
 
     /// Takes events of a data file, which are trusted as meshlogd trusts its own: in the order of author and
     /// place, whatever continues its feed. Gives those that do not.
-    pub fn load(&mut self, events: Vec<Event>) -> Vec<Event> {
-        let mut by_place: Vec<usize> = (0..events.len()).collect();
-        by_place.sort_by(|a, b| {
-            let (a, b) = (&events[*a], &events[*b]);
-            a.author.cmp(&b.author).then(a.seq.cmp(&b.seq))
-        });
-        let mut fits = vec![false; events.len()];
-        let mut last: Option<(&Text, u64)> = None;
-        for at in by_place {
-            let event = &events[at];
-            let before = match last {
-                Some((author, length)) if *author == event.author => length,
-                _ => self.feed(&event.author).len() as u64,
-            };
-            fits[at] = event.seq == before + 1;
-            last = Some((&event.author, before + u64::from(fits[at])));
-        }
-        self.load_chosen(events, &fits)
-    }
-
-    /// Appends chosen events: to the feeds by place, to the list of arrivals in the order of the file.
-    fn load_chosen(&mut self, events: Vec<Event>, fits: &[bool]) -> Vec<Event> {
-        let mut rest = Vec::new();
-        let mut grown: BTreeMap<Text, Vec<Arc<Event>>> = BTreeMap::new();
-        self.arrived.reserve(events.len());
-        for (event, fits) in events.into_iter().zip(fits) {
-            if !fits {
-                rest.push(event);
-                continue;
+    pub fn load(&mut self, events: Vec<Arc<Event>>) -> Vec<Arc<Event>> {
+        let mut by_author: BTreeMap<&Text, Vec<(u64, usize)>> = BTreeMap::new();
+        for (at, event) in events.iter().enumerate() {
+            match by_author.get_mut(&event.author) {
+                Some(places) => places.push((event.seq, at)),
+                None => drop(by_author.insert(&event.author, vec![(event.seq, at)])),
             }
-            let event = Arc::new(event);
-            match grown.get_mut(&event.author) {
-                Some(feed) => feed.push(Arc::clone(&event)),
-                None => {
-                    grown.insert(event.author.clone(), vec![Arc::clone(&event)]);
+        }
+        let mut is_left = vec![false; events.len()];
+        // meshlogd hears of authors in the order of their names when it loads.
+        for (author, mut places) in by_author {
+            places.sort_unstable();
+            let before = self.feed(author).len();
+            let mut grown = Vec::with_capacity(places.len());
+            for (seq, at) in places {
+                if seq == (before + grown.len()) as u64 + 1 {
+                    grown.push(Arc::clone(&events[at]));
+                } else {
+                    is_left[at] = true;
                 }
             }
-            self.arrived.push(event);
+            self.extend_feed(author, grown);
         }
-        // meshlogd hears of authors in the order of their names when it loads.
-        for (author, mut feed) in grown {
-            feed.sort_by_key(|event| event.seq);
-            if !self.feeds.contains_key(&author) {
-                self.authors.push(author.clone());
-            }
-            self.feeds.entry(author).or_default().append(&mut feed);
-        }
+        let (mut rest, left) = (Vec::new(), events.into_iter().zip(is_left));
+        self.arrived.reserve(left.len());
+        left.for_each(
+            |(event, is_left)| {
+                if is_left { rest.push(event) } else { self.arrived.push(event) }
+            },
+        );
         rest
+    }
+
+    fn extend_feed(&mut self, author: &Text, mut grown: Vec<Arc<Event>>) {
+        match self.feeds.get_mut(author) {
+            _ if grown.is_empty() => {}
+            Some(feed) => feed.append(&mut grown),
+            None => {
+                self.authors.push(author.clone());
+                self.feeds.insert(author.clone(), grown);
+            }
+        }
     }
 
     /// The event at a place of a feed.
@@ -258,8 +252,7 @@ impl Log {
         self.feed(author).get(usize::try_from(seq.checked_sub(1)?).ok()?)
     }
 
-    fn append(&mut self, event: Event) -> Arc<Event> {
-        let event = Arc::new(event);
+    fn append(&mut self, event: Arc<Event>) -> Arc<Event> {
         match self.feeds.get_mut(&event.author) {
             Some(feed) => feed.push(Arc::clone(&event)),
             None => {
@@ -271,7 +264,7 @@ impl Log {
         event
     }
 
-    fn wait(&mut self, event: Event, verdict: Verdict, next: u64) -> Result<Taken, Refusal> {
+    fn wait(&mut self, event: Arc<Event>, verdict: Verdict, next: u64) -> Result<Taken, Refusal> {
         let place = (event.author.clone(), event.seq);
         // The last that came, as in meshlogd, unless it is not proven and the other one is.
         let better = self.pending.get(&place).is_none_or(|(_, waiting)| verdict >= *waiting);
@@ -291,6 +284,9 @@ impl Log {
     /// right place is taken.
     fn drain(&mut self, author: &Text) -> usize {
         let mut more = 0;
+        if self.pending.is_empty() {
+            return more;
+        }
         loop {
             let (next, prev) = self.next_of(author);
             let Some((event, _)) = self.pending.remove(&(author.clone(), next)) else {

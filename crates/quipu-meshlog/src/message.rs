@@ -50,7 +50,7 @@ pub fn parse(bytes: &[u8]) -> Result<Message, MessageError> {
                 b"t" => kind = reader.value()?,
                 b"f" => lengths = reader.value()?,
                 b"e" if reader.peek() == Some(b'[') => {
-                    let list = events.insert(Vec::new());
+                    let list = events.insert(Vec::with_capacity(MESSAGE_EVENTS_MAX));
                     reader.items(|reader| {
                         list.push(Event::read(reader)?);
                         Ok(())
@@ -150,7 +150,8 @@ mod tests {
 
     #[test]
     fn messages_are_read_again() {
-        let (stamp, payload) = (Stamp::new(1, 2), Value::object([("b", f64::INFINITY.into())]));
+        let (stamp, payload) =
+            (Stamp::new(1, 2), Value::object([("b", f64::INFINITY.into())]).into());
         let body =
             Body { author: "a".into(), seq: 1, stamp, kind: "k".into(), payload, prev: None };
         let event = Arc::new(Event::new(body));

@@ -311,8 +311,9 @@ pub fn unwrap(value: &Value) -> Result<Event, UnwrapError> {
 /// a signature, then the smaller bytes.
 pub fn better_copy<'a>(a: &'a Event, b: &'a Event, key: Option<&PublicIdentity>) -> &'a Event {
     let rank = |event: &Event| {
-        let proven =
-            key.zip(event.signature()).is_some_and(|(key, s)| key.has_signed(event.body(), s));
+        let proven = key
+            .zip(event.signature())
+            .is_some_and(|(key, s)| key.has_signed(&event.body().to_bytes(), s));
         (!proven, event.signature().is_none(), event.to_wire())
     };
     if rank(b) < rank(a) { b } else { a }
@@ -336,7 +337,7 @@ mod tests {
             seq: 1,
             stamp,
             kind: "k".into(),
-            payload,
+            payload: payload.into(),
             prev: None,
         })
     }

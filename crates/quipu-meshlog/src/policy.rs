@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::event::{Event, MeshId};
+use crate::batch::{self, Claim};
+use crate::event::{Event, Looked, MeshId};
 use crate::identity::PublicIdentity;
 use crate::text::Text;
 
@@ -193,43 +194,69 @@ impl Judge {
 
     /// The costly part, which changes nothing and may run anywhere.
     pub(crate) fn check(&self, event: &Event) -> Checked {
-        if !event.is_authentic() {
+        let bytes = event.body().to_bytes();
+        if MeshId::of(&bytes) != event.id() {
             return Checked::Forged;
         }
+        match self.claim(event) {
+            Err(checked) => checked,
+            Ok(claim) if claim.key.has_signed(&bytes, claim.signature) => Checked::Signed,
+            Ok(_) => Checked::OtherSignature,
+        }
+    }
+
+    /// The same for many events.
+    pub(crate) fn check_all<'a>(
+        &'a self,
+        events: impl Iterator<Item = &'a Looked>,
+    ) -> Vec<Checked> {
+        let claim = |looked: &'a Looked| {
+            if looked.is_authentic { self.claim(&looked.event) } else { Err(Checked::Forged) }
+        };
+        let claims: Vec<Result<Claim<'_>, Checked>> = events.map(claim).collect();
+        let to_verify: Vec<Claim<'_>> = claims.iter().filter_map(|one| one.ok()).collect();
+        let mut signed = batch::verify_all(&to_verify).into_iter();
+        let conclude = |claim: Result<Claim<'_>, Checked>| match claim {
+            Err(checked) => checked,
+            Ok(_) if signed.next() == Some(true) => Checked::Signed,
+            Ok(_) => Checked::OtherSignature,
+        };
+        claims.into_iter().map(conclude).collect()
+    }
+
+    /// The signature that must be good, by the key that an author is bound to; or what there is to say without.
+    fn claim<'a>(&'a self, event: &'a Event) -> Result<Claim<'a>, Checked> {
         if self.shunned.contains(&event.author) {
-            return Checked::Shunned;
+            return Err(Checked::Shunned);
         }
-        match (self.key_of(&event.author), event.signature()) {
-            (None, _) => Checked::NoKey,
-            (Some(_), None) => Checked::Unsigned,
-            (Some(key), Some(signature)) if key.has_signed(event.body(), signature) => {
-                Checked::Signed
-            }
-            (Some(_), Some(_)) => Checked::OtherSignature,
-        }
+        let key = self.key_of(&event.author).ok_or(Checked::NoKey)?;
+        let signature = event.signature().ok_or(Checked::Unsigned)?;
+        Ok(Claim { key, body: event.body(), signature })
     }
 
     /// What follows from a check. Under [`Policy::FirstUse`] an event before this one may have bound the
     /// author since, and the check is made again.
     pub(crate) fn conclude(&mut self, event: &Event, checked: Checked) -> Result<Verdict, Refusal> {
-        let is_stale = matches!(checked, Checked::NoKey) && self.key_of(&event.author).is_some();
+        let is_stale = self.policy == Policy::FirstUse
+            && matches!(checked, Checked::NoKey)
+            && self.key_of(&event.author).is_some();
         let checked = if is_stale { self.check(event) } else { checked };
-        let (id, author) = (event.id(), event.author.clone());
-        match checked {
-            Checked::Signed => {
-                self.note_use(&author);
-                Ok(Verdict::Proven)
+        match (checked, self.policy) {
+            (Checked::Signed, _) => {
+                self.note_use(&event.author);
+                return Ok(Verdict::Proven);
             }
-            Checked::Forged => Err(Refusal::Forged { id, author }),
-            Checked::Shunned => Err(Refusal::Stranger { id, author }),
-            Checked::Unsigned => Err(Refusal::Unsigned { id, author }),
-            Checked::OtherSignature => Err(Refusal::Signature { id, author }),
-            Checked::NoKey => match self.policy {
-                Policy::Roster => Err(Refusal::Stranger { id, author }),
-                Policy::Open => Ok(Verdict::Unproven),
-                Policy::FirstUse => Ok(self.bind(event)),
-            },
+            (Checked::NoKey, Policy::Open) => return Ok(Verdict::Unproven),
+            (Checked::NoKey, Policy::FirstUse) => return Ok(self.bind(event)),
+            _ => {}
         }
+        let (id, author) = (event.id(), event.author.clone());
+        Err(match checked {
+            Checked::Forged => Refusal::Forged { id, author },
+            Checked::Unsigned => Refusal::Unsigned { id, author },
+            Checked::NoKey | Checked::Shunned => Refusal::Stranger { id, author },
+            Checked::OtherSignature | Checked::Signed => Refusal::Signature { id, author },
+        })
     }
 
     /// Under [`Policy::FirstUse`], binds an author to the key that its name is the hash of, now that it has signed.
@@ -251,7 +278,8 @@ impl Judge {
     /// Binds an author to the known key that signed, if one did.
     fn bind(&mut self, event: &Event) -> Verdict {
         let Some(signature) = event.signature() else { return Verdict::Unproven };
-        let signer = self.known.values().find(|key| key.has_signed(event.body(), signature));
+        let bytes = event.body().to_bytes();
+        let signer = self.known.values().find(|key| key.has_signed(&bytes, signature));
         match signer.cloned() {
             Some(key) => {
                 self.bound.insert(event.author.clone(), key);

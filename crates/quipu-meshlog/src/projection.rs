@@ -171,7 +171,8 @@ impl Projector {
         let (kind, payload) = payload_of(said, &self.author)?;
         let (last, prev) = self.made;
         let author = self.author.clone();
-        let body = Body { author, seq: last + 1, stamp, kind, payload, prev };
+        let (seq, payload) = (last + 1, payload.into());
+        let body = Body { author, seq, stamp, kind, payload, prev };
         let event = Event::new(body);
         self.made = (event.seq, Some(event.id()));
         if !self.claim.as_ref().is_some_and(|claim| claim.signed) {
@@ -189,7 +190,7 @@ impl Projector {
             let at = event.seq.checked_sub(signed.from).and_then(|at| usize::try_from(at).ok());
             let Some(signature) = at.and_then(|at| signed.signatures.get(at)) else { break };
             let signature = Text::from(HEXLOWER.encode(signature));
-            if !claim.identity.has_signed(event.body(), &signature) {
+            if !claim.identity.has_signed(&event.body().to_bytes(), &signature) {
                 break;
             }
             let event = self.waiting.pop_front();

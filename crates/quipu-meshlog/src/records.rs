@@ -13,6 +13,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,6 +24,7 @@ pub use table::{OutputError, Table, write_csv};
 use crate::event::Event;
 use crate::json::{self, Object, Style, Value};
 use crate::order::fold_order;
+use crate::payload::text_of;
 use crate::text::Text;
 
 /// Creates a record.
@@ -56,29 +58,21 @@ pub struct Record {
 /// What an event does to a record.
 enum Change<'a> {
     Create,
-    Set(&'a Text),
+    Set(Cow<'a, [u8]>),
     Note,
     Attach,
 }
 
 /// What an event does, and to which record; nothing if it does nothing to any.
-fn change_of(event: &Event) -> Option<(&Text, Change<'_>)> {
-    let payload = event.payload.as_object()?;
-    let text = |key| payload.get(key).and_then(Value::as_text);
-    let record = text("record_id")?;
+fn change_of(event: &Event) -> Option<(Cow<'_, [u8]>, Change<'_>)> {
+    let names = ["record_id", "field", "value", "text", "blob_hash"];
+    let [record, field, value, text, blob_hash] = event.payload.texts_at(names);
+    let record = text_of(record?)?;
     let change = match event.kind.as_str()? {
         CREATE => Change::Create,
-        SET => {
-            payload.get("value")?;
-            Change::Set(text("field")?)
-        }
-        NOTE => {
-            payload.get("text")?;
-            Change::Note
-        }
-        ATTACH => {
-            text("field")?;
-            text("blob_hash")?;
+        SET if value.is_some() => Change::Set(text_of(field?)?),
+        NOTE if text.is_some() => Change::Note,
+        ATTACH if field.and_then(text_of).and(blob_hash.and_then(text_of)).is_some() => {
             Change::Attach
         }
         _ => return None,
@@ -105,12 +99,12 @@ impl Records {
             self.ignored += u64::from(is_record_kind(&event.kind));
             return;
         };
-        if !self.records.contains_key(id) {
-            self.records.insert(id.clone(), Record::default());
+        if let Some(record) = self.records.get_mut(&*id) {
+            return record.apply(event, &change);
         }
-        if let Some(record) = self.records.get_mut(id) {
-            record.apply(event, &change);
-        }
+        let mut record = Record::default();
+        record.apply(event, &change);
+        self.records.insert(Text::from_checked_slice(&id), record);
     }
 
     /// How many records there are.
@@ -192,18 +186,19 @@ impl Record {
     fn apply(&mut self, event: &Arc<Event>, change: &Change<'_>) {
         match change {
             Change::Create => {
-                if event.payload.get("form").is_some() {
+                if event.payload.has("form") {
                     set_if_later(&mut self.form, event);
                 }
-                if event.payload.get("by").is_some() {
+                if event.payload.has("by") {
                     set_if_later(&mut self.created_by, event);
                 }
             }
-            Change::Set(field) => match self.fields.get_mut(field.as_bytes()) {
+            Change::Set(field) => match self.fields.get_mut(&**field) {
                 Some(held) if fold_order(held, event) == Ordering::Greater => {}
                 Some(held) => *held = Arc::clone(event),
                 None => {
-                    self.fields.insert((*field).clone(), Arc::clone(event));
+                    let name = Text::from_checked_slice(field);
+                    self.fields.insert(name, Arc::clone(event));
                 }
             },
             Change::Note => insert_sorted(&mut self.notes, event, fold_order),
@@ -274,35 +269,36 @@ impl Record {
 
     /// Appends the record as canonical JSON: the same as of [`Record::to_value`], without making it.
     pub fn write_json(&self, id: &Text, out: &mut Vec<u8>) {
-        let empty = Value::from("");
-        let canonical =
-            |value: &Value, out: &mut Vec<u8>| json::write(value, Style::Canonical, out);
+        let or_empty = |event: Option<&Arc<Event>>, key: &str, out: &mut Vec<u8>| {
+            let written = event.and_then(|event| event.payload.write_canonical(key, out));
+            out.extend_from_slice(if written.is_none() { b"\"\"" } else { b"" });
+        };
         out.extend_from_slice(b"{\"attachments\":[");
         for (at, attachment) in self.attachments().enumerate() {
             if at > 0 {
                 out.push(b',');
             }
-            canonical(&attachment, out);
+            json::write(&attachment, Style::Canonical, out);
         }
         out.extend_from_slice(b"],\"created_by\":");
-        canonical(self.created_by().unwrap_or(&empty), out);
+        or_empty(self.created_by.as_ref(), "by", out);
         out.extend_from_slice(b",\"fields\":{");
-        for (at, (name, value)) in self.fields().enumerate() {
+        for (at, (name, event)) in self.fields.iter().enumerate() {
             if at > 0 {
                 out.push(b',');
             }
             json::write_text(name, out);
             out.push(b':');
-            canonical(value, out);
+            or_empty(Some(event), "value", out);
         }
         out.extend_from_slice(b"},\"form\":");
-        canonical(self.form().unwrap_or(&empty), out);
+        or_empty(self.form.as_ref(), "form", out);
         out.extend_from_slice(b",\"notes\":[");
-        for (at, note) in self.notes().enumerate() {
+        for (at, event) in self.notes.iter().enumerate() {
             if at > 0 {
                 out.push(b',');
             }
-            canonical(note, out);
+            or_empty(Some(event), "text", out);
         }
         out.extend_from_slice(b"],\"record_id\":");
         json::write_text(id, out);

@@ -232,7 +232,7 @@ mod tests {
     "#;
 
     fn event(seq: u64, wall: i64, kind: &str, payload: &str) -> Arc<Event> {
-        let payload = json::parse(payload.as_bytes()).unwrap();
+        let payload = json::parse(payload.as_bytes()).unwrap().into();
         let (stamp, kind) = (Stamp::new(wall, 0), kind.into());
         Arc::new(Event::new(Body { author: "a".into(), seq, stamp, kind, payload, prev: None }))
     }

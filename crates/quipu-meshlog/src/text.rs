@@ -3,15 +3,25 @@
 use std::borrow::Borrow;
 use std::fmt;
 
+use smallvec::SmallVec;
+
+/// Bytes of a text that needs no memory of its own: names of kinds, records and fields mostly fit.
+const INLINE_BYTES: usize = 16;
+
 /// Text as Python holds it, in generalised UTF-8: surrogates are encoded like any other code point, so
 /// that the order of the bytes is the order of the code points, and that of Python.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct Text(Box<[u8]>);
+pub struct Text(SmallVec<[u8; INLINE_BYTES]>);
 
 impl Text {
     /// Text from generalised UTF-8 that was checked already.
     pub(crate) fn from_checked(bytes: Vec<u8>) -> Self {
-        Self(bytes.into_boxed_slice())
+        Self(SmallVec::from_vec(bytes))
+    }
+
+    /// The same from bytes that stay where they are.
+    pub(crate) fn from_checked_slice(bytes: &[u8]) -> Self {
+        Self(SmallVec::from_slice(bytes))
     }
 
     /// The text in generalised UTF-8.
@@ -93,13 +103,13 @@ impl Iterator for CodePoints<'_> {
 
 impl From<&str> for Text {
     fn from(text: &str) -> Self {
-        Self(text.as_bytes().into())
+        Self(SmallVec::from_slice(text.as_bytes()))
     }
 }
 
 impl From<String> for Text {
     fn from(text: String) -> Self {
-        Self(text.into_bytes().into_boxed_slice())
+        Self::from_checked(text.into_bytes())
     }
 }
 

@@ -217,7 +217,8 @@ fn a_chain_of_both_versions_and_ours_agrees() {
     assert_eq!(chain.end(3, "view"), [String::from_utf8(records).unwrap()]);
     let mut ordered = Ordered::default();
     chain.ours[1].log.arrived().iter().for_each(|event| ordered.apply(event));
-    let shown = json::to_bytes(&ordered.to_value(), Style::Canonical);
+    let mut shown = Vec::new();
+    ordered.write_json(Style::Canonical, &mut shown);
     assert_eq!(chain.end(0, "view"), [String::from_utf8(shown).unwrap()]);
     // At rest they gossip, which we do not have to answer.
     let before = chain.carried;
@@ -252,7 +253,7 @@ fn forged_and_forked_events_neither_spread_nor_keep_nodes_busy() {
     let Some(place) = common::installed() else { return };
     let mut chain = Chain::new(&place);
     let event = |author: &str, seq, prev, value: u64| {
-        let payload = Value::object([("record_id", "R".into()), ("value", value.into())]);
+        let payload = Value::object([("record_id", "R".into()), ("value", value.into())]).into();
         let (stamp, kind) = (Stamp::new(1, 0), "k".into());
         Event::new(Body { author: author.into(), seq, stamp, kind, payload, prev })
     };

@@ -59,7 +59,7 @@ impl Host for Node {
     fn emit(&mut self, kind: &Text, payload: &Value) -> Result<Arc<Event>, HostFailed> {
         let author = self.author();
         let (seq, prev) = self.log.next_of(&author);
-        let (kind, payload, stamp) = (kind.clone(), payload.clone(), self.clock.next(1_000));
+        let (kind, payload, stamp) = (kind.clone(), payload.clone().into(), self.clock.next(1_000));
         let event = Event::new(Body { author, seq, stamp, kind, payload, prev });
         let event = self.log.append_own(event).map_err(|_| HostFailed)?;
         let mut line = Vec::new();
@@ -72,7 +72,7 @@ impl Host for Node {
         self.view.is_some()
     }
     fn write_view(&self, out: &mut Vec<u8>) {
-        json::write(&self.view.as_ref().unwrap().to_value(), Style::Compact, out);
+        self.view.as_ref().unwrap().write_json(Style::Compact, out);
     }
     fn peers(&self) -> Vec<Text> {
         Vec::new()
@@ -306,7 +306,7 @@ fn data(path: &Path) {
     for (n, author) in ["b", AUTHOR, "a", "b", "b"].into_iter().enumerate() {
         let author = Text::from(author);
         let (seq, prev) = log.next_of(&author);
-        let payload = Value::object([("n", (n as u64).into())]);
+        let payload = Value::object([("n", (n as u64).into())]).into();
         let stamp = Stamp::new(5 - n as i64, 0);
         let event = Event::new(Body { author, seq, stamp, kind: "k".into(), payload, prev });
         log.append_own(event.with_signature((n == 2).then(|| "00".into()))).unwrap();
@@ -342,7 +342,7 @@ fn blotted(path: &Path) -> Vec<Value> {
             (&event.author).into(),
             event.seq.into(),
             (&event.kind).into(),
-            event.payload.clone(),
+            event.payload.value().clone(),
         ])
     });
     shown

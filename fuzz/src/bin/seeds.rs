@@ -120,7 +120,12 @@ fn main() {
     let index = [(vec![], vec![]), (vec![80, 0, 1], vec![1, 2, 3])]
         .map(|(changes, rest)| join(&[records.clone(), changes, rest]))
         .to_vec();
-    let sets: [(&str, Vec<Vec<u8>>); 18] = [
+    let meshlog = file(&root, "meshlog.json");
+    let mesh = |target: &str| -> Vec<Vec<u8>> {
+        let texts = meshlog[target].as_array().into_iter().flatten();
+        texts.filter_map(|text| Some(text.as_str()?.as_bytes().to_vec())).collect()
+    };
+    let sets: [(&str, Vec<Vec<u8>>); 22] = [
         ("artifact_index", index),
         ("artifact_part", parts),
         ("bundle", bundles),
@@ -139,6 +144,10 @@ fn main() {
         ("node_frames", node.clone()),
         ("node_messages", node),
         ("store_files", patches),
+        ("mesh_json", mesh("json")),
+        ("mesh_event", mesh("event")),
+        ("mesh_message", mesh("message")),
+        ("mesh_lines", mesh("lines")),
     ];
     for (target, inputs) in sets {
         let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target);

@@ -60,7 +60,8 @@ fn foreign(author: &str, signer: Option<&Identity>, ms: i64, value: u64) -> Said
     let payload =
         Value::object([("record_id", "R".into()), ("field", "f".into()), ("value", value.into())]);
     let (stamp, kind) = (Stamp::new(ms, 0), "field.set".into());
-    let body = Body { author: author.into(), seq: 1, stamp, kind, payload, prev: None };
+    let body =
+        Body { author: author.into(), seq: 1, stamp, kind, payload: payload.into(), prev: None };
     let event = Event::new(body.clone());
     Said::Wrapped(Box::new(signer.map_or(event, |signer| signer.event(body))))
 }
@@ -92,7 +93,7 @@ fn an_event_that_two_gateways_wrapped_counts_once() {
         seq: 1,
         stamp: Stamp::new(1, 0),
         kind: "note.add".into(),
-        payload: Value::object([("record_id", "R".into()), ("text", "once".into())]),
+        payload: Value::object([("record_id", "R".into()), ("text", "once".into())]).into(),
         prev: None,
     })));
     let events = [event(1, 1, 1, &note), event(2, 1, 2, &note)];

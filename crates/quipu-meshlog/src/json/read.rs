@@ -1,8 +1,12 @@
 //! Reading, as Python's `json.loads` does.
 
+use super::skim::plain_length;
 use super::{Int, Object, Value};
 use crate::limits::{INTEGER_DIGITS_MAX, JSON_DEPTH_MAX};
 use crate::text::{Text, push_code_point};
+
+/// With so many digits a whole number fits into 64 bits.
+const SHORT_INT_DIGITS: usize = 18;
 
 /// What is wrong with a JSON text, and where.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -69,7 +73,7 @@ pub(crate) fn parse_with<T>(
     if let Err(error) = std::str::from_utf8(text) {
         return Err(JsonError { offset: error.valid_up_to(), rule: JsonRule::Encoding });
     }
-    let mut reader = Reader { text, at: 0, depth: 0 };
+    let mut reader = Reader::new(text);
     reader.skip_spaces();
     let result = read(&mut reader)?;
     reader.skip_spaces();
@@ -78,7 +82,7 @@ pub(crate) fn parse_with<T>(
 
 /// Reads what is known to be generalised UTF-8.
 pub(super) fn parse_checked(text: &[u8]) -> Result<Value, JsonError> {
-    let mut reader = Reader { text, at: 0, depth: 0 };
+    let mut reader = Reader::new(text);
     reader.skip_spaces();
     let value = reader.value()?;
     reader.skip_spaces();
@@ -101,7 +105,7 @@ impl Key<'_> {
 
     pub(crate) fn into_text(self) -> Text {
         match self {
-            Key::Plain(bytes) => Text::from_checked(bytes.to_vec()),
+            Key::Plain(bytes) => Text::from_checked_slice(bytes),
             Key::Escaped(bytes) => Text::from_checked(bytes),
         }
     }
@@ -112,9 +116,30 @@ pub(crate) struct Reader<'a> {
     text: &'a [u8],
     at: usize,
     depth: usize,
+    /// For what is put together on the way: it is used again and again.
+    buffer: Vec<u8>,
 }
 
 impl<'a> Reader<'a> {
+    const fn new(text: &'a [u8]) -> Self {
+        Self { text, at: 0, depth: 0, buffer: Vec::new() }
+    }
+
+    /// Memory to put something together in.
+    pub(crate) const fn buffer(&mut self) -> &mut Vec<u8> {
+        &mut self.buffer
+    }
+
+    /// Where it is, to be given to [`Reader::rewind`].
+    pub(super) const fn mark(&self) -> (usize, usize) {
+        (self.at, self.depth)
+    }
+
+    /// Goes back to where it was.
+    pub(super) const fn rewind(&mut self, (at, depth): (usize, usize)) {
+        (self.at, self.depth) = (at, depth);
+    }
+
     fn error(&self, rule: JsonRule) -> JsonError {
         JsonError { offset: self.at, rule }
     }
@@ -155,7 +180,7 @@ impl<'a> Reader<'a> {
                 self.pairs(|reader, key| {
                     let value = reader.value()?;
                     pairs.push((key.into_text(), value));
-                    Ok(())
+                    Ok::<(), JsonError>(())
                 })?;
                 Ok(Value::Object(Object::from_pairs(pairs)))
             }
@@ -163,7 +188,7 @@ impl<'a> Reader<'a> {
                 let mut items = Vec::new();
                 self.items(|reader| {
                     items.push(reader.value()?);
-                    Ok(())
+                    Ok::<(), JsonError>(())
                 })?;
                 Ok(Value::List(items))
             }
@@ -180,12 +205,12 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn nested<T>(
+    fn nested<T, E: From<JsonError>>(
         &mut self,
-        inner: impl FnOnce(&mut Self) -> Result<T, JsonError>,
-    ) -> Result<T, JsonError> {
+        inner: impl FnOnce(&mut Self) -> Result<T, E>,
+    ) -> Result<T, E> {
         if self.depth == JSON_DEPTH_MAX {
-            return Err(self.error(JsonRule::Depth));
+            return Err(self.error(JsonRule::Depth).into());
         }
         self.depth += 1;
         self.at += 1;
@@ -211,10 +236,10 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads a list, item by item.
-    pub(crate) fn items(
+    pub(crate) fn items<E: From<JsonError>>(
         &mut self,
-        mut item: impl FnMut(&mut Self) -> Result<(), JsonError>,
-    ) -> Result<(), JsonError> {
+        mut item: impl FnMut(&mut Self) -> Result<(), E>,
+    ) -> Result<(), E> {
         self.nested(|reader| {
             if reader.peek() == Some(b']') {
                 reader.at += 1;
@@ -230,10 +255,10 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads an object, pair by pair: the key is given, the value is to be read.
-    pub(crate) fn pairs(
+    pub(crate) fn pairs<E: From<JsonError>>(
         &mut self,
-        mut pair: impl FnMut(&mut Self, Key<'a>) -> Result<(), JsonError>,
-    ) -> Result<(), JsonError> {
+        mut pair: impl FnMut(&mut Self, Key<'a>) -> Result<(), E>,
+    ) -> Result<(), E> {
         self.nested(|reader| {
             if reader.peek() == Some(b'}') {
                 reader.at += 1;
@@ -241,12 +266,12 @@ impl<'a> Reader<'a> {
             }
             loop {
                 if reader.peek() != Some(b'"') {
-                    return Err(reader.error(JsonRule::Key));
+                    return Err(reader.error(JsonRule::Key).into());
                 }
                 let key = reader.key()?;
                 reader.skip_spaces();
                 if reader.peek() != Some(b':') {
-                    return Err(reader.error(JsonRule::Colon));
+                    return Err(reader.error(JsonRule::Colon).into());
                 }
                 reader.at += 1;
                 reader.skip_spaces();
@@ -259,6 +284,9 @@ impl<'a> Reader<'a> {
     }
 
     fn number(&mut self) -> Result<Value, JsonError> {
+        if let Some(int) = self.short_int() {
+            return Ok(Value::Int(Int::Small(int)));
+        }
         let start = self.at;
         self.at += usize::from(self.peek() == Some(b'-'));
         let first = self.at;
@@ -279,6 +307,27 @@ impl<'a> Reader<'a> {
             return Err(JsonError { offset: start, rule: JsonRule::Digits });
         }
         Ok(Value::Int(Int::from_digits(spelled)))
+    }
+
+    /// A whole number of few digits, as most are. If it is another one, nothing is read.
+    fn short_int(&mut self) -> Option<i64> {
+        let rest = &self.text[self.at..];
+        let digits = rest.strip_prefix(b"-").unwrap_or(rest);
+        let (mut length, mut int) = (0, 0);
+        while let Some(digit @ b'0'..=b'9') = digits.get(length) {
+            length += 1;
+            if length > SHORT_INT_DIGITS {
+                return None;
+            }
+            int = int * 10 + i64::from(digit - b'0');
+        }
+        let is_whole = !matches!(digits.get(length), Some(b'.' | b'e' | b'E'));
+        if !is_whole || length == 0 || (digits[0] == b'0' && length > 1) {
+            return None;
+        }
+        let sign = rest.len() - digits.len();
+        self.at += sign + length;
+        Some(if sign == 0 { int } else { -int })
     }
 
     /// A point and digits, or nothing at all: a point alone is not part of the number.
@@ -319,8 +368,10 @@ impl<'a> Reader<'a> {
         loop {
             let rest = &self.text[self.at..];
             let ends = |byte: &u8| *byte < b' ' || matches!(byte, b'"' | b'\\');
-            let run = &rest[..rest.iter().position(ends).unwrap_or(rest.len())];
-            self.at += run.len();
+            let mut length = plain_length(rest);
+            length += rest[length..].iter().position(ends).unwrap_or(rest.len() - length);
+            let run = &rest[..length];
+            self.at += length;
             match self.peek() {
                 Some(b'"') => {
                     self.at += 1;

@@ -1,6 +1,7 @@
 //! Writing, as Python's `json.dumps` does: ASCII only.
 
-use super::{Value, write_float};
+use super::skim::plain_length;
+use super::{Int, Value, write_float};
 use crate::text::Text;
 
 /// The spellings that meshlogd uses.
@@ -65,6 +66,11 @@ pub fn write(value: &Value, style: Style, out: &mut Vec<u8>) {
     }
 }
 
+/// Appends a whole number.
+pub(crate) fn write_int(int: &Int, out: &mut Vec<u8>) {
+    int.write(out);
+}
+
 fn write_pairs<'a>(
     pairs: impl Iterator<Item = &'a (Text, Value)>,
     style: Style,
@@ -87,8 +93,7 @@ fn write_pairs<'a>(
 pub fn write_text(text: &Text, out: &mut Vec<u8>) {
     let bytes = text.as_bytes();
     out.push(b'"');
-    let plain = |byte: &u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
-    if bytes.iter().all(plain) {
+    if plain_length(bytes) == bytes.len() {
         out.extend_from_slice(bytes);
     } else {
         text.code_points().for_each(|point| write_code_point(point, out));

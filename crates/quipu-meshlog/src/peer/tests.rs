@@ -37,7 +37,7 @@ impl Node {
         let author = Text::from(author);
         let (seq, prev) = self.log.next_of(&author);
         let stamp = Stamp::new(seq as i64, 0);
-        let body = Body { author, seq, stamp, kind: "k".into(), payload, prev };
+        let body = Body { author, seq, stamp, kind: "k".into(), payload: payload.into(), prev };
         self.log.append_own(Event::new(body)).unwrap();
     }
 }

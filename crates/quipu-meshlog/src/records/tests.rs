@@ -6,7 +6,14 @@ use crate::event::Body;
 
 fn event(author: &str, seq: u64, stamp: (i64, i64), kind: &str, payload: Value) -> Arc<Event> {
     let stamp = Stamp::new(stamp.0, stamp.1);
-    let body = Body { author: author.into(), seq, stamp, kind: kind.into(), payload, prev: None };
+    let body = Body {
+        author: author.into(),
+        seq,
+        stamp,
+        kind: kind.into(),
+        payload: payload.into(),
+        prev: None,
+    };
     Arc::new(Event::new(body))
 }
 
@@ -25,6 +32,7 @@ fn folded_at_once(events: &[Arc<Event>]) -> String {
     let mut lists: BTreeMap<(Text, bool), Vec<Value>> = BTreeMap::new();
     for event in &events {
         let Some((id, change)) = change_of(event) else { continue };
+        let id = Text::from_checked_slice(&id);
         let record = records.entry(id.clone()).or_default();
         let get = |key: &str| event.payload.get(key).cloned();
         match change {
@@ -35,7 +43,10 @@ fn folded_at_once(events: &[Arc<Event>]) -> String {
             }
             Change::Set(field) => {
                 let value = get("value").unwrap();
-                fields.entry(id.clone()).or_default().insert(field.clone(), value);
+                fields
+                    .entry(id.clone())
+                    .or_default()
+                    .insert(Text::from_checked_slice(&field), value);
             }
             Change::Note => {
                 lists.entry((id.clone(), false)).or_default().push(get("text").unwrap());

@@ -25,7 +25,7 @@ impl Host for Node {
     }
     fn emit(&mut self, kind: &Text, payload: &Value) -> Result<Arc<Event>, HostFailed> {
         let (seq, prev) = self.log.next_of(&self.author());
-        let (kind, payload) = (kind.clone(), payload.clone());
+        let (kind, payload) = (kind.clone(), payload.clone().into());
         let stamp = Stamp::new(seq as i64, 0);
         let event = Event::new(Body { author: self.author(), seq, stamp, kind, payload, prev });
         let event = self.log.append_own(event).map_err(|_| HostFailed)?;
@@ -37,7 +37,7 @@ impl Host for Node {
     }
     fn write_view(&self, out: &mut Vec<u8>) {
         let view = self.view.as_ref().expect("asked only if there is one");
-        json::write(&view.to_value(), Style::Compact, out);
+        view.write_json(Style::Compact, out);
     }
     fn peers(&self) -> Vec<Text> {
         self.peers.clone()

@@ -8,7 +8,7 @@ use quipu_core::node::{Command, Reply};
 use quipu_meshlog::domain::Added;
 use quipu_meshlog::event::Event;
 use quipu_meshlog::identity::Identity;
-use quipu_meshlog::json::{self, Object, Style, Value};
+use quipu_meshlog::json::{Object, Style, Value};
 use quipu_meshlog::mesh::Mesh;
 use quipu_meshlog::native::Said;
 use quipu_meshlog::order::Ordered;
@@ -258,7 +258,7 @@ impl Host for MeshHost {
         match &self.view {
             // Into memory nothing fails.
             Kept::Records(records) => drop(records.write_json(out)),
-            Kept::Raw(ordered) => json::write(&ordered.to_value(), Style::Compact, out),
+            Kept::Raw(ordered) => ordered.write_json(Style::Compact, out),
             Kept::None => {}
         }
     }
