@@ -4,6 +4,7 @@
 mod artifact;
 mod history;
 mod node;
+pub mod radio;
 mod shelf;
 mod store;
 mod targets;
@@ -47,6 +48,11 @@ targets! {
     store::store_files,
     artifact::artifact_part,
     shelf::artifact_index,
+    radio::helper_message,
+    radio::helper_frames,
+    radio::beacon,
+    radio::radio_stream,
+    radio::radio_station,
 }
 
 /// The target with that name.

@@ -10,6 +10,8 @@ pub struct Air {
     standing: Box<dyn Fn([u8; 32]) + Send>,
     report: Box<dyn Fn() -> Value + Send>,
     told: Option<[u8; 32]>,
+    /// What is known of nodes of meshlogd, if this machine is among any.
+    mesh: Value,
 }
 
 impl std::fmt::Debug for Air {
@@ -25,7 +27,12 @@ impl Air {
         standing: impl Fn([u8; 32]) + Send + 'static,
         report: impl Fn() -> Value + Send + 'static,
     ) -> Self {
-        Self { standing: Box::new(standing), report: Box::new(report), told: None }
+        Self {
+            standing: Box::new(standing),
+            report: Box::new(report),
+            told: None,
+            mesh: Value::Null,
+        }
     }
 }
 
@@ -38,7 +45,17 @@ impl Machine {
 
     /// What is known of them, if there are any.
     pub fn air_report(&self) -> Option<Value> {
-        self.air.as_ref().map(|air| (air.report)())
+        let air = self.air.as_ref()?;
+        let mut report = (air.report)();
+        report["mesh"] = air.mesh.clone();
+        Some(report)
+    }
+
+    /// What the report says of nodes of meshlogd from now on.
+    pub fn set_mesh_report(&mut self, mesh: Value) {
+        if let Some(air) = &mut self.air {
+            air.mesh = mesh;
+        }
     }
 
     /// Machines that were met over the air.
