@@ -7,6 +7,7 @@ what they tell is how many messages went out.
 
 import json
 import sys
+import threading
 import time
 
 import RNS
@@ -91,7 +92,11 @@ class Unfriendly:
                 fake = self.make(end.author, author_seq, end.id, "R-forged", "forged")
                 garbage = replace(fake, sig="00" * 64)
                 torn = replace(fake, sig=end.sig[:-2])
-                self.offer([fake, self.sign(fake), garbage, torn, replace(fake, sig=end.sig)])
+                lies = [fake, self.sign(fake), garbage, torn, replace(fake, sig=end.sig)]
+                for peer in self.transport.reachable_peers():
+                    # meshlogd 0.5.0 does not know its own key: under its own name it believes anybody.
+                    if peer != end.author:
+                        self.offer(lies, to=peer)
         for event in list(self.events.values()):
             wire = event.to_wire()
             # Other content under the id and the signature of the true one.
@@ -160,14 +165,14 @@ class Unfriendly:
 
 RNS.loglevel = RNS.LOG_CRITICAL
 node = Unfriendly(sys.argv[1], sys.argv[2])
-import threading
-
 threading.Thread(target=node.gossip, daemon=True).start()
 for line in sys.stdin:
     word = line.strip()
     if word == "peers":
+        known = dict(node.transport._peer_identities)
+        keys = {author: identity.get_public_key().hex() for author, identity in known.items()}
         print(json.dumps({"author": node.author, "peers": node.transport.reachable_peers(),
-                          "events": len(node.events)}), flush=True)
+                          "events": len(node.events), "keys": keys}), flush=True)
         continue
     before = node.sent
     getattr(node, word)()

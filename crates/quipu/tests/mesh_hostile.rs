@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use common::air::{
     ALONE, Rnsd, agree_slowly, client, config, listens, members, mesh, on_air, server, tcp_port,
 };
-use common::meshlogd::{Serving, Told, frontier, full, line, place, script, socket};
+use common::meshlogd::{Serving, Told, ask, frontier, full, line, place, script, socket};
 use common::{Machine, temp, until};
 use serde_json::{Map, Value, json};
 
@@ -100,6 +100,29 @@ impl Mesh {
         events.into_iter().filter(|event| event["author"] != but && event["a"] != but).collect()
     }
 
+    /// Waits until all know each other's keys: of an author whose key is not known, everything is taken.
+    fn acquaint(&mut self, events: u64) {
+        let begin = Instant::now();
+        let told = loop {
+            let told = self.hostile.ask("peers");
+            let linked = told["peers"].as_array().unwrap().len();
+            let known = ask(&self.honest.socket, "peers").to_string();
+            let ours = [&self.a, &self.b].map(|machine| machine.one(["mesh", "identity"]));
+            let is_known =
+                |identity: &Value| known.contains(identity["identity"].as_str().unwrap());
+            if linked == 3 && told["events"].as_u64() >= Some(events) && ours.iter().all(is_known) {
+                break told;
+            }
+            assert!(begin.elapsed() < AGREE_MAX, "{told} {known}");
+            std::thread::sleep(Duration::from_millis(500));
+        };
+        // Both machines may have heard of meshlogd through each other only.
+        let honest = ask(&self.honest.socket, "status")["node"].as_str().unwrap().to_owned();
+        let key = told["keys"][&honest].as_str().unwrap();
+        self.a.one(["mesh", "trust", &honest, "--key", key]);
+        agree_slowly(&[&self.a, &self.b]);
+    }
+
     fn helpers(&self) -> [Value; 2] {
         [&self.a, &self.b].map(|machine| mesh(machine)["helper_pid"].clone())
     }
@@ -112,11 +135,7 @@ fn nobody_diverges_beside_a_liar() {
     all.a.one(["record", "create", "R-1", "site"]);
     let mut events = 1 + all.write("first");
     all.agrees("nothing", events, "");
-    until("the unfriendly one knows everybody, and what they wrote", || {
-        let told = all.hostile.ask("peers");
-        let peers = told["peers"].as_array().unwrap().len();
-        peers == 3 && told["events"].as_u64() >= Some(events)
-    });
+    all.acquaint(events);
     let helpers = all.helpers();
     assert!(helpers.iter().all(Value::is_u64), "{helpers:?}");
     // What is good of it is taken, and what is not does no harm.
