@@ -30,6 +30,8 @@ class Unfriendly:
         self.signer = self.transport.signer()
         self.author = self.transport.node_id
         self.feed = []
+        # What is said again and again: a message may be lost, and honest nodes repeat themselves, too.
+        self.said = []
         # What honest nodes said, by id.
         self.events = {}
         self.messages = []
@@ -43,9 +45,10 @@ class Unfriendly:
             self.events[event.id] = event
 
     def gossip(self):
-        """Asks everybody for everything, all the time: it has nothing, it says."""
+        """Asks everybody for everything, all the time: it has nothing, it says. And offers what it stands by."""
         while True:
             self.send({"t": "frontier", "f": {}})
+            self.offer(self.said)
             time.sleep(2)
 
     def send(self, message, to=None):
@@ -83,7 +86,8 @@ class Unfriendly:
 
     def honest(self):
         """A beginning that nobody can object to."""
-        self.offer([self.own("R-hostile", "hello")])
+        self.said.append(self.own("R-hostile", "hello"))
+        self.offer(self.said)
 
     def forged(self):
         """Events under the names of others, and changes of what they wrote."""
@@ -141,6 +145,7 @@ class Unfriendly:
             self.offer([branch], to=peer)
         self.feed.append(branches[0])
         time.sleep(2)
+        self.said += branches
         self.offer(branches)
 
     def oversize(self):
@@ -149,6 +154,7 @@ class Unfriendly:
             "large", 1, (int(time.time() * 1000), 0), "note.add",
             {"record_id": "R-large", "text": "x" * LARGE_BYTES}, "",
         )
+        self.said.append(large)
         self.offer([large])
         self.send(b'{"t":"events","e":["' + b"x" * FLOOD_BYTES + b'"]}')
 

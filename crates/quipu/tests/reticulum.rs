@@ -25,6 +25,13 @@ fn udp(listen: u16, forward: u16) -> String {
     )
 }
 
+/// Puts two machines on the air: one listens at a port, the other one connects to that or another one.
+fn connect(a: &mut Machine, listen: u16, b: &mut Machine, target: u16) {
+    let root = a.root.clone();
+    on_air(a, &config(&root, "a", ALONE, &server(listen)), &[]);
+    on_air(b, &config(&root, "b", ALONE, &client(target)), &[]);
+}
+
 /// Ends a machine's helper by SIGKILL. Gives its process id.
 fn kill_helper(machine: &Machine) -> u64 {
     let mut pid = 0;
@@ -45,8 +52,7 @@ fn two_machines_over_tcp_end_identical() {
     let mut ids = a.write("apart", 200);
     ids.extend(b.write("apart", 200));
     let port = tcp_port();
-    on_air(&mut a, &config(temp.path(), "a", ALONE, &server(port)), &[]);
-    on_air(&mut b, &config(temp.path(), "b", ALONE, &client(port)), &[]);
+    connect(&mut a, port, &mut b, port);
     agree_slowly(&[&a, &b]);
     // Written while linked, and when the link has ended again.
     ids.push(a.emit("while linked"));
@@ -82,8 +88,7 @@ fn a_killed_helper_is_started_again_and_sync_goes_on() {
     let temp = temp();
     let (mut a, mut b) = members(temp.path());
     let port = tcp_port();
-    on_air(&mut a, &config(temp.path(), "a", ALONE, &server(port)), &[]);
-    on_air(&mut b, &config(temp.path(), "b", ALONE, &client(port)), &[]);
+    connect(&mut a, port, &mut b, port);
     agree_slowly(&[&a, &b]);
     let before = kill_helper(&b);
     b.emit("without a helper");
@@ -171,10 +176,9 @@ fn a_photo_on_a_slow_link_that_is_cut_ten_times() {
     let temp = temp();
     let (mut a, mut b) = members(temp.path());
     let port = tcp_port();
-    on_air(&mut a, &config(temp.path(), "a", ALONE, &server(port)), &[]);
     // 300 kbit/s each way: the photo alone is almost a minute.
     let slow = SlowLink::to(port, 37_500.0, Duration::from_millis(100));
-    on_air(&mut b, &config(temp.path(), "b", ALONE, &client(slow.port)), &[]);
+    connect(&mut a, port, &mut b, slow.port);
     a.one(["record", "create", "R-1", "site"]);
     agree_slowly(&[&a, &b]);
     let photo = noise(7, usize::try_from(PHOTO_BYTES).unwrap());
@@ -195,11 +199,13 @@ fn a_photo_on_a_slow_link_that_is_cut_ten_times() {
         }
     }
     assert!(!b.has(&key), "the photo was faster: this shows nothing");
+    eprintln!("FIRST {:?} {times:?} {}", begin.elapsed(), slow.carried() - before);
     // The rest of it is in eleven pieces.
     let first = slow.carried() - before;
     for cut in 1..=CUTS {
         moved(first + cut * (PHOTO_BYTES - first) / (CUTS + 1));
         slow.cut();
+        eprintln!("CUT {cut} at {:?} {}", begin.elapsed(), slow.carried() - before);
     }
     assert!(!b.has(&key), "it was there before the last cut");
     while !b.has(&key) {
