@@ -165,10 +165,7 @@ impl Hub {
             Happening::Packet { link, data } => {
                 say(&FromHelper::Packet { link: link.to_vec(), data });
             }
-            Happening::Resource { link, data } => {
-                log::debug!("a resource of {} bytes came", data.len());
-                say(&FromHelper::Resource { link: link.to_vec(), data });
-            }
+            Happening::Resource { link, data } => on_resource(link, data),
             Happening::Incoming { link, done, total } => {
                 say(&FromHelper::Incoming { link: link.to_vec(), done, total });
             }
@@ -430,6 +427,17 @@ impl Hub {
             .take(INTERFACES_MAX)
             .collect();
         say(&FromHelper::Interfaces { interfaces });
+    }
+}
+
+/// A resource came. What was asked before it came is how long it is on the air: a liar's unfolds to more than the
+/// daemon takes, which would end this helper for a message that breaks the protocol.
+fn on_resource(link: [u8; 16], data: Vec<u8>) {
+    log::debug!("a resource of {} bytes came", data.len());
+    if data.len() <= RESOURCE_BYTES_MAX {
+        say(&FromHelper::Resource { link: link.to_vec(), data });
+    } else {
+        log::warn!("a resource of {} bytes is passed over: too long", data.len());
     }
 }
 
