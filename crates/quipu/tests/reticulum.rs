@@ -199,13 +199,11 @@ fn a_photo_on_a_slow_link_that_is_cut_ten_times() {
         }
     }
     assert!(!b.has(&key), "the photo was faster: this shows nothing");
-    eprintln!("FIRST {:?} {times:?} {}", begin.elapsed(), slow.carried() - before);
     // The rest of it is in eleven pieces.
     let first = slow.carried() - before;
     for cut in 1..=CUTS {
         moved(first + cut * (PHOTO_BYTES - first) / (CUTS + 1));
         slow.cut();
-        eprintln!("CUT {cut} at {:?} {}", begin.elapsed(), slow.carried() - before);
     }
     assert!(!b.has(&key), "it was there before the last cut");
     while !b.has(&key) {
@@ -213,7 +211,6 @@ fn a_photo_on_a_slow_link_that_is_cut_ten_times() {
         std::thread::sleep(Duration::from_millis(200));
     }
     let (took, carried) = (begin.elapsed(), slow.carried() - before);
-    eprintln!("FIGURES {took:?} {times:?} {carried}");
     assert_eq!(b.get(&key), photo);
     let slowest = times.iter().max().unwrap();
     assert!(*slowest * 10 < took, "records took {times:?}, the photo {took:?}");
