@@ -5,6 +5,7 @@ mod artifact;
 mod history;
 mod mesh;
 mod node;
+pub mod radio;
 mod shelf;
 mod store;
 mod targets;
@@ -52,6 +53,11 @@ targets! {
     mesh::mesh_event,
     mesh::mesh_message,
     mesh::mesh_lines,
+    radio::helper_message,
+    radio::helper_frames,
+    radio::beacon,
+    radio::radio_stream,
+    radio::radio_station,
 }
 
 /// The target with that name.

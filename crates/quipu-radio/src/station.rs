@@ -280,8 +280,11 @@ impl Station {
             }
             FromHelper::Interfaces { interfaces } => {
                 if self.meters.told(now, interfaces) {
-                    // Somebody new may be listening.
+                    // Somebody new may be listening, and who was lost may be there again.
                     self.announce_soon(now);
+                    for association in self.associations.values_mut() {
+                        association.reopen_at = association.reopen_at.map(|_| now);
+                    }
                 }
             }
             FromHelper::LinkUp { link, request, packet_max, resource_max, rtt_ms, .. } => {

@@ -36,8 +36,10 @@ pub(crate) enum Happening {
     Arrived { link: [u8; 16], transfer: ResourceTransferId, error: Option<String> },
     /// A destination can be linked to, or not.
     Path { request: u64, known: bool },
-    /// An interface went up or down.
-    InterfaceChanged,
+    /// An interface went up.
+    InterfaceUp,
+    /// An interface went down.
+    InterfaceDown { interface: InterfaceId },
 }
 
 /// Waits for a packet to leave, on a thread of its link.
@@ -70,11 +72,11 @@ impl rns_net::Callbacks for Reporter {
     fn on_local_delivery(&mut self, _dest: DestHash, _raw: Vec<u8>, _packet: PacketHash) {}
 
     fn on_interface_up(&mut self, _id: InterfaceId) {
-        self.tell(Happening::InterfaceChanged);
+        self.tell(Happening::InterfaceUp);
     }
 
-    fn on_interface_down(&mut self, _id: InterfaceId) {
-        self.tell(Happening::InterfaceChanged);
+    fn on_interface_down(&mut self, id: InterfaceId) {
+        self.tell(Happening::InterfaceDown { interface: id });
     }
 
     fn on_link_established(&mut self, link: LinkId, dest: DestHash, rtt: f64, initiator: bool) {

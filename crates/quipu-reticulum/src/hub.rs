@@ -9,8 +9,8 @@ use quipu_helper::limits::{INTERFACES_MAX, RESOURCE_BYTES_MAX, TEXT_BYTES_MAX, V
 use quipu_helper::{Address, FromHelper, Interface, ToHelper};
 use rns_crypto::identity::Identity;
 use rns_net::{
-    AnnouncedIdentity, DestHash, Destination, IdentityHash, ProofStrategy, QueryRequest,
-    QueryResponse, RnsNode, TeardownReason,
+    AnnouncedIdentity, DestHash, Destination, IdentityHash, InterfaceId, ProofStrategy,
+    QueryRequest, QueryResponse, RnsNode, SingleInterfaceStat, TeardownReason,
 };
 
 use crate::callbacks::Happening;
@@ -35,6 +35,8 @@ struct Own {
 struct Opening {
     address: Address,
     identity: Option<u32>,
+    /// Where the destination was heard, once that is known.
+    interface: Option<InterfaceId>,
 }
 
 /// The state of the helper.
@@ -105,7 +107,7 @@ impl Hub {
             }
             ToHelper::Announce { destination, data } => self.announce(destination, &data),
             ToHelper::Open { request, address, identity } => {
-                self.look_for_path(request, Opening { address, identity });
+                self.look_for_path(request, Opening { address, identity, interface: None });
             }
             ToHelper::Packet { link, number, data } => {
                 let node = self.node.clone();
@@ -163,10 +165,7 @@ impl Hub {
             Happening::Packet { link, data } => {
                 say(&FromHelper::Packet { link: link.to_vec(), data });
             }
-            Happening::Resource { link, data } => {
-                log::debug!("a resource of {} bytes came", data.len());
-                say(&FromHelper::Resource { link: link.to_vec(), data });
-            }
+            Happening::Resource { link, data } => on_resource(link, data),
             Happening::Incoming { link, done, total } => {
                 say(&FromHelper::Incoming { link: link.to_vec(), done, total });
             }
@@ -179,7 +178,11 @@ impl Hub {
             }
             Happening::Arrived { link, transfer, error } => self.on_arrived(link, transfer, error),
             Happening::Path { request, known } => self.on_path(request, known),
-            Happening::InterfaceChanged => self.look(),
+            Happening::InterfaceUp => self.look(),
+            Happening::InterfaceDown { interface } => {
+                self.drop_links_over(interface);
+                self.look();
+            }
         }
     }
 
@@ -282,7 +285,7 @@ impl Hub {
     }
 
     fn on_path(&mut self, request: u64, known: bool) {
-        let Some(opening) = self.looking.remove(&request) else { return };
+        let Some(mut opening) = self.looking.remove(&request) else { return };
         let failed = |reason: &str| {
             say(&FromHelper::OpenFailed { request, reason: reason.to_owned() });
         };
@@ -291,6 +294,12 @@ impl Hub {
         }
         let announced = self.node.recall_identity(&DestHash(opening.address));
         let Ok(Some(announced)) = announced else { return failed("its key is not known") };
+        if !self.is_up(announced.receiving_interface) {
+            // Through another interface it may be heard sooner.
+            drop(self.node.request_path(&DestHash(opening.address)));
+            return failed("the interface where it was heard is down");
+        }
+        opening.interface = Some(announced.receiving_interface);
         let mut verify = [0; 32];
         verify.copy_from_slice(&announced.public_key[32..]);
         match self.node.create_link(opening.address, verify) {
@@ -302,8 +311,9 @@ impl Hub {
     }
 
     fn on_established(&mut self, id: [u8; 16], to: [u8; 16], rtt: f64, opened_here: bool) {
-        let (request, destination) = if opened_here {
-            let Some((request, opening)) = self.opening.remove(&id) else {
+        let (mut request, mut destination, mut interface) = (None, None, None);
+        if opened_here {
+            let Some((asked, opening)) = self.opening.remove(&id) else {
                 drop(self.node.teardown_link(id));
                 return;
             };
@@ -312,16 +322,14 @@ impl Hub {
             if let Some(private) = key.and_then(Identity::get_private_key) {
                 drop(self.node.identify_on_link(id, private));
             }
-            (Some(request), None)
+            (request, interface) = (Some(asked), opening.interface);
         } else {
-            let number = self
-                .destinations
-                .iter()
+            let mut destinations = self.destinations.iter();
+            destination = destinations
                 .find(|(_, own)| own.destination.hash.0 == to)
                 .map(|(number, _)| *number);
-            (None, number)
-        };
-        self.links.insert(id, Link::new(id, self.sender.clone()));
+        }
+        self.links.insert(id, Link::new(id, interface, self.sender.clone()));
         say(&FromHelper::LinkUp {
             link: id.to_vec(),
             request,
@@ -369,15 +377,38 @@ impl Hub {
         }
     }
 
+    /// Ends the links that were opened here over an interface that is down. Reticulum itself would wait for their
+    /// keepalives: minutes in which all that is sent is lost, also when the interface is up again. Who accepted a link
+    /// hears from its opener.
+    fn drop_links_over(&mut self, interface: InterfaceId) {
+        let over =
+            |(id, at): (&[u8; 16], Option<InterfaceId>)| (at == Some(interface)).then_some(*id);
+        let open = self.links.iter().map(|(id, link)| (id, link.interface));
+        let opening = self.opening.iter().map(|(id, (_, opening))| (id, opening.interface));
+        let lost: Vec<[u8; 16]> = open.chain(opening).filter_map(over).collect();
+        for id in lost {
+            drop(self.node.teardown_link(id));
+            self.drop_link(id, false, "the interface that it went over is down");
+        }
+    }
+
+    /// Whether an interface works. Those of clients of a server are gone with the client.
+    fn is_up(&self, interface: InterfaceId) -> bool {
+        let known = self.interfaces().unwrap_or_default();
+        known.iter().any(|stat| stat.id == interface.0 && stat.status)
+    }
+
+    fn interfaces(&self) -> Option<Vec<SingleInterfaceStat>> {
+        match self.node.query(QueryRequest::InterfaceStats) {
+            Ok(QueryResponse::InterfaceStats(stats)) => Some(stats.interfaces),
+            _ => None,
+        }
+    }
+
     fn look(&self) {
-        let Ok(QueryResponse::InterfaceStats(stats)) =
-            self.node.query(QueryRequest::InterfaceStats)
-        else {
-            return;
-        };
+        let Some(interfaces) = self.interfaces() else { return };
         let mut seen = BTreeSet::new();
-        let interfaces = stats
-            .interfaces
+        let interfaces = interfaces
             .into_iter()
             .filter_map(|stat| {
                 let number = u32::try_from(stat.id).ok().filter(|number| seen.insert(*number))?;
@@ -396,6 +427,17 @@ impl Hub {
             .take(INTERFACES_MAX)
             .collect();
         say(&FromHelper::Interfaces { interfaces });
+    }
+}
+
+/// A resource came. What was asked before it came is how long it is on the air: a liar's unfolds to more than the
+/// daemon takes, which would end this helper for a message that breaks the protocol.
+fn on_resource(link: [u8; 16], data: Vec<u8>) {
+    log::debug!("a resource of {} bytes came", data.len());
+    if data.len() <= RESOURCE_BYTES_MAX {
+        say(&FromHelper::Resource { link: link.to_vec(), data });
+    } else {
+        log::warn!("a resource of {} bytes is passed over: too long", data.len());
     }
 }
 

@@ -10,9 +10,9 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
-use rns_net::RnsNode;
 use rns_net::link_send::{LinkSendError, LinkSendReceipt};
 use rns_net::resource::ResourceTransferId;
+use rns_net::{InterfaceId, RnsNode};
 
 use crate::callbacks::{Happening, Leaving};
 
@@ -26,6 +26,8 @@ pub(crate) struct Outgoing {
 /// A link.
 pub(crate) struct Link {
     id: [u8; 16],
+    /// Where it goes out, if it was opened here.
+    pub(crate) interface: Option<InterfaceId>,
     /// Resources that wait for the one before them.
     waiting: VecDeque<Outgoing>,
     /// The resource that is on its way.
@@ -35,7 +37,11 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    pub(crate) fn new(id: [u8; 16], hub: Sender<Happening>) -> Self {
+    pub(crate) fn new(
+        id: [u8; 16],
+        interface: Option<InterfaceId>,
+        hub: Sender<Happening>,
+    ) -> Self {
         let (leaving, packets) = channel::<Leaving>();
         std::thread::spawn(move || {
             for Leaving { number, receipt } in packets {
@@ -45,7 +51,7 @@ impl Link {
                 }
             }
         });
-        Self { id, waiting: VecDeque::new(), moving: None, leaving }
+        Self { id, interface, waiting: VecDeque::new(), moving: None, leaving }
     }
 
     /// Sends a packet. The answer comes when it has left.

@@ -8,6 +8,7 @@ use std::process::Command;
 use common::data::{noise, text};
 use common::programs::{NEXT, built, steps};
 use common::published::{digest_of, follow_ticket, id_of, within};
+use common::tools::{installed, repository};
 use common::{Machine, files_under, temp, until};
 use serde_json::Value;
 
@@ -81,15 +82,8 @@ fn all_bytes(machine: &Machine) -> Vec<u8> {
 }
 
 /// Other people's tools read the same lineage as PROV and as an in-toto statement with a good signature.
-#[expect(clippy::print_stderr, reason = "nobody should take a skipped test for a passed one")]
 fn others_read_it(machine: &Machine, key: &str) {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let target = std::env::var_os("CARGO_TARGET_DIR").map(std::path::PathBuf::from);
-    let place = root.join(target.unwrap_or_else(|| "target".into())).join("attest");
-    if !place.join("complete-1").exists() {
-        eprintln!("SKIPPED: {} is missing; run tests/tools/setup", place.display());
-        return;
-    }
+    let Some(place) = installed("attest", "tests/tools/setup") else { return };
     let out = machine.root.join("attest");
     std::fs::create_dir_all(&out).unwrap();
     let prov = machine.one(["lineage", key, "--format", "prov-json"]);
@@ -106,7 +100,7 @@ fn others_read_it(machine: &Machine, key: &str) {
     std::fs::write(out.join("envelope.json"), envelope.to_string()).unwrap();
     std::fs::write(out.join("key.txt"), machine.node()).unwrap();
     let mut python = Command::new(place.join("bin/python"));
-    python.arg(root.join("tests/attest/check.py")).arg(&out).arg(records.to_string());
+    python.arg(repository().join("tests/attest/check.py")).arg(&out).arg(records.to_string());
     let ran = python.output().unwrap();
     assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
 }

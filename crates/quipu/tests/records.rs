@@ -5,12 +5,12 @@ mod common;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use common::data::{arg, text};
-use common::{Machine, agree, finish, skip, temp, uuid};
+use common::data::{arg, noise, text};
+use common::tools::{installed, repository};
+use common::{Machine, agree, finish, meshlogd, temp, uuid};
 use serde_json::{Value, json};
 
 /// Runs a command of which the output is not NDJSON.
@@ -86,6 +86,41 @@ fn a_record_in_all_forms() {
 }
 
 #[test]
+fn a_gis_library_opens_the_map() {
+    let Some(place) = installed("gis", "tests/tools/setup") else { return };
+    let temp = temp();
+    let a = Machine::found("a", temp.path());
+    // GDAL takes names like these for signs of another format, JSON-FG, if they are written as they are.
+    let point = r#"{"type":"Point","coordinates":[16.37,48.21,171.5]}"#;
+    record(&a, &["create", "R-1", "well"]);
+    record(&a, &["set", "R-1", "place", point]);
+    record(&a, &["set", "R-1", "time", r#"{"date":"2026-11-22"}"#]);
+    record(&a, &["set", "R-1", "said", r#""a \"place\":{\"type\": in a text""#]);
+    record(&a, &["create", "R-2", "site"]);
+    record(&a, &["set", "R-2", "lat", "-33.5"]);
+    record(&a, &["set", "R-2", "lon", "151.25"]);
+    record(&a, &["create", "R-3", "nowhere"]);
+    let map = raw(&a, &["records", "--format", "geojson"]);
+    let read: Value = serde_json::from_str(&map).unwrap();
+    let shown = record(&a, &["show", "R-1"]);
+    assert_eq!(read["features"][0]["properties"]["fields"], shown["fields"]);
+    // Opened as users open it: by its name, without saying what it is.
+    let mut python = Command::new(place.join("bin/python"));
+    python.arg(repository().join("tests/tools/read_map.py"));
+    python.arg(a.file("map.geojson", map.as_bytes()));
+    let ran = finish(python, b"");
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let features = ran.items();
+    assert_eq!(features[0]["driver"], "GeoJSON");
+    let expected = [
+        json!({ "id": "R-1", "form": "well", "wkt": "POINT Z (16.37 48.21 171.5)" }),
+        json!({ "id": "R-2", "form": "site", "wkt": "POINT (151.25 -33.5)" }),
+        json!({ "id": "R-3", "form": "nowhere", "wkt": null }),
+    ];
+    assert_eq!(features[1..], expected);
+}
+
+#[test]
 fn machines_that_wrote_apart_show_the_same() {
     let temp = temp();
     let mut a = Machine::found("a", temp.path());
@@ -134,6 +169,58 @@ fn machines_that_wrote_apart_show_the_same() {
 }
 
 #[test]
+fn a_stick_carries_records_and_what_is_attached() {
+    let temp = temp();
+    let mut a = Machine::found("a", temp.path());
+    let ticket = a.serve();
+    let b = Machine::joined("b", temp.path(), &ticket);
+    // From here on there is no network: nobody serves.
+    a.stop();
+    let stick = temp.path().join("stick");
+    let tips = temp.path().join("tips.json");
+    // All that the other one lacks, and no more, on a stick.
+    let carry = |from: &Machine, to: &Machine| {
+        std::fs::write(&tips, to.one(["frontier"]).to_string()).unwrap();
+        from.one(["bundle", "export", arg(&stick), "--for", arg(&tips)]);
+        to.one(["bundle", "import", arg(&stick)])
+    };
+    record(&a, &["create", "R-1", "site"]);
+    record(&a, &["set", "R-1", "status", "seen"]);
+    assert_eq!(carry(&a, &b)["events"], 2);
+    let photos = [(&a, noise(1, 300_000)), (&b, noise(2, 150_001))];
+    let keys = photos.each_ref().map(|(machine, bytes)| {
+        // Both change the record that both know, and each has one that the other has never heard of.
+        let own = format!("R-{}", machine.name);
+        record(machine, &["create", &own, "well"]);
+        record(machine, &["set", "R-1", "status", machine.name]);
+        record(machine, &["note", &own, "dry"]);
+        let photo = machine.file("photo.jpg", bytes);
+        text(&record(machine, &["attach", "R-1", "photo", arg(&photo)]), "key")
+    });
+    let apart = [&a, &b].map(|machine| raw(machine, &["records", "--format", "json"]));
+    assert_ne!(apart[0], apart[1]);
+    for (from, to) in [(&a, &b), (&b, &a)] {
+        let came = carry(from, to);
+        assert_eq!(came["artifacts"], 1, "{came}");
+    }
+    agree(&[&a, &b]);
+    for format in ["json", "csv", "geojson"] {
+        let shown = [&a, &b].map(|machine| raw(machine, &["records", "--format", format]));
+        assert_eq!(shown[0], shown[1]);
+        let told = ["R-1", "R-a", "R-b"].into_iter().chain(keys.iter().map(String::as_str));
+        told.for_each(|word| assert!(shown[0].contains(word), "{word}: {}", shown[0]));
+    }
+    assert_eq!(record(&a, &["show", "R-1"])["fields"]["status"], "b", "the last one");
+    for machine in [&a, &b] {
+        for (key, (_, bytes)) in keys.iter().zip(&photos) {
+            assert!(machine.get(key) == *bytes, "{}: {key}", machine.name);
+        }
+        machine.verify_clean();
+    }
+    assert_eq!(carry(&a, &b)["events"], 0, "there is nothing left to carry");
+}
+
+#[test]
 fn declared_tables() {
     let temp = temp();
     let a = Machine::found("a", temp.path());
@@ -152,44 +239,22 @@ fn declared_tables() {
     assert!(a.try_run(["records", "--reducer", arg(&bad)]).fails(3).contains("hint"));
 }
 
-/// The place of the real meshlogd, if it is installed.
-fn meshlogd() -> Option<PathBuf> {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let place = root.join(target.unwrap_or_else(|| "target".into())).join("meshlogd");
-    if !place.join("complete-1").exists() {
-        skip("tests/meshlogd/setup installs the real meshlogd");
-        return None;
-    }
-    Some(place)
-}
-
-/// A script of `tests/meshlogd` under the real Python, with a version of meshlogd.
-fn python(place: &Path, version: &str, script: &str) -> Command {
-    let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/meshlogd");
-    let mut command = Command::new(place.join("bin/python"));
-    command.arg(scripts.join(script));
-    command.env("PYTHONPATH", place.join(version)).env("PYTHONDONTWRITEBYTECODE", "1");
-    command.env("PYTHONUTF8", "1");
-    command
-}
-
 #[test]
 fn data_files_of_meshlogd() {
-    let Some(place) = meshlogd() else { return };
+    let Some(place) = meshlogd::place() else { return };
     let temp = temp();
     let mut a = Machine::found("a", temp.path());
     let ticket = a.serve();
     let b = Machine::joined("b", temp.path(), &ticket);
     let files = temp.path().join("files");
     std::fs::create_dir(&files).unwrap();
-    let mut write = python(&place, "0.1.0", "log_oracle.py");
+    let mut write = meshlogd::script(&place, "0.1.0", "log_oracle.py");
     write.args(["write", arg(&files), "1", "3"]);
     finish(write, b"");
     let file = files.join("0000.jsonl");
     let mut lines = std::fs::read(&file).unwrap();
     let count = lines.iter().filter(|byte| **byte == b'\n').count();
-    let mut views = python(&place, "0.1.0", "log_oracle.py");
+    let mut views = meshlogd::script(&place, "0.1.0", "log_oracle.py");
     views.args(["views", arg(&files)]);
     let shown = finish(views, b"").stdout;
     let view = shown.split(' ').next().unwrap();
@@ -374,7 +439,7 @@ fn clients_of_meshlogd_are_served() {
 
 #[test]
 fn an_unmodified_client_cannot_tell_the_difference() {
-    let Some(place) = meshlogd() else { return };
+    let Some(place) = meshlogd::place() else { return };
     let temp = temp();
     let mut a = Machine::found("a", temp.path());
     a.serve_with(&["--meshlog-view", "raw"]);
@@ -405,7 +470,7 @@ fn an_unmodified_client_cannot_tell_the_difference() {
     .collect();
     let input = script.join("\n") + "\n";
     let ask = |address: &str, author: &str| {
-        let mut client = python(&place, "0.5.0", "socket_client.py");
+        let mut client = meshlogd::script(&place, "0.5.0", "socket_client.py");
         client.arg(address);
         let ran = finish(client, input.as_bytes());
         assert_eq!(ran.code, 0, "{}", ran.stderr);

@@ -7,10 +7,12 @@ use std::net::{Ipv4Addr, UdpSocket};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use common::air::{ALONE, Rnsd, client, config, members, on_air, server, tcp_port};
+use common::air::{
+    ALONE, Rnsd, agree_slowly, client, config, listens, members, mesh, on_air, server, tcp_port,
+};
 use common::data::noise;
+use common::slow::SlowLink;
 use common::{Machine, agree, temp, until};
-use serde_json::Value;
 
 /// A free UDP port.
 fn udp_port() -> u16 {
@@ -23,8 +25,11 @@ fn udp(listen: u16, forward: u16) -> String {
     )
 }
 
-fn mesh(machine: &Machine) -> Value {
-    machine.one(["mesh", "status"])
+/// Puts two machines on the air: one listens at a port, the other one connects to that or another one.
+fn connect(a: &mut Machine, listen: u16, b: &mut Machine, target: u16) {
+    let root = a.root.clone();
+    on_air(a, &config(&root, "a", ALONE, &server(listen)), &[]);
+    on_air(b, &config(&root, "b", ALONE, &client(target)), &[]);
 }
 
 /// Ends a machine's helper by SIGKILL. Gives its process id.
@@ -49,21 +54,6 @@ fn slowly(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// Agreement for machines whose announces come only now and then.
-#[track_caller]
-fn agree_slowly(machines: &[&Machine]) {
-    let start = Instant::now();
-    while machines.windows(2).any(|pair| pair[0].digest() != pair[1].digest()) {
-        if start.elapsed() > Duration::from_secs(90) {
-            let reports: Vec<String> = machines.iter().map(|m| mesh(m).to_string()).collect();
-            let logs: Vec<String> = machines.iter().map(|m| m.daemon_log()).collect();
-            panic!("no agreement\n{}\n{}", reports.join("\n"), logs.join("\n---\n"));
-        }
-        std::thread::sleep(Duration::from_millis(200));
-    }
-    agree(machines);
-}
-
 #[test]
 fn two_machines_over_tcp_end_identical() {
     let temp = temp();
@@ -72,8 +62,7 @@ fn two_machines_over_tcp_end_identical() {
     let mut ids = a.write("apart", 200);
     ids.extend(b.write("apart", 200));
     let port = tcp_port();
-    on_air(&mut a, &config(temp.path(), "a", ALONE, &server(port)), &[]);
-    on_air(&mut b, &config(temp.path(), "b", ALONE, &client(port)), &[]);
+    connect(&mut a, port, &mut b, port);
     agree_slowly(&[&a, &b]);
     // Written while linked, and when the link has ended again.
     ids.push(a.emit("while linked"));
@@ -109,8 +98,7 @@ fn a_killed_helper_is_started_again_and_sync_goes_on() {
     let temp = temp();
     let (mut a, mut b) = members(temp.path());
     let port = tcp_port();
-    on_air(&mut a, &config(temp.path(), "a", ALONE, &server(port)), &[]);
-    on_air(&mut b, &config(temp.path(), "b", ALONE, &client(port)), &[]);
+    connect(&mut a, port, &mut b, port);
     agree_slowly(&[&a, &b]);
     let before = kill_helper(&b);
     b.emit("without a helper");
@@ -130,7 +118,7 @@ fn two_hops_through_a_transport_of_python() {
     let Some(_rnsd) = Rnsd::start(&between) else { return };
     let (mut a, mut b) = members(temp.path());
     let ids = a.write("apart", 100);
-    until("rnsd listens", || std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok());
+    until("rnsd listens", || listens(port));
     on_air(&mut a, &config(temp.path(), "a", ALONE, &client(port)), &[]);
     on_air(&mut b, &config(temp.path(), "b", ALONE, &client(port)), &[]);
     agree_slowly(&[&a, &b]);
@@ -139,43 +127,105 @@ fn two_hops_through_a_transport_of_python() {
 }
 
 #[test]
-fn a_record_does_not_wait_for_an_artifact() {
+fn attached_to_a_running_rnsd() {
     let temp = temp();
-    let (mut a, mut b) = members(temp.path());
     let port = tcp_port();
-    on_air(&mut a, &config(temp.path(), "a", ALONE, &server(port)), &[]);
+    // Whoever shares an instance finds it by its name.
+    let settings =
+        format!("enable_transport = Yes\nshare_instance = Yes\ninstance_name = quipu-{port}\n");
+    let shared = config(temp.path(), "shared", &settings, &server(port));
+    let Some(rnsd) = Rnsd::start(&shared) else { return };
+    until("rnsd listens", || listens(port));
+    let (mut a, mut b) = members(temp.path());
+    let mut ids = a.write("apart", 50);
+    ids.extend(b.write("apart", 50));
+    on_air(&mut a, &shared, &[]);
     on_air(&mut b, &config(temp.path(), "b", ALONE, &client(port)), &[]);
     agree_slowly(&[&a, &b]);
-    let photo = noise(7, 2_000_000);
-    let key = a.key_of(&photo);
-    until("b knows of the photo", || b.artifact(&key).is_some());
-    let record = a.emit("more urgent");
-    until("the record is there", || b.log_ids().contains(&record));
-    assert!(!b.has(&key), "the photo was faster: this shows nothing");
-    until("the photo is there", || b.has(&key));
-    assert_eq!(b.get(&key), photo);
+    let interfaces = mesh(&a)["interfaces"].clone();
+    assert_eq!(interfaces.as_array().unwrap().len(), 1, "it runs none of its own: {interfaces}");
+    assert!(interfaces[0]["name"].as_str().unwrap().contains("Local"), "{interfaces}");
+    // Each change is announced; rnsd gives announces back to whoever made them.
+    for round in 0..3 {
+        ids.push(a.emit(&format!("a {round}")));
+        ids.push(b.emit(&format!("b {round}")));
+        agree_slowly(&[&a, &b]);
+    }
+    let report = mesh(&a);
+    let peers = report["peers"].as_array().unwrap();
+    let others = peers.iter().all(|peer| peer["address"] != report["address"]);
+    assert!(others && peers.len() == 1 && peers[0]["node"] == b.node(), "{report}");
+    // It may start again: nobody has to be told.
+    drop(rnsd);
+    ids.push(a.emit("without rnsd"));
+    let _again = Rnsd::start(&shared).expect("it started before");
+    until("rnsd listens again", || listens(port));
+    agree_slowly(&[&a, &b]);
+    a.holds(&ids);
+    b.holds(&ids);
+}
+
+/// How long a photo may take that would take a minute on a link that is never cut.
+const PHOTO_MAX: Duration = Duration::from_secs(300);
+
+/// Writes a record on one machine. Gives how long it takes to be on the other.
+fn travel_time(from: &Machine, to: &Machine, value: &str) -> Duration {
+    from.one(["record", "set", "R-1", from.name, value]);
+    let begin = Instant::now();
+    while to.one(["record", "show", "R-1"])["fields"][from.name] != value {
+        assert!(begin.elapsed() < PHOTO_MAX, "{value}: {}", mesh(to));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    begin.elapsed()
 }
 
 #[test]
-fn an_artifact_survives_ten_cuts() {
+fn a_photo_on_a_slow_link_that_is_cut_ten_times() {
+    const PHOTO_BYTES: u64 = 2_000_000;
+    const CUTS: u64 = 10;
     let temp = temp();
     let (mut a, mut b) = members(temp.path());
     let port = tcp_port();
-    on_air(&mut a, &config(temp.path(), "a", ALONE, &server(port)), &[]);
-    on_air(&mut b, &config(temp.path(), "b", ALONE, &client(port)), &[]);
+    // 300 kbit/s each way: the photo alone is almost a minute.
+    let slow = SlowLink::to(port, 37_500.0, Duration::from_millis(100));
+    connect(&mut a, port, &mut b, slow.port);
+    a.one(["record", "create", "R-1", "site"]);
     agree_slowly(&[&a, &b]);
-    let photo = noise(8, 2_000_000);
+    let photo = noise(7, usize::try_from(PHOTO_BYTES).unwrap());
+    let (before, begin) = (slow.carried(), Instant::now());
     let key = a.key_of(&photo);
-    for cut in 0..10 {
-        std::thread::sleep(Duration::from_millis(700));
-        kill_helper(if cut % 2 == 0 { &a } else { &b });
+    let moved = |part: u64| {
+        while slow.carried() - before < part {
+            assert!(begin.elapsed() < PHOTO_MAX, "{part}: {} {}", slow.carried(), mesh(&b));
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    // While it moves, both write records.
+    let mut times = Vec::new();
+    for round in 1..=4 {
+        moved(round * PHOTO_BYTES / 20);
+        for (from, to) in [(&a, &b), (&b, &a)] {
+            times.push(travel_time(from, to, &format!("r{round}")));
+        }
     }
-    let start = Instant::now();
+    assert!(!b.has(&key), "the photo was faster: this shows nothing");
+    // The rest of it is in eleven pieces.
+    let first = slow.carried() - before;
+    for cut in 1..=CUTS {
+        moved(first + cut * (PHOTO_BYTES - first) / (CUTS + 1));
+        slow.cut();
+    }
+    assert!(!b.has(&key), "it was there before the last cut");
     while !b.has(&key) {
-        assert!(start.elapsed() < Duration::from_secs(240), "{}", mesh(&b));
+        assert!(begin.elapsed() < PHOTO_MAX, "{} {}", slow.carried(), mesh(&b));
         std::thread::sleep(Duration::from_millis(200));
     }
+    let (took, carried) = (begin.elapsed(), slow.carried() - before);
     assert_eq!(b.get(&key), photo);
+    let slowest = times.iter().max().unwrap();
+    assert!(*slowest * 10 < took, "records took {times:?}, the photo {took:?}");
+    assert!(carried * 10 < PHOTO_BYTES * 15, "{carried} bytes for {PHOTO_BYTES}");
+    agree_slowly(&[&a, &b]);
 }
 
 #[test]

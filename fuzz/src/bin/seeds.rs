@@ -10,6 +10,8 @@ use quipu_core::id::{ArtifactId, DomainId};
 use quipu_fuzz::join;
 use quipu_node::api::{Request, Tip};
 use quipu_node::bundle::BundleWriter;
+use quipu_radio::beacon::Beacon;
+use quipu_radio::stream::{Medium, Stream};
 use serde_json::Value as Json;
 
 fn file(root: &Path, name: &str) -> Json {
@@ -48,6 +50,22 @@ fn texts_under(json: &Json, key: &str, out: &mut Vec<Vec<u8>>) {
         }
         _ => {}
     }
+}
+
+/// What a stream says that sends three frames, each message after a byte that says how it came.
+fn messages_of_a_stream() -> Vec<Vec<u8>> {
+    let medium = Medium { packet_max: 400, resource_max: 4_000, rtt_ms: 300, bitrate: Some(5_000) };
+    let mut stream = Stream::default();
+    for class in [3, 40, 41] {
+        stream.push(&vec![class; 500]).expect("there is room");
+    }
+    let mut messages = Vec::new();
+    while let Some(sent) = stream.next(1_000, &medium, |_, _| true) {
+        stream.left(1_000, sent.number, &medium);
+        stream.arrived(sent.number);
+        messages.push([&[u8::from(sent.resource)], &sent.bytes[..]].concat());
+    }
+    vec![join(&messages), join(&messages[..1])]
 }
 
 fn main() {
@@ -125,7 +143,18 @@ fn main() {
         let texts = meshlog[target].as_array().into_iter().flatten();
         texts.filter_map(|text| Some(text.as_str()?.as_bytes().to_vec())).collect()
     };
-    let sets: [(&str, Vec<Vec<u8>>); 22] = [
+        let beacon = Beacon { domain: [1; 6], node: [2; 6], digest: [3; 8], epoch: 1_000 };
+    let told: Vec<Vec<u8>> =
+        quipu_fuzz::radio::meeting().iter().map(quipu_helper::FromHelper::encode).collect();
+    let framed = |message: &Vec<u8>| quipu_helper::frame(message);
+    let helper_frames = vec![join(&told.iter().map(framed).collect::<Vec<_>>())];
+    let streamed = messages_of_a_stream();
+    let sets: [(&str, Vec<Vec<u8>>); 27] = [
+        ("radio_station", vec![join(&told), join(&told[..told.len() / 2])]),
+        ("helper_frames", helper_frames),
+        ("helper_message", told),
+        ("beacon", vec![beacon.encode(), vec![1; 22]]),
+        ("radio_stream", streamed),
         ("artifact_index", index),
         ("artifact_part", parts),
         ("bundle", bundles),

@@ -1,6 +1,6 @@
 //! Records as GeoJSON, for maps.
 
-use geojson::{Feature, FeatureWriter, Geometry, GeometryValue, feature::Id};
+use geojson::{Feature, Geometry, GeometryValue, feature::Id};
 use serde_json::{Map, Number};
 
 use super::table::OutputError;
@@ -111,35 +111,50 @@ fn number(value: &Value) -> Option<f64> {
     .filter(|number| number.is_finite())
 }
 
+/// Names before an object that GDAL looks for in the text: wherever they stand, it takes the file for another format,
+/// JSON-FG. With the first letter as an escape they mean the same to every reader of JSON. Within a text no
+/// quotation mark stands without a backslash, so nothing else is found.
+const MISTAKEN: [(&str, &str); 2] =
+    [(r#""place":{"#, r#""\u0070lace":{"#), (r#""time":{"#, r#""\u0074ime":{"#)];
+
 /// Writes all records as a feature collection, feature by feature. A record that does not tell where it is has no
 /// geometry, as GeoJSON allows.
 pub fn write_geojson(
     records: &Records,
     fields: &PlaceFields,
-    out: impl std::io::Write,
+    mut out: impl std::io::Write,
 ) -> Result<(), OutputError> {
-    let mut writer = FeatureWriter::from_writer(out);
-    for (id, record) in records.iter() {
-        let mut properties = Map::new();
-        properties.insert("form".into(), record.form().map_or("".into(), to_serde));
-        properties.insert("created_by".into(), record.created_by().map_or("".into(), to_serde));
-        let fields_shown = record.fields().map(|(name, value)| (name.to_string(), to_serde(value)));
-        properties.insert("fields".into(), fields_shown.collect::<Map<_, _>>().into());
-        let notes: Vec<serde_json::Value> = record.notes().map(to_serde).collect();
-        properties.insert("notes".into(), notes.into());
-        let attachments: Vec<_> = record.attachments().map(|shown| to_serde(&shown)).collect();
-        properties.insert("attachments".into(), attachments.into());
-        let feature = Feature {
-            bbox: None,
-            geometry: Place::of_record(record, fields).map(Place::to_geometry),
-            id: Some(Id::String(id.to_string())),
-            properties: Some(properties),
-            foreign_members: None,
-        };
-        writer.write_feature(&feature).map_err(Box::new)?;
+    out.write_all(br#"{"type":"FeatureCollection","features":["#)?;
+    for (at, (id, record)) in records.iter().enumerate() {
+        if at > 0 {
+            out.write_all(b",")?;
+        }
+        let mut text = feature(&id.to_string(), record, fields).to_string();
+        for (name, escaped) in MISTAKEN {
+            text = text.replace(name, escaped);
+        }
+        out.write_all(text.as_bytes())?;
     }
-    writer.finish().map_err(Box::new)?;
-    Ok(())
+    Ok(out.write_all(b"]}")?)
+}
+
+fn feature(id: &str, record: &Record, fields: &PlaceFields) -> Feature {
+    let mut properties = Map::new();
+    properties.insert("form".into(), record.form().map_or("".into(), to_serde));
+    properties.insert("created_by".into(), record.created_by().map_or("".into(), to_serde));
+    let fields_shown = record.fields().map(|(name, value)| (name.to_string(), to_serde(value)));
+    properties.insert("fields".into(), fields_shown.collect::<Map<_, _>>().into());
+    let notes: Vec<serde_json::Value> = record.notes().map(to_serde).collect();
+    properties.insert("notes".into(), notes.into());
+    let attachments: Vec<_> = record.attachments().map(|shown| to_serde(&shown)).collect();
+    properties.insert("attachments".into(), attachments.into());
+    Feature {
+        bbox: None,
+        geometry: Place::of_record(record, fields).map(Place::to_geometry),
+        id: Some(Id::String(id.to_owned())),
+        properties: Some(properties),
+        foreign_members: None,
+    }
 }
 
 /// A value in plain JSON. What plain JSON lacks becomes null (`NaN`, infinities), text (integers beyond 64 bits) or

@@ -20,9 +20,6 @@ pub enum OutputError {
     /// CSV could not be written.
     #[error("the CSV could not be written: {0}")]
     Csv(#[from] csv::Error),
-    /// GeoJSON could not be written.
-    #[error("the GeoJSON could not be written: {0}")]
-    GeoJson(#[from] Box<geojson::Error>),
 }
 
 /// Records as rows. Only the names of the columns are held in memory.

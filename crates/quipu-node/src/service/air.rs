@@ -27,6 +27,8 @@ pub struct Air {
     report: Box<dyn Fn() -> Value + Send>,
     wired: Box<dyn Fn(NodeKey, bool) + Send>,
     told: Option<Standing>,
+    /// What is known of nodes of meshlogd, if this machine is among any.
+    mesh: Value,
 }
 
 impl std::fmt::Debug for Air {
@@ -44,7 +46,7 @@ impl Air {
         report: impl Fn() -> Value + Send + 'static,
     ) -> Self {
         let (standing, wired) = (Box::new(standing), Box::new(wired));
-        Self { standing, wired, report: Box::new(report), told: None }
+        Self { standing, wired, report: Box::new(report), told: None, mesh: Value::Null }
     }
 }
 
@@ -57,7 +59,17 @@ impl Machine {
 
     /// What is known of them, if there are any.
     pub fn air_report(&self) -> Option<Value> {
-        self.air.as_ref().map(|air| (air.report)())
+        let air = self.air.as_ref()?;
+        let mut report = (air.report)();
+        report["mesh"] = air.mesh.clone();
+        Some(report)
+    }
+
+    /// What the report says of nodes of meshlogd from now on.
+    pub fn set_mesh_report(&mut self, mesh: Value) {
+        if let Some(air) = &mut self.air {
+            air.mesh = mesh;
+        }
     }
 
     /// Machines of this domain that were met over the air.

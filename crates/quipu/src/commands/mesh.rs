@@ -25,7 +25,32 @@ pub(crate) fn status(global: &Global) -> Result<ExitCode, ApiError> {
     output::line(&format!("waiting  {} bytes", plain(&report["queue_bytes"])))?;
     output::line(&interfaces(&report["interfaces"]))?;
     output::line(&peers(&report["peers"]))?;
+    if report["mesh"].is_object() {
+        nodes(&report["mesh"])?;
+    }
     Ok(ExitCode::Done)
+}
+
+/// What is known of nodes of meshlogd.
+fn nodes(mesh: &Value) -> Result<(), ApiError> {
+    let [linked, refused, bad] =
+        ["linked", "refused_events", "bad_messages"].map(|field| plain(&mesh[field]));
+    output::line(&format!(
+        "meshlogd {linked} linked; {refused} events and {bad} messages refused"
+    ))?;
+    let forks = mesh["forks"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if forks.is_empty() {
+        return Ok(());
+    }
+    let mut table = output::table(&["wrote two histories", "place", "held", "other", "signed"]);
+    for fork in forks {
+        let short = |value: &Value| plain(value).chars().take(12).collect::<String>();
+        let signed = if fork["proven"] == true { "yes" } else { "no" };
+        let [author, held, other] = [&fork["author"], &fork["ids"][0], &fork["ids"][1]].map(short);
+        table.add_row([author, plain(&fork["seq"]), held, other, signed.to_owned()]);
+    }
+    output::line(&table.to_string())?;
+    Ok(())
 }
 
 fn interfaces(list: &Value) -> String {

@@ -24,6 +24,16 @@ pub(super) struct Air {
     /// Whether a helper runs.
     up: bool,
     node: Option<Node>,
+    blunders: Blunders,
+}
+
+/// What other nodes said that was no good, since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Blunders {
+    /// Events that were not taken. One counts each time it comes.
+    pub(super) refused_events: u64,
+    /// Messages that were none.
+    pub(super) bad_messages: u64,
 }
 
 /// This machine as a node, once it has an identity.
@@ -53,13 +63,19 @@ struct Link {
 
 impl Air {
     pub(super) fn new(voice: Voice) -> Self {
-        Self { voice, begun: Instant::now(), up: false, node: None }
+        let (up, node, blunders) = (false, None, Blunders::default());
+        Self { voice, begun: Instant::now(), up, node, blunders }
     }
 
     /// Peers that are linked, by their names in a mesh.
     pub(super) fn linked(&self) -> Vec<Text> {
         let peers = self.node.iter().flat_map(|node| node.peers.linked());
         peers.map(|peer| Text::from(peer.to_string().as_str())).collect()
+    }
+
+    /// What other nodes said that was no good.
+    pub(super) const fn blunders(&self) -> Blunders {
+        self.blunders
     }
 
     /// Takes part as this identity from now on.
@@ -213,9 +229,11 @@ impl Air {
                         None => events.push_back(Event::Down(peer)),
                     },
                     Output::Malformed { peer, error } => {
+                        self.blunders.bad_messages += 1;
                         tracing::debug!(%peer, %error, "a message of a mesh that is none");
                     }
                     Output::Refused { peer, reason } => {
+                        self.blunders.refused_events += 1;
                         tracing::debug!(%peer, %reason, "an event of a mesh is refused");
                     }
                 }

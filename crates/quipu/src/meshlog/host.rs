@@ -1,6 +1,7 @@
 //! The machine's part in a mesh, kept up to date with the log: what clients of `meshlog.socket/1` see, and how what
 //! they emit becomes events of this machine.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use quipu_core::id::{EventId, NodeKey};
@@ -12,6 +13,7 @@ use quipu_meshlog::json::{Object, Style, Value};
 use quipu_meshlog::mesh::Mesh;
 use quipu_meshlog::native::Said;
 use quipu_meshlog::order::Ordered;
+use quipu_meshlog::policy::Verdict;
 use quipu_meshlog::projection::said_of;
 use quipu_meshlog::records::Records;
 use quipu_meshlog::socket::{Host, HostFailed};
@@ -20,8 +22,9 @@ use quipu_node::api::{ApiError, ExitCode};
 use quipu_node::home::Home;
 use quipu_node::service::Handle;
 use quipu_radio::GuestEvent;
+use serde_json::json;
 
-use super::air::Air;
+use super::air::{Air, Blunders};
 
 /// Events of a mesh that are kept by one commit.
 const WRAPPED_AT_ONCE: usize = 500;
@@ -72,6 +75,21 @@ pub(super) struct MeshHost {
     wanted: Option<(EventId, Option<u64>)>,
     /// The way to other nodes, if there is one.
     air: Option<Air>,
+    /// What `mesh status` was told last.
+    told: Told,
+    /// Authors whose forks the log was told of.
+    warned: BTreeSet<Text>,
+}
+
+/// What `mesh status` says of other nodes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Told {
+    linked: usize,
+    blunders: Blunders,
+    /// Authors who wrote two histories, as far as is known here.
+    forks: usize,
+    /// Those of them whose signatures prove it.
+    proven: usize,
 }
 
 impl MeshHost {
@@ -97,6 +115,8 @@ impl MeshHost {
             viewed: 0,
             wanted: None,
             air,
+            told: Told::default(),
+            warned: BTreeSet::new(),
         };
         host.catch_up()?;
         Ok(host)
@@ -133,6 +153,47 @@ impl MeshHost {
         if let Some(air) = &mut self.air {
             air.go_on(&mut self.mesh);
         }
+        self.report();
+    }
+
+    /// Lets `mesh status` say what has changed, and warns of feeds that forked.
+    fn report(&mut self) {
+        let Some(air) = &self.air else { return };
+        let (mut forks, mut proven) = (0, 0);
+        for (author, fork) in self.mesh.log().forks() {
+            forks += 1;
+            proven += usize::from(fork.other.verdict == Verdict::Proven);
+            if !self.warned.contains(author) {
+                let (held, other) = (fork.held, fork.other.id);
+                tracing::warn!(%author, seq = fork.seq, %held, %other, "a node of a mesh wrote two histories");
+                self.warned.insert(author.clone());
+            }
+        }
+        let told = Told { linked: air.linked().len(), blunders: air.blunders(), forks, proven };
+        if told == self.told {
+            return;
+        }
+        let report = self.mesh_report(told);
+        // If the machine is gone, nobody asks any more.
+        drop(self.handle.call(move |machine| machine.set_mesh_report(report)));
+        self.told = told;
+    }
+
+    fn mesh_report(&self, told: Told) -> serde_json::Value {
+        let forks = self.mesh.log().forks().map(|(author, fork)| {
+            json!({
+                "author": author.to_string(),
+                "seq": fork.seq,
+                "ids": [fork.held.to_string(), fork.other.id.to_string()],
+                "proven": fork.other.verdict == Verdict::Proven,
+            })
+        });
+        json!({
+            "linked": told.linked,
+            "refused_events": told.blunders.refused_events,
+            "bad_messages": told.blunders.bad_messages,
+            "forks": forks.collect::<Vec<_>>(),
+        })
     }
 
     /// Keeps in the domain what came from a mesh.

@@ -1,14 +1,22 @@
 //! Machines that meet over Reticulum, with interfaces on loopback.
 
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
-use super::{Machine, skip};
+use serde_json::Value;
+
+use super::{Machine, agree};
 
 /// A free TCP port.
 pub(crate) fn tcp_port() -> u16 {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
+}
+
+/// Whether somebody listens at a port.
+pub(crate) fn listens(port: u16) -> bool {
+    TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok()
 }
 
 /// A configuration directory of Reticulum.
@@ -62,6 +70,26 @@ pub(crate) fn on_air(machine: &mut Machine, config: &Path, more: &[&str]) {
     machine.serve_with(&arguments);
 }
 
+/// What `mesh status` says.
+pub(crate) fn mesh(machine: &Machine) -> Value {
+    machine.one(["mesh", "status"])
+}
+
+/// Agreement for machines whose announces come only now and then.
+#[track_caller]
+pub(crate) fn agree_slowly(machines: &[&Machine]) {
+    let start = Instant::now();
+    while machines.windows(2).any(|pair| pair[0].digest() != pair[1].digest()) {
+        if start.elapsed() > Duration::from_secs(90) {
+            let reports: Vec<String> = machines.iter().map(|m| mesh(m).to_string()).collect();
+            let logs: Vec<String> = machines.iter().map(|m| m.daemon_log()).collect();
+            panic!("no agreement\n{}\n{}", reports.join("\n"), logs.join("\n---\n"));
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    agree(machines);
+}
+
 /// An `rnsd` of Python that forwards. It dies with this.
 pub(crate) struct Rnsd(Child);
 
@@ -74,13 +102,7 @@ impl Drop for Rnsd {
 
 impl Rnsd {
     pub(crate) fn start(config: &Path) -> Option<Self> {
-        let target = Path::new(env!("CARGO_BIN_EXE_quipu")).ancestors().nth(2)?;
-        let program = target.join("meshlogd/bin/rnsd");
-        if !program.is_file() {
-            skip("no Python with Reticulum here: run tests/meshlogd/setup");
-            return None;
-        }
-        let rnsd = Command::new(program)
+        let rnsd = Command::new(super::meshlogd::place()?.join("bin/rnsd"))
             .arg("--config")
             .arg(config)
             .stdin(Stdio::null())

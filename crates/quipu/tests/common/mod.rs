@@ -4,8 +4,11 @@
 pub(crate) mod air;
 pub(crate) mod data;
 pub(crate) mod disk;
+pub(crate) mod meshlogd;
 pub(crate) mod programs;
 pub(crate) mod published;
+pub(crate) mod slow;
+pub(crate) mod tools;
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -401,5 +404,5 @@ pub(crate) fn agree(machines: &[&Machine]) -> Value {
 /// Says that a test did not run, and why.
 #[expect(clippy::print_stderr, reason = "the harness shows it")]
 pub(crate) fn skip(why: &str) {
-    eprintln!("skipped: {why}");
+    eprintln!("SKIPPED: {why}");
 }
