@@ -13,7 +13,7 @@ RUSTFLAGS="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
 -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1 --cfg fuzzing" \
   cargo build --quiet --release --features libfuzzer --bin fuzz --target "$host" --target-dir "$directory"
 fuzz=$directory/$host/release/fuzz
-[ $# -gt 0 ] || set -- $(sed -n 's/^    \(targets\|node\|store\|artifact\|shelf\|mesh|radio\)::\([a-z_]*\),$/\2/p' src/lib.rs)
+[ $# -gt 0 ] || set -- $(sed -n 's/^    \(targets\|node\|store\|artifact\|shelf\|mesh\|radio\)::\([a-z_]*\),$/\2/p' src/lib.rs)
 failed=0
 for target; do
   mkdir -p "corpus/$target" "artifacts/$target"
