@@ -187,6 +187,14 @@ impl Meters {
         self.over(interface).filter_map(|meter| meter.interface.bitrate).min()
     }
 
+    /// The pace of the fastest interface, if there is one and all are known.
+    pub fn fastest(&self) -> Option<u64> {
+        self.meters.values().map(|meter| meter.interface.bitrate).min_by_key(|bitrate| {
+            // One that is not known may be faster than all others.
+            std::cmp::Reverse(bitrate.unwrap_or(u64::MAX))
+        })?
+    }
+
     /// When there may be more room.
     pub fn next_change(&self, now_ms: u64) -> Option<u64> {
         let limited = self.meters.values().filter_map(|meter| meter.airtime.as_ref());

@@ -3,6 +3,8 @@
 use quipu_core::codec::varint::{Reader, put};
 use quipu_core::id::{DomainId, NodeKey};
 
+use crate::limits::BUSY_S_MAX;
+
 /// Version of the beacon.
 const VERSION: u8 = 1;
 /// Bytes that stand for a domain or a machine.
@@ -10,7 +12,7 @@ pub const TAG_BYTES: usize = 6;
 /// Bytes that stand for a digest: two different ones are taken for equal once in 2^64.
 pub const DIGEST_BYTES: usize = 8;
 /// The longest beacon.
-pub const BEACON_BYTES_MAX: usize = 1 + 2 * TAG_BYTES + DIGEST_BYTES + 10;
+pub const BEACON_BYTES_MAX: usize = 1 + 2 * TAG_BYTES + DIGEST_BYTES + 10 + 2;
 
 /// The digest of everything that a machine has, for any number of authors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +26,9 @@ pub struct Beacon {
     /// Counts the beacons of a machine: a later one has a greater number, for those who hear them in
     /// another order.
     pub epoch: u64,
+    /// For how many seconds this machine is in the middle of a long exchange, in which others in reach should not
+    /// disturb it. 0: it is not.
+    pub busy_s: u64,
 }
 
 /// What stands for a domain.
@@ -52,6 +57,9 @@ impl Beacon {
         bytes.extend(self.node);
         bytes.extend(self.digest);
         put(&mut bytes, self.epoch);
+        if self.busy_s > 0 {
+            put(&mut bytes, self.busy_s);
+        }
         bytes
     }
 
@@ -63,8 +71,14 @@ impl Beacon {
         let node = reader.array()?;
         let digest = reader.array()?;
         let epoch = reader.varint()?;
-        reader.is_empty().then_some(Self { domain, node, digest, epoch })
+        let busy_s = if reader.is_empty() { 0 } else { busy(reader.varint()?)? };
+        reader.is_empty().then_some(Self { domain, node, digest, epoch, busy_s })
     }
+}
+
+/// A time that is left out if there is none, and never longer than one may ask for.
+fn busy(seconds: u64) -> Option<u64> {
+    (1..=BUSY_S_MAX).contains(&seconds).then_some(seconds)
 }
 
 #[cfg(test)]
@@ -79,12 +93,18 @@ mod tests {
             domain in any::<[u8; TAG_BYTES]>(),
             digest in any::<[u8; DIGEST_BYTES]>(),
             epoch in any::<u64>(),
+            busy_s in 0..=BUSY_S_MAX,
         ) {
-            let beacon = Beacon { domain, node: domain, digest, epoch };
+            let beacon = Beacon { domain, node: domain, digest, epoch, busy_s };
             let bytes = beacon.encode();
             prop_assert!(bytes.len() <= BEACON_BYTES_MAX && bytes.len() < 60);
             prop_assert_eq!(Beacon::decode(&bytes), Some(beacon));
-            prop_assert_eq!(Beacon::decode(&bytes[..bytes.len() - 1]), None);
+            let calm = Beacon { busy_s: 0, ..beacon };
+            let quiet = calm.encode().len();
+            for length in 0..bytes.len() {
+                let cut = Beacon::decode(&bytes[..length]);
+                prop_assert_eq!(cut, (busy_s > 0 && length == quiet).then_some(calm));
+            }
         }
 
         #[test]

@@ -28,6 +28,8 @@ pub(crate) struct Neighbour {
     /// What both said when the last stream with it ended, and how long a link is not worth it while both say that:
     /// what the one said may have been on its way to the other, or lost.
     settled: Option<(Digest, Digest, u64)>,
+    /// It is in the middle of a long exchange until then.
+    busy_until: u64,
     /// When to link to it.
     link_at: Option<u64>,
     wait: u64,
@@ -73,6 +75,7 @@ impl Neighbours {
             snr: None,
             heard_at: now,
             settled: None,
+            busy_until: 0,
             link_at: None,
             wait: REOPEN_MS.0,
             rest: SETTLED_MS.0,
@@ -85,6 +88,19 @@ impl Neighbours {
         let restarted = neighbour.beacon.node != beacon.node;
         if beacon.epoch >= neighbour.beacon.epoch || restarted {
             neighbour.beacon = beacon;
+            neighbour.busy_until = now + beacon.busy_s * 1_000;
+        }
+    }
+
+    /// Until when somebody in reach is in the middle of a long exchange.
+    pub(crate) fn busy_until(&self) -> Option<u64> {
+        self.0.values().map(|neighbour| neighbour.busy_until).max()
+    }
+
+    /// It is not the time yet to link to a machine.
+    pub(crate) fn wait(&mut self, address: &Address, until: u64) {
+        if let Some(neighbour) = self.0.get_mut(address) {
+            neighbour.link_at = Some(until);
         }
     }
 
@@ -107,8 +123,9 @@ impl Neighbours {
     }
 
     /// Looks who differs, and decides when to link to them. Of two machines one lets the other go first.
-    /// Who holds nothing is not linked to, but links to others at once: so it is the one that asks.
-    pub(crate) fn consider(&mut self, now: u64, here: &Address, digest: Digest) {
+    /// Who holds nothing is not linked to, but links to others at once: so it is the one that asks. All that begins here
+    /// begins after a wait.
+    pub(crate) fn consider(&mut self, now: u64, here: &Address, digest: Digest, wait: u64) {
         for (address, neighbour) in &mut self.0 {
             let as_settled = |(own, other, until): (Digest, Digest, u64)| {
                 own == digest && other == neighbour.beacon.digest && now < until
@@ -121,7 +138,7 @@ impl Neighbours {
                 continue;
             }
             let defer = if here < address || digest == NOTHING { 0 } else { DEFER_MS };
-            neighbour.link_at = neighbour.link_at.or(Some(now + defer));
+            neighbour.link_at = neighbour.link_at.or(Some(now + defer + wait));
         }
     }
 

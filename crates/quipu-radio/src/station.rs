@@ -6,8 +6,9 @@
 
 mod report;
 mod traffic;
+mod turns;
 
-pub use traffic::air_bytes;
+pub use traffic::{air_bytes, purpose};
 
 use std::collections::BTreeMap;
 
@@ -122,6 +123,12 @@ pub struct Station {
     requests: u64,
     links: u64,
     announces: u64,
+    /// Lots drawn so far.
+    lots: u64,
+    /// Where machines take turns, no link is opened before.
+    turn_at: u64,
+    /// Links opened there since the last one that came about.
+    in_vain: u32,
     trouble: Option<String>,
 }
 
@@ -148,6 +155,9 @@ impl Station {
             requests: 0,
             links: LINKS_FROM,
             announces: 0,
+            lots: 0,
+            turn_at: 0,
+            in_vain: 0,
             trouble: None,
         }
     }
@@ -315,7 +325,8 @@ impl Station {
 
     fn consider(&mut self, now: u64) {
         if let (Some(here), Some(digest)) = (self.address, self.digest) {
-            self.neighbours.consider(now, &here, digest);
+            let wait = self.turn_ms(None).map_or(0, |packet| self.lot(packet));
+            self.neighbours.consider(now, &here, digest, wait);
         }
     }
 
@@ -334,7 +345,7 @@ impl Station {
         self.announce_at = Some(self.announce_at.map_or(at, |planned| planned.min(at)));
     }
 
-    fn announce(&mut self, now: u64, out: &mut Vec<Output>) {
+    fn announce(&mut self, now: u64, busy_s: u64, out: &mut Vec<Output>) {
         let Some(digest) = self.digest else { return };
         let bytes = ANNOUNCE_OVERHEAD + crate::beacon::BEACON_BYTES_MAX as u64;
         if !self.meters.has_room(now, None, bytes, 0) {
@@ -348,6 +359,7 @@ impl Station {
             node: node_tag(&self.node),
             digest,
             epoch: self.epoch,
+            busy_s,
         };
         self.announces += 1;
         self.announced_at = Some(now);
@@ -363,11 +375,20 @@ impl Station {
                 out.push(Output::Say(ToHelper::Look {}));
             }
             if self.address.is_some() {
+                if let Some(busy_s) = self.busy_now(now) {
+                    self.announce(now, busy_s, out);
+                }
                 if self.announce_at.is_some_and(|at| at <= now) {
-                    self.announce(now, out);
+                    match self.announce_later(now) {
+                        Some(later) => self.announce_at = Some(later),
+                        None => self.announce(now, 0, out),
+                    }
                 }
                 for address in self.neighbours.due(now) {
-                    self.meet(now, address);
+                    match self.turn_of(now, &address) {
+                        Some(later) => self.neighbours.wait(&address, later),
+                        None => self.meet(now, address),
+                    }
                 }
             }
         }
