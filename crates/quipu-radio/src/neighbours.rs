@@ -123,9 +123,15 @@ impl Neighbours {
     }
 
     /// Looks who differs, and decides when to link to them. Of two machines one lets the other go first.
-    /// Who holds nothing is not linked to, but links to others at once: so it is the one that asks. All that begins here
-    /// begins after a wait.
-    pub(crate) fn consider(&mut self, now: u64, here: &Address, digest: Digest, wait: u64) {
+    /// Who holds nothing is not linked to, but links to others at once: so it is the one that asks. What begins begins
+    /// after the wait of the neighbour's interface.
+    pub(crate) fn consider(
+        &mut self,
+        now: u64,
+        here: &Address,
+        digest: Digest,
+        wait: impl Fn(Option<u32>) -> u64,
+    ) {
         for (address, neighbour) in &mut self.0 {
             let as_settled = |(own, other, until): (Digest, Digest, u64)| {
                 own == digest && other == neighbour.beacon.digest && now < until
@@ -138,7 +144,7 @@ impl Neighbours {
                 continue;
             }
             let defer = if here < address || digest == NOTHING { 0 } else { DEFER_MS };
-            neighbour.link_at = neighbour.link_at.or(Some(now + defer + wait));
+            neighbour.link_at = neighbour.link_at.or(Some(now + defer + wait(neighbour.interface)));
         }
     }
 

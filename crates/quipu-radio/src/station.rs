@@ -325,7 +325,10 @@ impl Station {
 
     fn consider(&mut self, now: u64) {
         if let (Some(here), Some(digest)) = (self.address, self.digest) {
-            let wait = self.turn_ms(None).map_or(0, |packet| self.lot(packet));
+            let lot = self.turn_ms(None).map_or(0, |packet| self.lot(packet));
+            let meters = &self.meters;
+            let shared = |interface| meters.bitrate(interface).is_some_and(turns::is_shared);
+            let wait = |interface| if shared(interface) { lot } else { 0 };
             self.neighbours.consider(now, &here, digest, wait);
         }
     }

@@ -461,7 +461,7 @@ impl Station {
             }
             None => {}
         }
-        if association.up && self.turn_ms(None).is_some() {
+        if association.up && self.turn_with(&address).is_some() {
             // Who kept silent meanwhile may go on, and learns what this machine holds now.
             self.announce_soon(now);
             self.consider(now);

@@ -16,10 +16,15 @@ use crate::stream::{CLASSES, Medium};
 /// What a packet takes where the interface does not say: Reticulum's.
 const PACKET_BYTES: u32 = 500;
 
+/// Whether machines take turns on a medium of such a pace.
+pub(super) fn is_shared(bitrate: u64) -> bool {
+    bitrate < SHARED_BITRATE
+}
+
 impl Station {
     /// How long a packet takes on an interface where machines take turns, in milliseconds.
     pub(super) fn turn_ms(&self, interface: Option<u32>) -> Option<u64> {
-        let bitrate = self.meters.bitrate(interface).filter(|bitrate| *bitrate < SHARED_BITRATE)?;
+        let bitrate = self.meters.bitrate(interface).filter(|bitrate| is_shared(*bitrate))?;
         let mtu = interface.and_then(|number| self.meters.get(number)?.interface.mtu);
         Some(u64::from(mtu.unwrap_or(PACKET_BYTES)) * 8_000 / bitrate.max(1))
     }
@@ -34,20 +39,21 @@ impl Station {
             || self.arrivals.values().any(|(medium, _)| medium.is_shared())
     }
 
-    /// Whether a link that somebody opened comes at the wrong time: it is closed before more is said over it.
+    /// Whether a link that somebody opened comes at the wrong time: it is closed before more is said over it. Who opens one
+    /// has looked at its own airtime with more care: to be turned away costs, too.
     pub(super) fn is_bad_time(&self, now: u64) -> bool {
-        self.meters.fastest().is_some_and(|bitrate| bitrate < SHARED_BITRATE)
-            && (self.is_engaged(now) || self.is_silent(now) || !self.may_begin(now, None))
+        let no_room = || !self.meters.has_room(now, None, 0, CLASSES - 1);
+        self.takes_turns() && (self.is_engaged(now) || self.is_silent(now) || no_room())
+    }
+
+    /// Whether machines take turns on all interfaces.
+    fn takes_turns(&self) -> bool {
+        self.meters.fastest().is_some_and(is_shared)
     }
 
     /// Whether somebody in reach is in the middle of a long exchange.
     fn is_silent(&self, now: u64) -> bool {
         self.neighbours.busy_until().is_some_and(|until| until > now)
-    }
-
-    /// Whether there is airtime left for more than to end what has begun.
-    fn may_begin(&self, now: u64, interface: Option<u32>) -> bool {
-        self.meters.has_room(now, interface, 0, CLASSES - 1)
     }
 
     /// Two machines may open a link to each other at the same time: that of the smaller address stays. Answers whether
@@ -71,8 +77,10 @@ impl Station {
         let silent = self.neighbours.busy_until().filter(|until| *until > now);
         let opens = self.associations.values().any(|a| a.opening.is_some());
         let interface = self.neighbours.get(address).and_then(|neighbour| neighbour.interface);
-        let busy =
-            opens || !self.may_begin(now, interface) || self.is_engaged(now) || self.turn_at > now;
+        let busy = opens
+            || !self.meters.is_rested(now, interface)
+            || self.is_engaged(now)
+            || self.turn_at > now;
         if silent.is_none() && !busy {
             self.turn_at = now + self.lot(packet) * (1 << self.in_vain.min(IN_VAIN_MAX));
             self.in_vain += 1;
@@ -93,8 +101,8 @@ impl Station {
     /// An announce of what is held waits while there is an exchange: what is held changes, and others would want to
     /// link.
     pub(super) fn announce_later(&self, now: u64) -> Option<u64> {
-        self.turn_ms(None)?;
-        (self.is_engaged(now) || self.is_silent(now)).then_some(now + LOOK_MS)
+        let waits = self.takes_turns() && (self.is_engaged(now) || self.is_silent(now));
+        waits.then_some(now + LOOK_MS)
     }
 
     /// For how many seconds there will be an exchange that is worth an announce, if there is one that was not
