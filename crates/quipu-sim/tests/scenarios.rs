@@ -53,6 +53,7 @@ fn the_same_seed_runs_the_same_way() {
         ("snapshots", 2),
         ("domains", 2),
         ("random-domains", 3),
+        ("radio", 2),
     ];
     for (name, seed) in seeds {
         if let Err(failure) = check_determinism(&named(name), seed, Options::default()) {
@@ -77,14 +78,14 @@ fn assert_turns_red(sabotage: Sabotage, name: &str, expected: &str, seeds: std::
 #[test]
 fn airtime_beyond_the_limit_turns_the_checkers_red() {
     let expected = "more airtime was used than the limit";
-    assert_turns_red(Sabotage::IgnoreAirtime, "radio", expected, 1..12);
+    assert_turns_red(Sabotage::IgnoreAirtime, "radio", expected, 1..200);
 }
 
 /// What a mesh over LoRa costs: the bound holds the figure of `docs/performance.md`, which is not the one that is aimed at.
 #[test]
 fn a_mesh_over_sf9_agrees_after_a_partition() {
     let report = run_seed(&named("sf9-partition"), 1, Options::default()).expect("green");
-    let air = report.air.expect("it is on the air");
+    let air = report.air.as_ref().expect("it is on the air");
     // A thousand records, each on 49 machines that did not write it, and half of them across the partition.
     assert!(report.machines == 50 && report.events >= 1_000, "{report:?}");
     assert!(air.packed_bytes > 25_000 * 20 && air.collided_frames > 0, "{air:?}");
