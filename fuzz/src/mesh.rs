@@ -31,7 +31,8 @@ pub(crate) fn mesh_json(data: &[u8]) {
     }
     let id = "0".repeat(32);
     let around = format!(r#"","i":"{id}"}}"#);
-    let event = [br#"{"a":"x","s":1,"h":[1,2],"k":"k","p":"#, data, br#","v":""#, around.as_bytes()];
+    let event =
+        [br#"{"a":"x","s":1,"h":[1,2],"k":"k","p":"#, data, br#","v":""#, around.as_bytes()];
     match Event::parse(&event.concat()) {
         Ok(event) => {
             for style in STYLES {

@@ -190,14 +190,29 @@ fn carry(side: usize, outputs: Vec<Output>, told: &mut Vec<(usize, FromHelper)>)
                 let (address, public) = (address(side), [9; 64]);
                 let (interface, rssi, snr) = (Some(1), Some(-90), Some(55));
                 let (identity, hops) = (address, 1);
-                told.push((other, FromHelper::Heard {
-                    destination, address, identity, public, data, hops, interface, rssi, snr,
-                }));
+                told.push((
+                    other,
+                    FromHelper::Heard {
+                        destination,
+                        address,
+                        identity,
+                        public,
+                        data,
+                        hops,
+                        interface,
+                        rssi,
+                        snr,
+                    },
+                ));
             }
             ToHelper::Open { request, .. } => {
                 let up = |request, destination| FromHelper::LinkUp {
-                    link: vec![5; 16], request, destination,
-                    packet_max: 431, resource_max: 100_000, rtt_ms: 200,
+                    link: vec![5; 16],
+                    request,
+                    destination,
+                    packet_max: 431,
+                    resource_max: 100_000,
+                    rtt_ms: 200,
                 };
                 told.push((side, up(Some(request), None)));
                 told.push((other, up(None, Some(0))));
@@ -219,7 +234,11 @@ fn carry(side: usize, outputs: Vec<Output>, told: &mut Vec<(usize, FromHelper)>)
             }
             ToHelper::Look {} => {
                 let interface = quipu_helper::Interface {
-                    number: 1, name: "radio".into(), up: true, bitrate: Some(5_000), ..Default::default()
+                    number: 1,
+                    name: "radio".into(),
+                    up: true,
+                    bitrate: Some(5_000),
+                    ..Default::default()
                 };
                 told.push((side, FromHelper::Interfaces { interfaces: vec![interface] }));
             }

@@ -37,7 +37,9 @@ static SAMPLE: LazyLock<Sample> = LazyLock::new(|| {
     let domain = DomainId::from(root.id);
     let mut last = sign_own(vec![root], &key).remove(0);
     let disk = Arc::new(FaultyDisk::new());
-    let mut store = Store::create(disk.clone(), quipu_core::event::Log::Internal, last.clone(), OPTIONS).expect("a store");
+    let mut store =
+        Store::create(disk.clone(), quipu_core::event::Log::Internal, last.clone(), OPTIONS)
+            .expect("a store");
     let mut ids = BTreeSet::from([last.id]);
     for n in 0..60u8 {
         last = next(&last, n, &key, domain);

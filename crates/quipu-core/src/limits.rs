@@ -24,6 +24,13 @@ pub const PACK_UNFOLDED_BYTES_MAX: usize = 4 << 20;
 pub const PACK_WINDOW: usize = 65_536;
 /// The most authors and kinds one packed stream may introduce, so that a hostile stream is bounded.
 pub const PACK_DICTIONARY_MAX: usize = 1 << 20;
+/// Bytes of a key that name an author whom both ends of a link know, where few are known. The reader may know authors that the
+/// writer does not: with so many bytes hardly two of them are alike. If they are, it asks for keys in full.
+pub const AUTHOR_PREFIX_BYTES: usize = 4;
+/// The same where many are known.
+pub const LONG_AUTHOR_PREFIX_BYTES: usize = 6;
+/// So many authors are few.
+pub const AUTHORS_FEW: usize = 1_024;
 /// How many recent events the DAG remembers by id at least, so that most links cost no look-up in the
 /// store.
 pub const RECENT_EVENTS: usize = 32_768;

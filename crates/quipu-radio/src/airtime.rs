@@ -19,6 +19,9 @@ const SLOT_MS: u64 = 10_000;
 /// Parts of the limit that each class may use up, in tenths: records find room when artifacts have
 /// used theirs.
 const TENTHS: [u64; CLASSES] = [10, 9, 7];
+/// Where machines take turns, an exchange begins when not more than this is used of the limit, in tenths: one that
+/// stops half-way keeps its other end waiting for most of an hour.
+const RESTED_TENTHS: u64 = 4;
 
 /// What one interface has spent, and may spend.
 #[derive(Debug, Clone)]
@@ -185,6 +188,13 @@ impl Meters {
         self.share.is_none() || !self.meters.is_empty()
     }
 
+    /// Whether a long exchange may begin: enough is left for it of the limit.
+    pub fn is_rested(&self, now_ms: u64, interface: Option<u32>) -> bool {
+        self.over(interface)
+            .filter_map(|meter| meter.airtime.as_ref())
+            .all(|airtime| airtime.used_us(now_ms) <= airtime.limit_us() / 10 * RESTED_TENTHS)
+    }
+
     /// So many bytes are about to be sent.
     pub fn spend(&mut self, now_ms: u64, interface: Option<u32>, bytes: u64) {
         let known = interface.filter(|number| self.meters.contains_key(number));
@@ -202,6 +212,14 @@ impl Meters {
     /// The pace of an interface; of the slowest if it is not known which.
     pub fn bitrate(&self, interface: Option<u32>) -> Option<u64> {
         self.over(interface).filter_map(|meter| meter.interface.bitrate).min()
+    }
+
+    /// The pace of the fastest interface, if there is one and all are known.
+    pub fn fastest(&self) -> Option<u64> {
+        self.meters.values().map(|meter| meter.interface.bitrate).min_by_key(|bitrate| {
+            // One that is not known may be faster than all others.
+            std::cmp::Reverse(bitrate.unwrap_or(u64::MAX))
+        })?
     }
 
     /// When there may be more room.
@@ -270,6 +288,23 @@ mod tests {
         assert_eq!(later, HOUR_MS + HANDED_MS + SLOT_MS);
         assert!(!airtime.has_room(later - 1, piece, 2));
         assert!(airtime.has_room(later + SLOT_MS, piece, 2));
+    }
+
+    #[test]
+    fn an_exchange_begins_when_there_is_room_for_it() {
+        let mut meters = Meters::new(Some(1_000));
+        let bitrate = Some(8_000);
+        assert_eq!(meters.fastest(), None);
+        meters.told(0, vec![Interface { number: 1, bitrate, ..Interface::default() }]);
+        assert_eq!(meters.fastest(), bitrate);
+        // 36 s are the limit.
+        meters.spend(0, Some(1), 14_400);
+        assert!(meters.is_rested(0, Some(1)));
+        meters.spend(0, Some(1), 1);
+        assert!(!meters.is_rested(0, None));
+        meters.told(0, vec![Interface { number: 2, bitrate: None, ..Interface::default() }]);
+        assert_eq!(meters.fastest(), None);
+        assert!(meters.is_rested(0, Some(2)));
     }
 
     #[test]

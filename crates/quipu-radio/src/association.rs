@@ -4,9 +4,9 @@ use quipu_core::id::NodeKey;
 use quipu_core::node::LinkId;
 use quipu_helper::{Address, LinkName};
 
-use crate::limits::{KEEP_MS, REOPEN_MS};
+use crate::limits::{ENGAGED_MS, KEEP_MS, REOPEN_MS};
 use crate::neighbours::LogTag;
-use crate::stream::{Medium, Stream};
+use crate::stream::{Medium, Stream, is_level};
 
 /// The link under a stream.
 #[derive(Debug)]
@@ -54,6 +54,10 @@ pub(crate) struct Association {
     pub(crate) pause_until: u64,
     /// Since when there is no link.
     pub(crate) lost_at: Option<u64>,
+    /// A frame has said that both ends hold the same, and nothing followed it.
+    pub(crate) level: bool,
+    /// When others in reach are to be told that it takes long.
+    pub(crate) tell_at: u64,
     /// Ends when all is sent, or then at the latest; and why.
     pub(crate) closing: Option<(u64, String)>,
 }
@@ -79,6 +83,8 @@ impl Association {
             moved_at: now,
             pause_until: 0,
             lost_at: Some(now),
+            level: false,
+            tell_at: now,
             closing: None,
         }
     }
@@ -104,6 +110,29 @@ impl Association {
         self.carrier.as_ref().filter(|carrier| carrier.greeted)
     }
 
+    /// When it ends, if nothing moves. Who accepted the link leaves that to the opener; but where machines take turns
+    /// it does not rely on hearing of it.
+    pub(crate) fn over_at(&self) -> Option<u64> {
+        let medium = self.ready().filter(|_| self.up && self.stream.is_quiet())?.medium;
+        if self.opener {
+            return Some(self.moved_at + medium.linger_ms(self.level));
+        }
+        medium.is_shared().then(|| self.moved_at + KEEP_MS + medium.linger_ms(self.level))
+    }
+
+    /// Whether something moves, or is waited for, over a medium on which machines take turns.
+    pub(crate) fn is_engaged(&self, now: u64) -> bool {
+        let medium = self.carrier.as_ref().map(|carrier| carrier.medium);
+        let wait = |medium: Medium| medium.linger_ms(self.level).min(ENGAGED_MS);
+        medium.is_some_and(|medium| medium.is_shared() && now < self.moved_at + wait(medium))
+    }
+
+    /// A frame has moved.
+    pub(crate) fn moved(&mut self, now: u64, frame: &[u8]) {
+        self.moved_at = now;
+        self.level = is_level(frame);
+    }
+
     /// When something is to be done if nothing happens.
     pub(crate) fn deadlines(&self) -> impl Iterator<Item = u64> {
         let greet = self.carrier.as_ref().filter(|carrier| !carrier.greeted && self.opener);
@@ -115,6 +144,7 @@ impl Association {
             greet.map(|carrier| carrier.greet_at),
             stream.map(|at| at.max(self.pause_until)),
             pause.filter(|at| *at > 0),
+            self.over_at(),
             self.lost_at.map(|at| at + KEEP_MS),
             self.closing.as_ref().map(|(until, _)| *until),
         ]

@@ -3,6 +3,8 @@
 use quipu_core::codec::varint::{Reader, put};
 use quipu_core::id::{DomainId, NodeKey};
 
+use crate::limits::BUSY_S_MAX;
+
 /// Version of the beacon.
 const VERSION: u8 = 1;
 /// Bytes that stand for a domain or a machine.
@@ -30,8 +32,12 @@ pub struct Beacon {
     /// Counts the beacons of a machine: a later one has a greater number, for those who hear them in
     /// another order.
     pub epoch: u64,
-    /// Published logs that it keeps, with the first bytes of their digests.
+    /// Published logs that it keeps, with the first bytes of their digests: at most [`PUBLISHED_MAX`],
+    /// and none in the middle of a long exchange.
     pub published: Vec<(Tag, [u8; DIGEST_BYTES])>,
+    /// For how many seconds this machine is in the middle of a long exchange, in which others in reach should not
+    /// disturb it. 0: it is not.
+    pub busy_s: u64,
 }
 
 /// What stands for a domain.
@@ -65,6 +71,10 @@ impl Beacon {
         bytes.extend(self.node);
         bytes.extend(self.digest);
         put(&mut bytes, self.epoch);
+        if self.busy_s > 0 {
+            put(&mut bytes, self.busy_s);
+            return bytes;
+        }
         for (log, digest) in &self.published {
             bytes.extend(log);
             bytes.extend(digest);
@@ -81,11 +91,18 @@ impl Beacon {
         let digest = reader.array()?;
         let epoch = reader.varint()?;
         let mut published = Vec::new();
-        while !reader.is_empty() && published.len() < PUBLISHED_MAX {
+        while reader.len() >= TAG_BYTES + DIGEST_BYTES && published.len() < PUBLISHED_MAX {
             published.push((reader.array()?, reader.array()?));
         }
-        reader.is_empty().then_some(Self { domain, node, digest, epoch, published })
+        let is_busy = published.is_empty() && !reader.is_empty();
+        let busy_s = if is_busy { busy(reader.varint()?)? } else { 0 };
+        reader.is_empty().then_some(Self { domain, node, digest, epoch, published, busy_s })
     }
+}
+
+/// A time that is left out if there is none, and never longer than one may ask for.
+fn busy(seconds: u64) -> Option<u64> {
+    (1..=BUSY_S_MAX).contains(&seconds).then_some(seconds)
 }
 
 #[cfg(test)]
@@ -101,16 +118,24 @@ mod tests {
             digest in any::<[u8; DIGEST_BYTES]>(),
             epoch in any::<u64>(),
             published in prop::collection::vec(any::<(Tag, [u8; DIGEST_BYTES])>(), 0..=PUBLISHED_MAX),
+            busy_s in 0..=BUSY_S_MAX,
         ) {
-            let beacon = Beacon { domain, node: domain, digest, epoch, published };
+            let published = if busy_s > 0 { Vec::new() } else { published };
+            let beacon = Beacon { domain, node: domain, digest, epoch, published, busy_s };
             let bytes = beacon.encode();
             prop_assert!(bytes.len() <= BEACON_BYTES_MAX && bytes.len() < 60);
-            prop_assert_eq!(Beacon::decode(&bytes), Some(beacon));
-            prop_assert_eq!(Beacon::decode(&bytes[..bytes.len() - 1]), None);
+            prop_assert_eq!(Beacon::decode(&bytes), Some(beacon.clone()));
+            let head = Beacon { published: Vec::new(), busy_s: 0, ..beacon }.encode().len();
+            for length in 0..bytes.len() {
+                let cut = Beacon::decode(&bytes[..length]);
+                prop_assert!(length >= head || cut.is_none());
+                let again = cut.map(|cut| cut.encode());
+                prop_assert!(again.is_none_or(|again| again == bytes[..length]));
+            }
         }
 
         #[test]
-        fn garbage_does_no_harm(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
+        fn garbage_does_no_harm(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
             if let Some(beacon) = Beacon::decode(&bytes) {
                 prop_assert_eq!(beacon.encode(), bytes);
             }

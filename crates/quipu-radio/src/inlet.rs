@@ -85,6 +85,15 @@ impl Inlet {
         }
     }
 
+    /// Bytes that are missing of the frame that is being put together.
+    pub(crate) fn expected(&self) -> usize {
+        let head: Vec<u8> = self.bytes.iter().take(VARINT_BYTES_MAX).copied().collect();
+        let mut reader = Reader::new(&head);
+        let Some(length) = reader.varint() else { return 0 };
+        let whole = usize::try_from(length).unwrap_or(usize::MAX).min(FRAME_BYTES_MAX);
+        (head.len() - reader.len() + whole).saturating_sub(self.bytes.len())
+    }
+
     /// The next whole frame.
     pub(crate) fn pop(&mut self) -> Result<Option<Vec<u8>>, StreamError> {
         let head: Vec<u8> = self.bytes.iter().take(VARINT_BYTES_MAX).copied().collect();

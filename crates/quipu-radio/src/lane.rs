@@ -34,6 +34,8 @@ pub(crate) struct Outlet {
     ends: VecDeque<(u64, usize)>,
     /// Tries in a row that brought nothing.
     tries: u32,
+    /// How far the count of pieces is ahead: pieces sent again for want of news overtake all before them.
+    ahead: u64,
 }
 
 /// A piece to send.
@@ -102,18 +104,25 @@ impl Outlet {
                 self.fresh - length as u64
             }
         };
+        let order = order + self.ahead;
         self.flying.insert(offset, Flight { length, number, resource, until: None, order });
         let from = usize::try_from(offset - self.base).unwrap_or(usize::MAX);
         let bytes = self.bytes.range(from..from + length).copied().collect();
         Piece { offset, bytes }
     }
 
-    /// A piece has left: it is lost if nothing is heard of it for that long.
+    /// A piece has left. News of it, and of all before it, is waited for that long.
     pub(crate) fn left(&mut self, number: u64, now: u64, patience: u64) {
-        let wait = patience.saturating_mul(1 << self.tries.min(10)).min(RESEND_MS_MAX);
-        if let Some(flight) = self.flying.values_mut().find(|flight| flight.number == number) {
-            flight.until = Some(now + wait);
+        let until = now + self.wait(patience);
+        let left = |flight: &Flight| flight.number == number || flight.until.is_some();
+        if self.flying.values().any(|flight| flight.number == number) {
+            self.flying.values_mut().filter(|f| left(f)).for_each(|f| f.until = Some(until));
         }
+    }
+
+    /// How long to wait for news, after so many tries that brought none.
+    fn wait(&self, patience: u64) -> u64 {
+        patience.saturating_mul(1 << self.tries.min(10)).min(RESEND_MS_MAX)
     }
 
     /// A piece has arrived, says the link. Answers whether it was of this lane.
@@ -179,22 +188,38 @@ impl Outlet {
         !lost.is_empty()
     }
 
-    /// Gives up pieces of which nothing was heard for too long.
+    /// Sends a piece again if nothing was heard of it for too long: one, since the answer to it tells of all the
+    /// others. What was lost is mostly an acknowledgement.
     pub(crate) fn on_time(&mut self, now: u64) {
-        if self.lose(|flight| flight.until.is_some_and(|until| until <= now)) {
+        if self.probe(|until| until <= now) {
             self.tries += 1;
         }
     }
 
-    /// Gives up pieces that would be waited for beyond a time.
+    /// Sends a piece again that would be waited for beyond a time.
     pub(crate) fn nudge(&mut self, soon: u64) {
         self.tries = 0;
-        self.lose(|flight| !flight.resource && flight.until.is_some_and(|until| until > soon));
+        self.probe(|until| until > soon);
     }
 
-    /// When the next piece is given up.
+    fn probe(&mut self, is_late: impl Fn(u64) -> bool) -> bool {
+        let late = self.flying.iter().find(|(_, flight)| flight.until.is_some_and(&is_late));
+        let number = late.map(|(_, flight)| flight.number).filter(|_| !self.is_about_to_send());
+        let Some(number) = number else { return false };
+        self.ahead += OVERTAKEN;
+        self.lose(|flight| flight.number == number)
+    }
+
+    /// Whether a piece is on its way to the air: what is heard of that tells of the others.
+    fn is_about_to_send(&self) -> bool {
+        let handed = |flight: &Flight| !flight.resource && flight.until.is_none();
+        !self.lost.is_empty() || self.flying.values().any(handed)
+    }
+
+    /// When the next piece is sent again.
     pub(crate) fn deadline(&self) -> Option<u64> {
-        self.flying.values().filter_map(|flight| flight.until).min()
+        let deadlines = self.flying.values().filter_map(|flight| flight.until);
+        deadlines.min().filter(|_| !self.is_about_to_send())
     }
 
     /// The link is gone, and with it what was on its way.

@@ -66,6 +66,25 @@ pub const KEEP_MS: u64 = 15 * 60_000;
 /// How long a stream over which nothing moves keeps its link, in milliseconds. Less than the time after
 /// which sessions compare again, or they would keep it for ever.
 pub const LINGER_MS: u64 = 20_000;
+/// How long a stream may stand still where machines take turns, in milliseconds: an hour later, and what a helper may
+/// have kept, its sender is below the limit of airtime again. All of a frame would have to come again.
+pub const STALLED_MS: u64 = 70 * 60_000;
+/// Where machines take turns, how long others wait for an exchange that stands still, in milliseconds: its end may be
+/// over the limit of airtime.
+pub const ENGAGED_MS: u64 = 5 * 60_000;
+/// On a medium of a lower pace, in bits per second, machines take turns: one stream at a time.
+pub const SHARED_BITRATE: u64 = 50_000;
+/// Where machines take turns, how long one that has something to fetch waits at least, and so many times more at
+/// most, drawn by lot, in packets' time on the air: of several that heard the same announce, one begins.
+pub const TURN_PACKETS: (u64, u64) = (4, 80);
+/// How often that doubles with links that were opened in vain.
+pub const IN_VAIN_MAX: u32 = 4;
+/// What takes more packets than this is announced, so that others in reach keep silent meanwhile.
+pub const BULK_PACKETS: usize = 12;
+/// How long after an announce of an exchange it is announced again, in milliseconds: some do not hear the first.
+pub const BUSY_AGAIN_MS: u64 = 60_000;
+/// The longest silence that is asked for, in seconds.
+pub const BUSY_S_MAX: u64 = 600;
 /// How long a greeting may take to be answered before it is sent again, in milliseconds.
 pub const GREET_MS: u64 = 5_000;
 /// Greetings without an answer after which a link is given up.

@@ -87,6 +87,8 @@ pub(crate) struct Neighbour {
     pub(crate) rssi: Option<i32>,
     pub(crate) snr: Option<i32>,
     pub(crate) heard_at: u64,
+    /// It is in the middle of a long exchange until then.
+    busy_until: u64,
     pub(crate) logs: BTreeMap<LogTag, Meeting>,
 }
 
@@ -159,6 +161,7 @@ impl Neighbours {
             rssi: None,
             snr: None,
             heard_at: now,
+            busy_until: 0,
             logs: BTreeMap::new(),
         });
         neighbour.heard_at = now;
@@ -169,11 +172,24 @@ impl Neighbours {
         let restarted = neighbour.tag != beacon.node;
         if beacon.epoch >= neighbour.epoch || restarted {
             neighbour.epoch = beacon.epoch;
+            neighbour.busy_until = now + beacon.busy_s * 1_000;
             (neighbour.domain, neighbour.tag) = (beacon.domain, beacon.node);
             for (log, digest) in standing.common(beacon) {
                 let fresh = || Meeting::new(digest);
                 neighbour.logs.entry(log).or_insert_with(fresh).digest = digest;
             }
+        }
+    }
+
+    /// Until when somebody in reach is in the middle of a long exchange.
+    pub(crate) fn busy_until(&self) -> Option<u64> {
+        self.0.values().map(|neighbour| neighbour.busy_until).max()
+    }
+
+    /// It is not the time yet to link to a machine.
+    pub(crate) fn wait(&mut self, address: &Address, log: LogTag, until: u64) {
+        if let Some(meeting) = self.meeting(address, log) {
+            meeting.link_at = Some(until);
         }
     }
 
@@ -197,8 +213,15 @@ impl Neighbours {
 
     /// Looks who differs, and decides when to link to them. Of two machines of a domain one lets the other go first.
     /// Who holds nothing is not linked to, but links to others at once: so it is the one that asks. Of another domain's machines
-    /// nothing is wanted but that domain's published log, and they want nothing from here: whoever follows asks.
-    pub(crate) fn consider(&mut self, now: u64, here: &Address, standing: &Standing) {
+    /// nothing is wanted but that domain's published log, and they want nothing from here: whoever follows asks. What begins
+    /// begins after the wait of the neighbour's interface.
+    pub(crate) fn consider(
+        &mut self,
+        now: u64,
+        here: &Address,
+        standing: &Standing,
+        wait: impl Fn(Option<u32>) -> u64,
+    ) {
         for (address, neighbour) in &mut self.0 {
             let ours = neighbour.domain == standing.domain;
             for (log, meeting) in &mut neighbour.logs {
@@ -212,7 +235,8 @@ impl Neighbours {
                 };
                 let first = !ours || here < address || own == NOTHING;
                 let defer = if first { 0 } else { DEFER_MS };
-                meeting.link_at = meeting.link_at.or(Some(now + defer));
+                let wait = wait(neighbour.interface);
+                meeting.link_at = meeting.link_at.or(Some(now + defer + wait));
             }
         }
     }
@@ -286,13 +310,19 @@ mod tests {
             published: published
                 .map(|(of, digest)| (published_tag(&domain(*of)), [*digest; DIGEST_BYTES]))
                 .collect(),
+            busy_s: 0,
         }
+    }
+
+    /// Nobody takes turns.
+    fn at_once(_interface: Option<u32>) -> u64 {
+        0
     }
 
     fn wanted(standing: &Standing, beacon: &Beacon) -> Vec<LogTag> {
         let mut neighbours = Neighbours::default();
         neighbours.heard(0, [9; 16], beacon, HOW, standing);
-        neighbours.consider(0, &[1; 16], standing);
+        neighbours.consider(0, &[1; 16], standing, at_once);
         neighbours.due(0).into_iter().map(|(_, log)| log).collect()
     }
 
@@ -319,13 +349,13 @@ mod tests {
         let mut neighbours = Neighbours::default();
         let there = [9; 16];
         neighbours.heard(0, there, &beacon(1, 8, &[(1, 9)]), HOW, &here);
-        neighbours.consider(0, &[1; 16], &here);
+        neighbours.consider(0, &[1; 16], &here, at_once);
         assert_eq!(neighbours.due(0).len(), 2);
         neighbours.settle(0, &there, LogTag::Own, [5; DIGEST_BYTES]);
-        neighbours.consider(1, &[1; 16], &here);
+        neighbours.consider(1, &[1; 16], &here, at_once);
         let published = LogTag::Published(published_tag(&domain(1)));
         assert_eq!(neighbours.due(1), [(there, published)]);
-        neighbours.consider(SETTLED_MS.0, &[1; 16], &here);
+        neighbours.consider(SETTLED_MS.0, &[1; 16], &here, at_once);
         assert_eq!(neighbours.due(SETTLED_MS.0).len(), 2);
     }
 }

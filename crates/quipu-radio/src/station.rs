@@ -7,8 +7,9 @@
 mod guests;
 mod report;
 mod traffic;
+mod turns;
 
-pub use traffic::air_bytes;
+pub use traffic::{air_bytes, purpose};
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -153,6 +154,12 @@ pub struct Station {
     requests: u64,
     links: u64,
     announces: u64,
+    /// Lots drawn so far.
+    lots: u64,
+    /// Where machines take turns, no link is opened before.
+    turn_at: u64,
+    /// Links opened there since the last one that came about.
+    in_vain: u32,
     trouble: Option<String>,
 }
 
@@ -182,6 +189,9 @@ impl Station {
             requests: 0,
             links: LINKS_FROM,
             announces: 0,
+            lots: 0,
+            turn_at: 0,
+            in_vain: 0,
             trouble: None,
         }
     }
@@ -385,8 +395,12 @@ impl Station {
     }
 
     fn consider(&mut self, now: u64) {
+        let lot = self.turn_ms(None).map_or(0, |packet| self.lot(packet));
         if let (Some(here), Some(standing)) = (self.address, &self.standing) {
-            self.neighbours.consider(now, &here, standing);
+            let meters = &self.meters;
+            let shared = |interface| meters.bitrate(interface).is_some_and(turns::is_shared);
+            let wait = |interface| if shared(interface) { lot } else { 0 };
+            self.neighbours.consider(now, &here, standing, wait);
         }
     }
 
@@ -405,10 +419,10 @@ impl Station {
         self.announce_at = Some(self.announce_at.map_or(at, |planned| planned.min(at)));
     }
 
-    fn announce(&mut self, now: u64, out: &mut Vec<Output>) {
+    fn announce(&mut self, now: u64, busy_s: u64, out: &mut Vec<Output>) {
         let Some(standing) = &self.standing else { return };
         let Some(digest) = standing.digest(LogTag::Own) else { return };
-        let published = self.told_published(standing);
+        let published = if busy_s > 0 { Vec::new() } else { self.told_published(standing) };
         let bytes = ANNOUNCE_OVERHEAD + crate::beacon::BEACON_BYTES_MAX as u64;
         if !self.meters.has_room(now, None, bytes, 0) {
             self.announce_at = Some(now + LOOK_MS);
@@ -422,6 +436,7 @@ impl Station {
             digest,
             epoch: self.epoch,
             published,
+            busy_s,
         };
         self.announces += 1;
         self.announced_at = Some(now);
@@ -456,11 +471,20 @@ impl Station {
                 out.push(Output::Say(ToHelper::Look {}));
             }
             if self.address.is_some() {
+                if let Some(busy_s) = self.busy_now(now) {
+                    self.announce(now, busy_s, out);
+                }
                 if self.announce_at.is_some_and(|at| at <= now) {
-                    self.announce(now, out);
+                    match self.announce_later(now) {
+                        Some(later) => self.announce_at = Some(later),
+                        None => self.announce(now, 0, out),
+                    }
                 }
                 for (address, log) in self.neighbours.due(now) {
-                    self.meet(now, address, log);
+                    match self.turn_of(now, &address) {
+                        Some(later) => self.neighbours.wait(&address, log, later),
+                        None => self.meet(now, address, log),
+                    }
                 }
             }
         }

@@ -13,9 +13,9 @@ use quipu_core::sync::session::Pace;
 use crate::inlet::Inlet;
 use crate::lane::Outlet;
 use crate::limits::{
-    ACK_MS, ACK_PACKETS, ACK_RANGES_MAX, FAST_BITRATE, PACKETS_FLYING_MAX, PACKETS_UNSENT_MAX,
-    PARTS_ASKED, PATIENCE_MAX, QUEUE_BYTES_MAX, RESEND_MS, RESOURCE_BYTES_MIN, RESOURCE_BYTES_MOST,
-    RESOURCE_MS,
+    ACK_MS, ACK_PACKETS, ACK_RANGES_MAX, FAST_BITRATE, LINGER_MS, PACKETS_FLYING_MAX,
+    PACKETS_UNSENT_MAX, PARTS_ASKED, PATIENCE_MAX, QUEUE_BYTES_MAX, RESEND_MS, RESOURCE_BYTES_MIN,
+    RESOURCE_BYTES_MOST, RESOURCE_MS, SHARED_BITRATE, STALLED_MS,
 };
 
 /// Classes of frames, the most urgent first.
@@ -29,6 +29,11 @@ pub fn class_of(frame: &[u8]) -> usize {
         Some(17..=19 | 21 | 22) => 1,
         _ => 0,
     }
+}
+
+/// Whether a frame says that both ends hold the same: there is nothing more to come.
+pub(crate) fn is_level(frame: &[u8]) -> bool {
+    matches!(frame.first(), Some(5 | 12))
 }
 
 /// What the first byte of a message says.
@@ -106,9 +111,28 @@ impl Medium {
         RESEND_MS + self.rtt_ms * 4 + air * 4 + self.ack_ms() * 2
     }
 
-    /// How long an acknowledgement may wait.
+    /// How long after the last packet an acknowledgement may wait.
     fn ack_ms(&self) -> u64 {
-        ACK_MS + self.air_ms(self.packet_max) * 2
+        ACK_MS + self.air_ms(self.packet_max) * 4
+    }
+
+    /// How long frames are collected, so that several travel in one packet: nothing to speak of on a fast medium.
+    pub(crate) fn collect_ms(&self) -> u64 {
+        self.air_ms(self.packet_max) / 4
+    }
+
+    /// Whether machines take turns on it: a packet takes so long that two who send at once are in each other's way.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.bitrate.is_some_and(|bitrate| bitrate < SHARED_BITRATE)
+    }
+
+    /// How long a stream may stand still before it is over. Where answers take long, they are waited for.
+    pub(crate) fn linger_ms(&self, level: bool) -> u64 {
+        match (self.is_shared(), level) {
+            (false, _) => LINGER_MS,
+            (true, true) => self.ack_ms() * 2,
+            (true, false) => STALLED_MS,
+        }
     }
 }
 
@@ -159,6 +183,11 @@ impl Stream {
     /// Bytes that have not arrived at the other end, as far as known.
     pub fn queued(&self) -> usize {
         self.out.iter().map(Outlet::queued).sum()
+    }
+
+    /// Bytes that are known to be still under way, in either direction.
+    pub fn outstanding(&self) -> usize {
+        self.queued() + self.inn.iter().map(Inlet::expected).sum::<usize>()
     }
 
     /// Bytes of all frames that were sent so far.
@@ -323,7 +352,7 @@ impl Stream {
         if !resource {
             // The link itself says that a resource has arrived.
             self.owed += 1;
-            self.ack_at = self.ack_at.or(Some(now + medium.ack_ms()));
+            self.ack_at = Some(now + medium.ack_ms());
         }
         let mut frames = Vec::new();
         while let Some(frame) = inlet.pop()? {
@@ -397,6 +426,11 @@ impl Stream {
 /// Whether a message with this first byte is one of a stream.
 pub fn is_message(head: u8) -> bool {
     head & 0xf0 == MESSAGE && head & (HAS_ACKS | HAS_DATA) != 0
+}
+
+/// Whether such a message carries a piece of a frame, and not acknowledgements alone.
+pub fn carries_data(head: u8) -> bool {
+    head & HAS_DATA != 0
 }
 
 #[cfg(test)]

@@ -1,18 +1,23 @@
 //! Links over the air: the production stations over a simulated medium, with a modem as their helper.
 //!
 //! A modem has no resources and acknowledges nothing: packets of a few hundred bytes, half duplex, one
-//! channel, much loss. Machines are in reach of each other all the time, or only now and then. Airtime is
+//! channel, much loss. It listens before it sends, but hears only who is in reach, so transmissions collide
+//! ([`Channel`]). Machines are in reach of each other all the time, or only now and then. Airtime is
 //! what it costs; [`World::check_airtime`] looks at what was really sent.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::mem;
 
-use quipu_core::node::{Input, LinkRole};
+use quipu_core::node::{Input, LinkId, LinkRole};
 use quipu_helper::{Address, FromHelper, Interface, LinkName, ToHelper};
 use quipu_node::service::NetEvent;
 use quipu_radio::Settings;
 use quipu_radio::airtime::WHOLE;
 use quipu_radio::station::{Input as Heard, Output, Station};
 
+use crate::airing::{self, Airing};
+use crate::channel::{Channel, Transmission};
+use crate::lora::Lora;
 use crate::plan::{MS, SECOND, Us};
 use crate::report::{Finding, Sabotage};
 use crate::world::{Happening, World};
@@ -23,20 +28,36 @@ const HEAD_BYTES: usize = 19;
 const ANSWER: Us = 60 * SECOND;
 /// How long after a transmission a frame is handed on.
 const HANDING: Us = 20 * MS;
-/// The time in which a limit holds.
-const HOUR: Us = 3_600 * SECOND;
+/// How long a modem waits at most before it listens and then sends: not all that wait for a channel to become free
+/// begin at once.
+const BACKOFF: Us = 500 * MS;
 
 /// What the seed made of the scenario's `air`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct AirPlan {
     pub(crate) bitrate: u64,
+    /// How frames are sent, if that takes longer than their bytes at the bitrate.
+    pub(crate) lora: Option<Lora>,
     pub(crate) frame_bytes: u64,
     pub(crate) loss: u64,
     /// Parts of [`WHOLE`] of each hour that a machine may send.
     pub(crate) share: u64,
+    /// For how long machines have wires first.
+    pub(crate) wired: Us,
     /// Machines in reach of each other meet so often, and for so long.
     pub(crate) period: Us,
     pub(crate) meeting: Us,
+}
+
+impl AirPlan {
+    /// How long so many bytes take at the nominal rate.
+    pub(crate) fn nominal(&self, bytes: u64) -> Us {
+        bytes * 8 * SECOND / self.bitrate.max(1)
+    }
+
+    fn airtime(&self, bytes: u64) -> Us {
+        self.lora.map_or_else(|| self.nominal(bytes), |lora| lora.airtime(bytes))
+    }
 }
 
 /// What travels.
@@ -58,19 +79,41 @@ impl Frame {
                 Self::Close { .. } => 0,
             }
     }
+
+    /// What it is for, in a report.
+    fn purpose(&self) -> &'static str {
+        match self {
+            Self::Announce { .. } => "announces",
+            Self::Request { .. } | Self::Accept { .. } | Self::Close { .. } => "links",
+            Self::Data { data, .. } => quipu_radio::station::purpose(data),
+        }
+    }
 }
 
 /// What happens on the air.
 #[derive(Debug)]
 pub(crate) enum OnAir {
+    /// Machines have no wires any more.
+    Begin,
     /// A station's deadline.
     Tick { machine: usize, life: u32 },
+    /// A modem listens, and sends if nobody is heard.
+    Listen { machine: usize, life: u32 },
     /// A transmission ends.
-    Sent { machine: usize, life: u32, to: Option<usize>, frame: Frame, number: Option<u64> },
+    Sent { life: u32, sending: Sending, transmission: Transmission },
     /// A frame is handed on.
     Arrived { machine: usize, frame: Frame, from: usize },
     /// A request for a link had its time.
     Late { machine: usize, life: u32, request: u64 },
+}
+
+/// A frame that a modem is to send.
+#[derive(Debug)]
+pub(crate) struct Sending {
+    to: Option<usize>,
+    frame: Frame,
+    /// What the station calls it.
+    number: Option<u64>,
 }
 
 /// A machine on the air.
@@ -84,6 +127,9 @@ struct OnAirMachine {
     links: BTreeMap<LinkName, usize>,
     /// Links that were asked for.
     asked: BTreeMap<LinkName, (u64, usize)>,
+    outbox: VecDeque<Sending>,
+    /// The modem waits to send, or sends.
+    at_work: bool,
     sent_bytes: u64,
     received_bytes: u64,
 }
@@ -93,13 +139,10 @@ struct OnAirMachine {
 pub(crate) struct Air {
     plan: AirPlan,
     machines: BTreeMap<usize, OnAirMachine>,
-    /// Until when each machine hears somebody, or sends itself.
-    busy: Vec<Us>,
-    /// What each machine has sent in the last hour: when, and for how long.
-    sent: Vec<VecDeque<(Us, Us)>>,
+    channel: Channel,
+    pub(crate) airing: Airing,
     names: u64,
-    pub(crate) airtime: Us,
-    pub(crate) announced_max: usize,
+    begun: bool,
 }
 
 fn address_of(machine: usize) -> Address {
@@ -113,11 +156,10 @@ impl Air {
         Self {
             plan,
             machines: BTreeMap::new(),
-            busy: vec![0; machines],
-            sent: vec![VecDeque::new(); machines],
+            channel: Channel::default(),
+            airing: Airing::new(machines),
             names: 0,
-            airtime: 0,
-            announced_max: 0,
+            begun: plan.wired == 0,
         }
     }
 }
@@ -125,7 +167,25 @@ impl Air {
 impl World {
     /// Whether machines meet on the air only.
     pub(crate) fn is_on_air(&self) -> bool {
-        self.air.is_some()
+        self.air.as_ref().is_some_and(|air| air.begun)
+    }
+
+    /// Plans when machines have no wires any more.
+    pub(crate) fn plan_air(&mut self) {
+        if let Some(air) = self.plan.air.filter(|air| air.wired > 0) {
+            self.at(air.wired, Happening::OnAir(OnAir::Begin));
+        }
+    }
+
+    fn begin_on_air(&mut self) {
+        let links: Vec<LinkId> = self.links.keys().copied().collect();
+        for link in links {
+            self.cut(link, "there are no wires any more", SECOND);
+        }
+        if let Some(air) = &mut self.air {
+            air.begun = true;
+        }
+        (0..self.machines.len()).for_each(|machine| self.tell_standing(machine));
     }
 
     /// Those that a machine reaches now.
@@ -173,6 +233,8 @@ impl World {
                 tick_at: None,
                 links: BTreeMap::new(),
                 asked: BTreeMap::new(),
+                outbox: VecDeque::new(),
+                at_work: false,
                 sent_bytes: 0,
                 received_bytes: 0,
             };
@@ -257,9 +319,6 @@ impl World {
             }
             ToHelper::Look {} => self.look(machine),
             ToHelper::Announce { data, .. } => {
-                if let Some(air) = &mut self.air {
-                    air.announced_max = air.announced_max.max(data.len());
-                }
                 let frame = Frame::Announce { address: address_of(machine), data };
                 self.send_on_air(machine, None, frame, None);
             }
@@ -317,7 +376,7 @@ impl World {
         let Some(air) = &mut self.air else { return };
         air.names += 1;
         let link = air.names.to_be_bytes().to_vec();
-        let to = (0..air.busy.len()).find(|other| address_of(*other) == *address);
+        let to = (0..self.machines.len()).find(|other| address_of(*other) == *address);
         let (Some(to), Some(on)) = (to, air.machines.get_mut(&machine)) else { return };
         on.asked.insert(link.clone(), (request, to));
         let life = on.life;
@@ -325,7 +384,7 @@ impl World {
         self.at(self.now + ANSWER, Happening::OnAir(OnAir::Late { machine, life, request }));
     }
 
-    /// Sends when nobody in reach does, and when nobody is heard.
+    /// Hands a modem a frame to send.
     fn send_on_air(
         &mut self,
         machine: usize,
@@ -333,41 +392,80 @@ impl World {
         frame: Frame,
         number: Option<u64>,
     ) {
-        let hears = self.in_reach(machine);
-        let wait = self.rng.below(50 * MS);
+        let Some(on) = self.modem(machine) else { return };
+        on.outbox.push_back(Sending { to, frame, number });
+        if !mem::replace(&mut on.at_work, true) {
+            self.listen_later(machine, self.now);
+        }
+    }
+
+    fn listen_later(&mut self, machine: usize, from: Us) {
+        let wait = self.rng.below(BACKOFF);
+        let Some(life) = self.modem(machine).map(|on| on.life) else { return };
+        self.at(from + wait, Happening::OnAir(OnAir::Listen { machine, life }));
+    }
+
+    /// Sends what is first, if nobody is heard.
+    fn listen(&mut self, machine: usize) {
+        let mut hears = self.in_reach(machine);
+        hears.push(machine);
+        let now = self.now;
         let Some(air) = &mut self.air else { return };
-        let length = frame.length() as u64;
-        let took = length * 8 * SECOND / air.plan.bitrate.max(1);
-        let all = || hears.iter().copied().chain([machine]);
-        let free = all().map(|other| air.busy[other]).max().unwrap_or(0);
-        let start = free.max(self.now) + wait;
-        all().for_each(|other| air.busy[other] = start + took);
-        air.sent[machine].push_back((start, took));
-        air.airtime += took;
+        let free = air.channel.free_at(now, &hears);
+        if free > now {
+            return self.listen_later(machine, free);
+        }
         let Some(on) = air.machines.get_mut(&machine) else { return };
+        let Some(sending) = on.outbox.pop_front() else { return };
+        let length = sending.frame.length() as u64;
         on.sent_bytes += length;
         let life = on.life;
+        let took = air.plan.airtime(length);
+        air.airing.sent(machine, now, took, sending.frame.purpose());
+        let transmission = air.channel.begin(machine, now, took);
         self.moved.frames += 1;
         self.moved.bytes += length;
-        let sent = OnAir::Sent { machine, life, to, frame, number };
-        self.at(start + took, Happening::OnAir(sent));
+        let sent = OnAir::Sent { life, sending, transmission };
+        self.at(now + took, Happening::OnAir(sent));
+    }
+
+    /// A transmission has ended.
+    fn sent(
+        &mut self,
+        life: u32,
+        sending: Sending,
+        transmission: Transmission,
+    ) -> Result<(), Finding> {
+        let machine = transmission.from;
+        self.check_airtime(machine)?;
+        self.spread(&sending, &transmission);
+        let Some(on) = self.modem(machine).filter(|on| on.life == life) else { return Ok(()) };
+        on.at_work = !on.outbox.is_empty();
+        if on.at_work {
+            self.listen_later(machine, self.now);
+        }
+        if let (Some(number), Frame::Data { link, .. }) = (sending.number, sending.frame) {
+            self.modem_says(machine, FromHelper::Sent { link, number });
+        }
+        Ok(())
     }
 
     /// Something happens on the air.
     pub(crate) fn on_air(&mut self, happening: OnAir) -> Result<(), Finding> {
         match happening {
+            OnAir::Begin => self.begin_on_air(),
             OnAir::Tick { machine, life } => {
                 if self.modem(machine).is_some_and(|on| on.life == life) {
                     self.tell_station(machine, Heard::Tick);
                 }
             }
-            OnAir::Sent { machine, life, to, frame, number } => {
-                self.check_airtime(machine)?;
-                self.spread(machine, to, &frame);
-                let same = self.modem(machine).is_some_and(|on| on.life == life);
-                if let (true, Some(number), Frame::Data { link, .. }) = (same, number, frame) {
-                    self.modem_says(machine, FromHelper::Sent { link, number });
+            OnAir::Listen { machine, life } => {
+                if self.modem(machine).is_some_and(|on| on.life == life) {
+                    self.listen(machine);
                 }
+            }
+            OnAir::Sent { life, sending, transmission } => {
+                self.sent(life, sending, transmission)?;
             }
             OnAir::Arrived { machine, frame, from } => self.arrived(machine, frame, from),
             OnAir::Late { machine, life, request } => {
@@ -385,18 +483,22 @@ impl World {
         Ok(())
     }
 
-    /// Whoever is in reach and whom it concerns hears a frame, unless it is lost.
-    fn spread(&mut self, machine: usize, to: Option<usize>, frame: &Frame) {
-        for other in self.in_reach(machine) {
-            let loss = self.air.as_ref().map_or(0, |air| air.plan.loss);
-            let lost = self.rng.permille(loss);
-            if to.is_some_and(|to| to != other) {
+    /// Whoever is in reach and whom it concerns hears a frame, unless it is lost or collides.
+    fn spread(&mut self, sending: &Sending, transmission: &Transmission) {
+        let from = transmission.from;
+        for machine in self.in_reach(from) {
+            if sending.to.is_some_and(|to| to != machine) {
                 continue;
             }
+            let hears = self.in_reach(machine);
+            let Some(air) = &self.air else { return };
+            let field = self.plan.field.as_ref();
+            let collided = !air.channel.reached(transmission, machine, &hears, field);
+            let lost = self.rng.permille(air.plan.loss) || collided;
             self.moved.lost_frames += u64::from(lost);
+            self.moved.collided_frames += u64::from(collided);
             if !lost {
-                let arrived =
-                    OnAir::Arrived { machine: other, frame: frame.clone(), from: machine };
+                let arrived = OnAir::Arrived { machine, frame: sending.frame.clone(), from };
                 self.at(self.now + HANDING, Happening::OnAir(arrived));
             }
         }
@@ -462,13 +564,8 @@ impl World {
     fn check_airtime(&mut self, machine: usize) -> Result<(), Finding> {
         let now = self.now;
         let Some(air) = &mut self.air else { return Ok(()) };
-        let limit = HOUR / u64::from(WHOLE) * air.plan.share;
-        let sent = &mut air.sent[machine];
-        while sent.front().is_some_and(|(start, _)| *start + HOUR <= now) {
-            sent.pop_front();
-        }
-        let begun = sent.iter().filter(|(start, took)| start + took <= now);
-        let spent: Us = begun.map(|(_, took)| took).sum();
+        let limit = airing::HOUR / u64::from(WHOLE) * air.plan.share;
+        let spent = air.airing.spent(machine, now);
         if spent <= limit {
             return Ok(());
         }

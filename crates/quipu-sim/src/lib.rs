@@ -12,16 +12,20 @@
 
 mod affairs;
 mod air;
+mod airing;
+mod channel;
 mod check;
 mod check_data;
 mod check_domains;
 mod crowd;
 mod explain;
 mod federation;
+mod field;
 mod files;
 mod isolation;
 mod ledger;
 mod liar;
+mod lora;
 mod machine;
 mod model;
 mod net;
@@ -39,6 +43,7 @@ mod threads;
 mod trouble;
 mod world;
 
+pub use airing::AirReport;
 pub use report::{Failure, Finding, Options, Report, Sabotage, table};
 pub use run::{Tally, check_determinism, run_many, run_seed};
 pub use scenario::{

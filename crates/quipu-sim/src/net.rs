@@ -47,6 +47,8 @@ pub(crate) struct Moved {
     pub(crate) frames: u64,
     pub(crate) bytes: u64,
     pub(crate) lost_frames: u64,
+    /// Of those, how many collided on the air.
+    pub(crate) collided_frames: u64,
     pub(crate) sent_events: u64,
     pub(crate) round_trips: u64,
 }

@@ -73,6 +73,7 @@ impl World {
         self.plan_acts();
         self.plan_trouble();
         self.plan_data();
+        self.plan_air();
         Ok(())
     }
 
@@ -87,12 +88,12 @@ impl World {
     pub(crate) fn plan_acts(&mut self) {
         let work = self.plan.workload;
         let end = self.plan.duration;
-        // Everybody has joined by half of the time, if all are to write apart from each other.
-        let start = if work.apart.low > 0 { end / 2 } else { (2 * SECOND).min(end / 4) };
+        let start = self.plan.writing_from();
+        let last = end.saturating_sub(work.calm_s.high * SECOND).max(start);
         for machine in 0..self.hosts() {
             let mut rng = self.machines[machine].rng.clone();
             for _ in 0..work.emits.draw(&mut rng) {
-                let at = rng.between(start, end);
+                let at = rng.between(start, last);
                 self.at(at, Happening::Act(Act::Emit(machine)));
             }
             self.machines[machine].rng = rng;

@@ -1,6 +1,8 @@
 //! What a seed makes of a scenario: numbers drawn, nothing left open.
 
 use crate::air::AirPlan;
+use crate::field::Field;
+use crate::lora::{self, Lora};
 use crate::rng::Rng;
 use crate::scenario::{Data, Domains, Faults, ProfileName, Scenario, Span, Topology, Workload};
 
@@ -48,6 +50,8 @@ impl Profile {
 pub(crate) struct Plan {
     pub(crate) machines: usize,
     pub(crate) edges: Vec<(usize, usize, Profile)>,
+    /// Where the machines are, if that decides who is linked.
+    pub(crate) field: Option<Field>,
     pub(crate) duration: Us,
     pub(crate) settle: Us,
     pub(crate) parents_max: usize,
@@ -82,6 +86,17 @@ impl Plan {
         self.domains.count.low > 0
     }
 
+    /// When people begin to write.
+    pub(crate) fn writing_from(&self) -> Us {
+        let end = self.duration;
+        match self.air.map_or(0, |air| air.wired) {
+            // Everybody has joined by half of the time, if all are to write apart from each other.
+            0 if self.workload.apart.low > 0 => end / 2,
+            0 => (2 * SECOND).min(end / 4),
+            wired => wired.min(end),
+        }
+    }
+
     /// Draws a plan.
     pub(crate) fn draw(scenario: &Scenario, seed: u64) -> Self {
         let mut rng = Rng::new(seed, "plan");
@@ -106,9 +121,12 @@ impl Plan {
         }
         let backdaters = some(faults.backdaters.low, 1);
         let late = some(workload.joins.low, 0);
+        let field = (scenario.topology == Topology::Field)
+            .then(|| Field::draw(machines, scenario.degree.high as usize, seed));
         Self {
             machines,
-            edges: draw_edges(scenario, &homes, &faults, &mut rng),
+            edges: draw_edges(scenario, &homes, field.as_ref(), &faults, &mut rng),
+            field,
             duration: scenario.seconds.draw(&mut rng) * SECOND,
             settle: scenario.settle_seconds.draw(&mut rng) * SECOND,
             parents_max: scenario.parents_max.draw(&mut rng).clamp(2, 128) as usize,
@@ -131,11 +149,17 @@ fn draw_air(scenario: &Scenario, seed: u64) -> Option<AirPlan> {
     let of = &scenario.air;
     let mut rng = Rng::new(seed, "air plan");
     let bitrate = of.bitrate.draw(&mut rng);
+    let spreading = of.spreading.draw(&mut Rng::new(seed, "spreading"));
+    let lora = (spreading > 0).then(|| Lora::new(spreading));
+    let bitrate = lora.map_or(bitrate, Lora::bitrate);
+    let frame_bytes_max = lora.map_or(u64::MAX, |_| lora::FRAME_BYTES_MAX);
     (bitrate > 0).then(|| AirPlan {
         bitrate,
-        frame_bytes: of.frame_bytes.draw(&mut rng).max(200),
+        lora,
+        frame_bytes: of.frame_bytes.draw(&mut rng).clamp(200, frame_bytes_max),
         loss: of.loss.draw(&mut rng),
         share: of.share.draw(&mut rng).clamp(1, 100_000),
+        wired: of.wired_s.high * SECOND,
         period: of.meet_every_s.draw(&mut rng) * SECOND,
         meeting: of.meet_for_s.draw(&mut rng) * SECOND,
     })
@@ -240,6 +264,7 @@ fn draw_workload(of: &Workload, rng: &mut Rng) -> Workload {
         joins: draw(of.joins),
         syncs: draw(of.syncs),
         apart: draw(of.apart),
+        calm_s: of.calm_s,
         crowd: draw(of.crowd),
     }
 }
@@ -247,6 +272,7 @@ fn draw_workload(of: &Workload, rng: &mut Rng) -> Workload {
 fn draw_edges(
     scenario: &Scenario,
     homes: &[usize],
+    field: Option<&Field>,
     faults: &Faults,
     rng: &mut Rng,
 ) -> Vec<(usize, usize, Profile)> {
@@ -258,7 +284,10 @@ fn draw_edges(
         fixed => fixed,
     };
     let degree = scenario.degree.draw(rng) as usize;
-    let mut pairs = pairs(topology, homes.len(), degree, rng);
+    let mut pairs = match field {
+        Some(field) => field.pairs(),
+        None => pairs(topology, homes.len(), degree, rng),
+    };
     pairs.retain(|(a, b)| homes[*a] == homes[*b]);
     let profiled = |(a, b)| {
         let mut profile = Profile::of(scenario.profile, rng);
@@ -275,7 +304,7 @@ fn pairs(topology: Topology, n: usize, degree: usize, rng: &mut Rng) -> Vec<(usi
         Topology::Line => (1..n).map(|i| (i - 1, i)).collect(),
         Topology::Ring => (0..n).map(|i| (i, (i + 1) % n)).collect(),
         Topology::Star => (1..n).map(|i| (0, i)).collect(),
-        Topology::Full | Topology::Any => {
+        Topology::Full | Topology::Any | Topology::Field => {
             (0..n).flat_map(|a| (a + 1..n).map(move |b| (a, b))).collect()
         }
         Topology::Regular => {

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::Serialize;
 
+use crate::airing::AirReport;
+
 /// A rule that is broken on purpose, so that a test can see a checker turn red.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sabotage {
@@ -216,6 +218,8 @@ pub struct Report {
     pub crossed: u64,
     /// Questions of strangers whose answers were compared.
     pub questions: u64,
+    /// What it cost on the air, if machines met there.
+    pub air: Option<AirReport>,
     /// Turns of all machines.
     pub turns: u64,
     /// The largest event body, in bytes.

@@ -41,9 +41,11 @@ fn run(world: &mut World) -> Result<u64, Finding> {
     world.begin()?;
     world.run_until(world.plan.duration)?;
     world.heal()?;
+    world.measure_lack()?;
     let healed = world.now;
     world.sabotage()?;
     world.converge()?;
+    world.measure_air();
     let took = world.now - healed;
     world.converge_artifacts()?;
     // Newcomers may have been let in meanwhile.
@@ -108,6 +110,7 @@ fn report_of(world: &mut World, scenario: &Scenario, seed: u64) -> Report {
         relayed: world.federation.relayed,
         crossed: world.federation.crossings,
         questions: world.federation.questions,
+        air: world.air.as_ref().and_then(|air| air.airing.report()),
         turns: world.turns,
         body_bytes_max,
         effects_hash: world.effects_hash().iter().map(|byte| format!("{byte:02x}")).collect(),

@@ -54,6 +54,9 @@ pub enum Topology {
     Regular,
     /// All to the first.
     Star,
+    /// Places in a field: linked are those in reach of each other, about `degree` of each. A partition cuts
+    /// the field in two.
+    Field,
     /// Everybody to everybody.
     #[default]
     Full,
@@ -96,8 +99,11 @@ pub struct Workload {
     pub joins: Span,
     /// Requests to synchronise once, without staying.
     pub syncs: Span,
-    /// 1: nobody is linked until everybody has emitted, so that there are as many leaves as events
-    /// of different authors.
+    /// For how long before the end nobody emits, in seconds.
+    pub calm_s: Span,
+    /// 1: everybody writes in the second half of the time only, and nobody is linked then, so that there are as many
+    /// leaves as events of different authors. 2: the machines are in two parts while
+    /// they write, within which they are linked.
     pub apart: Span,
     /// Authors without machines, whose events come as a file.
     pub crowd: Span,
@@ -223,12 +229,16 @@ pub struct Faults {
 pub struct AirSection {
     /// Bits per second.
     pub bitrate: Span,
+    /// Spreading factor of LoRa, 7 to 12, in the place of a bitrate: frames take what they take there.
+    pub spreading: Span,
     /// Bytes in a frame.
     pub frame_bytes: Span,
     /// Frames lost, of a thousand.
     pub loss: Span,
     /// The part of each hour that a machine may send, in thousandths of a percent.
     pub share: Span,
+    /// For how long machines have wires first, in seconds, so that they know each other. People write after that.
+    pub wired_s: Span,
     /// How often two machines meet, in seconds; 0: they are always in reach.
     pub meet_every_s: Span,
     /// For how long, in seconds.
@@ -248,7 +258,7 @@ pub struct Scenario {
     /// Who is linked to whom.
     #[serde(default)]
     pub topology: Topology,
-    /// Links of each machine, for [`Topology::Regular`].
+    /// Links of each machine, for [`Topology::Regular`] and [`Topology::Field`].
     #[serde(default = "degree")]
     pub degree: Span,
     /// What links are like.
@@ -339,6 +349,7 @@ const TEXTS: &[&str] = texts![
     "lossy-links",
     "radio",
     "radio-mules",
+    "sf9-partition",
     "everybody-apart",
     "artifacts",
     "snapshots",

@@ -34,6 +34,8 @@ pub(crate) enum Trouble {
     Rejoin,
     /// Everybody is alone.
     Isolate,
+    /// The machines are cut into two parts, each of which hangs together.
+    Halve,
     /// A link breaks.
     LinkDrop,
     /// A link holds everything back.
@@ -79,8 +81,14 @@ impl World {
             self.at(at + length, Happening::Trouble(Trouble::Rejoin));
             from = at + length + SECOND;
         }
-        if self.plan.workload.apart.low > 0 {
-            self.at(end / 2 - SECOND, Happening::Trouble(Trouble::Isolate));
+        let apart = match self.plan.workload.apart.low {
+            0 => None,
+            1 => Some(Trouble::Isolate),
+            _ => Some(Trouble::Halve),
+        };
+        if let Some(apart) = apart {
+            let at = self.plan.writing_from().saturating_sub(SECOND);
+            self.at(at, Happening::Trouble(apart));
         }
     }
 
@@ -133,6 +141,7 @@ impl World {
                 self.part(groups);
             }
             Trouble::Isolate => self.part((0..self.machines.len()).collect()),
+            Trouble::Halve => self.part(self.halves()),
             Trouble::Rejoin => self.groups = None,
             Trouble::LinkDrop => {
                 let links: Vec<u64> = self.links.keys().copied().collect();
@@ -247,6 +256,14 @@ impl World {
             };
             let holders = self.machines.iter().filter(held).map(|m| m.index).collect();
             self.ledger.at_risk.insert(id, holders);
+        }
+    }
+
+    /// The half of each machine: that of the field, if there is one.
+    fn halves(&self) -> Vec<usize> {
+        match &self.plan.field {
+            Some(field) => field.halves(),
+            None => (0..self.machines.len()).map(|at| at * 2 / self.machines.len()).collect(),
         }
     }
 

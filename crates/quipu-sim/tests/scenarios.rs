@@ -6,6 +6,9 @@ use quipu_sim::{
     scenarios,
 };
 
+/// Airtime of a mesh that heals, in times of what the packed bytes need.
+const SF9_RATIO: f64 = 2.0;
+
 fn named(name: &str) -> Scenario {
     scenario(name).unwrap_or_else(|| panic!("no scenario {name}"))
 }
@@ -50,6 +53,7 @@ fn the_same_seed_runs_the_same_way() {
         ("snapshots", 2),
         ("domains", 2),
         ("random-domains", 3),
+        ("radio", 2),
     ];
     for (name, seed) in seeds {
         if let Err(failure) = check_determinism(&named(name), seed, Options::default()) {
@@ -74,7 +78,22 @@ fn assert_turns_red(sabotage: Sabotage, name: &str, expected: &str, seeds: std::
 #[test]
 fn airtime_beyond_the_limit_turns_the_checkers_red() {
     let expected = "more airtime was used than the limit";
-    assert_turns_red(Sabotage::IgnoreAirtime, "radio", expected, 1..12);
+    assert_turns_red(Sabotage::IgnoreAirtime, "radio", expected, 1..200);
+}
+
+/// What a mesh over LoRa costs: the bound holds the figure of `docs/performance.md`, which is not the one that is aimed at.
+#[test]
+fn a_mesh_over_sf9_agrees_after_a_partition() {
+    let report = run_seed(&named("sf9-partition"), 1, Options::default()).expect("green");
+    let air = report.air.as_ref().expect("it is on the air");
+    // A thousand records, each on 49 machines that did not write it, and half of them across the partition.
+    assert!(report.machines == 50 && report.events >= 1_000, "{report:?}");
+    assert!(air.packed_bytes > 25_000 * 20 && air.collided_frames > 0, "{air:?}");
+    assert!(air.duty_percent > 0.0 && air.duty_percent <= air.duty_limit_percent, "{air:?}");
+    assert_eq!(air.duty_limit_percent, 10.0);
+    assert!(air.ratio > 1.0 && air.ratio < SF9_RATIO, "{air:?}");
+    let parts: u64 = air.healing_by_purpose_ms.values().sum();
+    assert!(parts.abs_diff(air.healing_ms) < 10, "{air:?}");
 }
 
 #[test]

@@ -108,7 +108,8 @@ fn main() {
         })
         .collect();
     let bundles = streams.iter().map(|stream| {
-        let mut writer = BundleWriter::begin(Vec::new(), &DomainId([7; 32]), Log::Internal).expect("a vector");
+        let mut writer =
+            BundleWriter::begin(Vec::new(), &DomainId([7; 32]), Log::Internal).expect("a vector");
         for batch in quipu_fuzz::pieces(stream) {
             writer.put(batch).expect("a vector");
         }
@@ -143,7 +144,14 @@ fn main() {
         let texts = meshlog[target].as_array().into_iter().flatten();
         texts.filter_map(|text| Some(text.as_str()?.as_bytes().to_vec())).collect()
     };
-        let beacon = Beacon { domain: [1; 6], node: [2; 6], digest: [3; 8], epoch: 1_000 };
+    let beacon = Beacon {
+        domain: [1; 6],
+        node: [2; 6],
+        digest: [3; 8],
+        epoch: 1_000,
+        published: vec![([4; 6], [5; 8])],
+        busy_s: 0,
+    };
     let told: Vec<Vec<u8>> =
         quipu_fuzz::radio::meeting().iter().map(quipu_helper::FromHelper::encode).collect();
     let framed = |message: &Vec<u8>| quipu_helper::frame(message);

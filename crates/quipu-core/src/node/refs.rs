@@ -6,14 +6,9 @@ use crate::codec::pack::{Resolve, Shared};
 use crate::dag::Dag;
 use crate::history::{History, Ordinal};
 use crate::id::{EventId, NodeKey};
+use crate::limits::{AUTHOR_PREFIX_BYTES, AUTHORS_FEW, LONG_AUTHOR_PREFIX_BYTES};
 use crate::sync::frontier::Frontier;
 use crate::sync::session::PeerHas;
-
-/// Bytes of a key that name an author where few are known, and where many are. The peer may know authors that
-/// are not known here: with so many bytes hardly two of them are alike. If they are, it asks for keys in full.
-const AUTHOR_PREFIX_BYTES: usize = 4;
-const LONG_AUTHOR_PREFIX_BYTES: usize = 6;
-const FEW_AUTHORS: usize = 1_024;
 
 /// What the writer of a batch may refer to: events that the peer holds.
 pub(super) struct Known<'a, H> {
@@ -54,7 +49,7 @@ impl<H: History> Shared for Known<'_, H> {
     }
 
     fn author_prefix(&self, author: &NodeKey) -> Option<usize> {
-        let few = self.frontier.authors() <= FEW_AUTHORS;
+        let few = self.frontier.authors() <= AUTHORS_FEW;
         let length = if few { AUTHOR_PREFIX_BYTES } else { LONG_AUTHOR_PREFIX_BYTES };
         let prefix = &author.0[..length];
         if self.has.plain || self.frontier.author_with_prefix(prefix) != Some(*author) {

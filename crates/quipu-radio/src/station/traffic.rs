@@ -9,7 +9,7 @@ use super::{Carrier, Greeting, Output, Side, Station, is_greeting};
 use crate::association::Association;
 use crate::limits::*;
 use crate::neighbours::LogTag;
-use crate::stream::Medium;
+use crate::stream::{Medium, carries_data};
 
 /// What a message takes on the air, with everything that Reticulum puts around it.
 pub fn air_bytes(bytes: usize, resource: bool) -> u64 {
@@ -19,6 +19,15 @@ pub fn air_bytes(bytes: usize, resource: bool) -> u64 {
         bytes + parts * RESOURCE_PART_OVERHEAD + RESOURCE_OVERHEAD
     } else {
         bytes + PACKET_OVERHEAD
+    }
+}
+
+/// What a message of a station is for: what is asked of airtime is where it goes.
+pub fn purpose(message: &[u8]) -> &'static str {
+    match message.first() {
+        Some(head) if is_greeting(*head) => "greetings",
+        Some(head) if !carries_data(*head) => "acknowledgements",
+        _ => "frames",
     }
 }
 
@@ -51,7 +60,7 @@ impl Station {
     ) {
         let Some(request) = request else {
             medium.bitrate = self.meters.bitrate(None);
-            if self.arrivals.len() < ASSOCIATIONS_MAX {
+            if self.arrivals.len() < ASSOCIATIONS_MAX && !self.is_bad_time(now) {
                 self.arrivals.insert(name, (medium, now));
             } else {
                 out.push(Output::Say(ToHelper::Close { link: name }));
@@ -65,6 +74,13 @@ impl Station {
         };
         association.opening = None;
         association.moved_at = now;
+        let (link, address) = (association.link, association.address);
+        if !self.keeps_own(now, &address, out) {
+            out.push(Output::Say(ToHelper::Close { link: name }));
+            self.end(now, link, "another link was faster", false, out);
+            return;
+        }
+        let Some(association) = self.associations.get_mut(&link) else { return };
         let neighbour = self.neighbours.get(&association.address);
         medium.bitrate = self.meters.bitrate(neighbour.and_then(|n| n.interface));
         association.carrier =
@@ -125,10 +141,11 @@ impl Station {
         let Some(link) = self.over(name) else { return };
         let Some(association) = self.associations.get_mut(&link) else { return };
         let Some(medium) = association.ready().map(|carrier| carrier.medium) else { return };
+        association.moved_at = now;
         match association.stream.take(now, message, resource, &medium) {
             Ok(frames) => {
                 for bytes in frames {
-                    association.moved_at = now;
+                    association.moved(now, &bytes);
                     out.push(Output::Net(NetEvent::Frame { link, bytes }));
                 }
             }
@@ -253,6 +270,7 @@ impl Station {
     /// A stream has a link: frames may move.
     fn established(&mut self, now: u64, link: LinkId, out: &mut Vec<Output>) {
         let Some(association) = self.associations.get_mut(&link) else { return };
+        self.in_vain = 0;
         association.lost_at = None;
         association.moved_at = now;
         association.reopen_at = None;
@@ -299,7 +317,12 @@ impl Station {
 
     pub(super) fn on_send(&mut self, now: u64, link: LinkId, frame: &[u8], out: &mut Vec<Output>) {
         let Some(association) = self.associations.get_mut(&link) else { return };
-        association.moved_at = now;
+        association.moved(now, frame);
+        if let Some(medium) = association.ready().map(|carrier| carrier.medium)
+            && association.stream.wants().is_none()
+        {
+            association.pause_until = association.pause_until.max(now + medium.collect_ms());
+        }
         if let Err(error) = association.stream.push(frame) {
             self.end(now, link, &error.to_string(), false, out);
         }
@@ -414,12 +437,7 @@ impl Station {
         let lost = association.lost_at.is_some_and(|at| at + KEEP_MS <= now);
         if lost {
             self.end(now, link, "no link for too long", false, out);
-        } else if association.opener
-            && association.up
-            && association.ready().is_some()
-            && quiet
-            && association.moved_at + LINGER_MS <= now
-        {
+        } else if association.over_at().is_some_and(|at| at <= now) {
             self.end(now, link, "nothing moves", true, out);
         }
     }
@@ -443,14 +461,20 @@ impl Station {
         } else if let Some(request) = association.request {
             out.push(Output::Net(NetEvent::ConnectFailed { request, reason }));
         }
-        let log = association.log;
+        let (log, address) = (association.log, association.address);
         let own = self.standing.as_ref().and_then(|standing| standing.digest(log));
         match own.filter(|_| good) {
-            Some(own) => self.neighbours.settle(now, &association.address, log, own),
+            Some(own) => self.neighbours.settle(now, &address, log, own),
             None if association.opener && association.request.is_none() => {
-                self.neighbours.retry(now, &association.address, log);
+                let wait = self.turn_with(&address).map_or(0, |packet| self.lot(packet));
+                self.neighbours.retry(now + wait, &address, log);
             }
             None => {}
+        }
+        if association.up && self.turn_with(&address).is_some() {
+            // Who kept silent meanwhile may go on, and learns what this machine holds now.
+            self.announce_soon(now);
+            self.consider(now);
         }
     }
 }
