@@ -282,7 +282,7 @@ fn data_files_of_meshlogd() {
 
 #[test]
 fn a_data_file_goes_out_and_comes_back() {
-    let Some(place) = meshlogd() else { return };
+    let Some(place) = meshlogd::place() else { return };
     let temp = temp();
     let mut a = Machine::found("a", temp.path());
     // Two machines with a name in meshes, of which one signs, and one without.
@@ -299,7 +299,7 @@ fn a_data_file_goes_out_and_comes_back() {
     record(&c, &["set", "R-c", "name", "nowhere"]);
     let files = temp.path().join("files");
     std::fs::create_dir(&files).unwrap();
-    let mut write = python(&place, "0.1.0", "log_oracle.py");
+    let mut write = meshlogd::script(&place, "0.1.0", "log_oracle.py");
     write.args(["write", arg(&files), "1", "3"]);
     assert_eq!(finish(write, b"").code, 0);
     let file = files.join("0000.jsonl");
@@ -332,7 +332,7 @@ fn a_data_file_goes_out_and_comes_back() {
     assert_eq!([of(&authors[0]).len(), of(&authors[1]).len()], [2, 1]);
     assert!(of(&authors[0]).iter().all(|event| event["g"].is_string()), "signed");
     // meshlogd loads it, and shows what a new domain shows that loads it.
-    let mut views = python(&place, "0.1.0", "log_oracle.py");
+    let mut views = meshlogd::script(&place, "0.1.0", "log_oracle.py");
     views.args(["views", arg(&out)]);
     let shown = finish(views, b"").stdout;
     let view = data_encoding::HEXLOWER.decode(shown.split(' ').next().unwrap().as_bytes()).unwrap();
