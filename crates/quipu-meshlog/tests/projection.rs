@@ -276,7 +276,7 @@ fn a_first_use_is_told_to_the_domain_once() {
         seq,
         stamp: stamp.clone(),
         kind: kind.clone(),
-        payload: payload.clone(),
+        payload: payload.clone().into(),
         prev: None,
     };
     let own_name = identity().public().author();

@@ -165,7 +165,7 @@ pub struct Machine {
     told_events: u64,
     /// Links that are opened when others announce that they hold something else.
     air: Option<Air>,
-    /// A newcomer's first exchange, with whoever of the domain is heard first, and how long it waits for that.
+    /// A newcomer's first exchange, with the machine that invited it, and how long it waits to hear that.
     first_heard: Option<(Dial, u64)>,
 }
 

@@ -12,7 +12,7 @@ use crate::limits::{DEFER_MS, NEIGHBOURS_MAX, REOPEN_MS, SETTLED_MS};
 pub(crate) type Digest = [u8; DIGEST_BYTES];
 
 /// What a machine says that has no log yet.
-pub(crate) const NOTHING: Digest = [0; DIGEST_BYTES];
+const NOTHING: Digest = [0; DIGEST_BYTES];
 
 /// A log that machines tell of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,6 +53,12 @@ impl Standing {
         own.into_iter().chain(kept).collect()
     }
 
+    /// Whether a machine has nothing yet of a log of which there is something here.
+    pub(crate) fn is_lacked(&self, beacon: &Beacon) -> bool {
+        let here = |log| self.digest(log).is_some_and(|digest| digest != NOTHING);
+        self.common(beacon).into_iter().any(|(log, digest)| digest == NOTHING && here(log))
+    }
+
     /// Whether a beacon is about anything that is kept here.
     pub(crate) fn concerns(&self, beacon: &Beacon) -> bool {
         !self.common(beacon).is_empty()
@@ -79,7 +85,6 @@ pub(crate) struct Neighbour {
     pub(crate) domain: Tag,
     /// What stands for it.
     pub(crate) tag: Tag,
-    epoch: u64,
     /// Known once it has proven it.
     pub(crate) node: Option<NodeKey>,
     pub(crate) hops: u8,
@@ -89,6 +94,8 @@ pub(crate) struct Neighbour {
     pub(crate) heard_at: u64,
     /// It is in the middle of a long exchange until then.
     busy_until: u64,
+    /// What it announced last: this machine may keep more logs later.
+    beacon: Beacon,
     pub(crate) logs: BTreeMap<LogTag, Meeting>,
 }
 
@@ -128,6 +135,16 @@ impl Meeting {
     }
 }
 
+impl Neighbour {
+    /// Notes what it said of logs that are kept here.
+    fn compare(&mut self, standing: &Standing) {
+        for (log, digest) in standing.common(&self.beacon) {
+            let fresh = || Meeting::new(digest);
+            self.logs.entry(log).or_insert_with(fresh).digest = digest;
+        }
+    }
+}
+
 impl Neighbours {
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&Address, &Neighbour)> {
         self.0.iter()
@@ -154,7 +171,6 @@ impl Neighbours {
         let neighbour = self.0.entry(address).or_insert_with(|| Neighbour {
             domain: beacon.domain,
             tag: beacon.node,
-            epoch: beacon.epoch,
             node: None,
             hops: how.hops,
             interface: how.interface,
@@ -162,6 +178,7 @@ impl Neighbours {
             snr: None,
             heard_at: now,
             busy_until: 0,
+            beacon: beacon.clone(),
             logs: BTreeMap::new(),
         });
         neighbour.heard_at = now;
@@ -170,15 +187,17 @@ impl Neighbours {
         neighbour.rssi = how.rssi.or(neighbour.rssi);
         neighbour.snr = how.snr.or(neighbour.snr);
         let restarted = neighbour.tag != beacon.node;
-        if beacon.epoch >= neighbour.epoch || restarted {
-            neighbour.epoch = beacon.epoch;
+        if beacon.epoch >= neighbour.beacon.epoch || restarted {
             neighbour.busy_until = now + beacon.busy_s * 1_000;
             (neighbour.domain, neighbour.tag) = (beacon.domain, beacon.node);
-            for (log, digest) in standing.common(beacon) {
-                let fresh = || Meeting::new(digest);
-                neighbour.logs.entry(log).or_insert_with(fresh).digest = digest;
-            }
+            neighbour.beacon = beacon.clone();
+            neighbour.compare(standing);
         }
+    }
+
+    /// This machine holds something else now.
+    pub(crate) fn compare(&mut self, standing: &Standing) {
+        self.0.values_mut().for_each(|neighbour| neighbour.compare(standing));
     }
 
     /// Until when somebody in reach is in the middle of a long exchange.
@@ -357,5 +376,18 @@ mod tests {
         assert_eq!(neighbours.due(1), [(there, published)]);
         neighbours.consider(SETTLED_MS.0, &[1; 16], &here, at_once);
         assert_eq!(neighbours.due(SETTLED_MS.0).len(), 2);
+    }
+
+    #[test]
+    fn what_was_said_counts_for_logs_that_are_kept_later() {
+        let mut neighbours = Neighbours::default();
+        neighbours.heard(0, [9; 16], &beacon(1, 5, &[(2, 8)]), HOW, &standing(5, &[]));
+        let later = standing(5, &[(2, 0)]);
+        neighbours.compare(&later);
+        neighbours.consider(0, &[1; 16], &later, at_once);
+        assert_eq!(neighbours.due(0), [([9; 16], LogTag::Published(published_tag(&domain(2))))]);
+        // Who keeps a log and has nothing of it is answered by those who have.
+        assert!(standing(5, &[(2, 8)]).is_lacked(&beacon(3, 5, &[(2, 0)])));
+        assert!(!later.is_lacked(&beacon(3, 5, &[(2, 0)])), "there is nothing here either");
     }
 }

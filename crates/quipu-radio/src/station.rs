@@ -25,7 +25,7 @@ use crate::association::{Association, Carrier};
 use crate::beacon::{Beacon, PUBLISHED_MAX, Tag, domain_tag, node_tag, published_tag};
 use crate::greeting::{Greeting, Side, is_greeting};
 use crate::limits::*;
-use crate::neighbours::{Digest, Held, LogTag, NOTHING, Neighbours, Reception, Standing};
+use crate::neighbours::{Digest, Held, LogTag, Neighbours, Reception, Standing};
 use crate::stream::Medium;
 
 /// What the station calls its identity and its destination. Guests use others.
@@ -365,7 +365,9 @@ impl Station {
         if self.standing.as_ref().is_some_and(|standing| standing.logs == logs) {
             return;
         }
-        self.standing = Some(Standing { domain: domain_tag(&self.settings.domain), logs });
+        let standing = Standing { domain: domain_tag(&self.settings.domain), logs };
+        self.neighbours.compare(&standing);
+        self.standing = Some(standing);
         self.announce_soon(now);
         self.consider(now);
     }
@@ -377,8 +379,7 @@ impl Station {
         if own || !standing.concerns(&beacon) {
             return;
         }
-        let lacks_all = beacon.digest == NOTHING;
-        let new = self.neighbours.get(&address).is_none() || lacks_all;
+        let new = self.neighbours.get(&address).is_none() || standing.is_lacked(&beacon);
         self.neighbours.heard(now, address, &beacon, how, standing);
         for association in self.associations.values_mut().filter(|a| a.address == address) {
             if let Some(medium) = association.ready().map(|carrier| carrier.medium) {
@@ -423,25 +424,26 @@ impl Station {
         let Some(standing) = &self.standing else { return };
         let Some(digest) = standing.digest(LogTag::Own) else { return };
         let published = if busy_s > 0 { Vec::new() } else { self.told_published(standing) };
-        let bytes = ANNOUNCE_OVERHEAD + crate::beacon::BEACON_BYTES_MAX as u64;
+        let beacon = Beacon {
+            domain: domain_tag(&self.settings.domain),
+            node: node_tag(&self.node),
+            digest,
+            epoch: self.epoch + 1,
+            published,
+            busy_s,
+        };
+        let data = beacon.encode();
+        let bytes = ANNOUNCE_OVERHEAD + data.len() as u64;
         if !self.meters.has_room(now, None, bytes, 0) {
             self.announce_at = Some(now + LOOK_MS);
             return;
         }
         self.meters.spend(now, None, bytes);
-        self.epoch += 1;
-        let beacon = Beacon {
-            domain: domain_tag(&self.settings.domain),
-            node: node_tag(&self.node),
-            digest,
-            epoch: self.epoch,
-            published,
-            busy_s,
-        };
+        self.epoch = beacon.epoch;
         self.announces += 1;
         self.announced_at = Some(now);
         self.announce_at = Some(now + ANNOUNCE_MS);
-        out.push(Output::Say(ToHelper::Announce { destination: OWN, data: beacon.encode() }));
+        out.push(Output::Say(ToHelper::Announce { destination: OWN, data }));
     }
 
     /// The published logs that the next beacon tells of: that of the own domain, and of the others some in turn.
@@ -581,3 +583,6 @@ impl Station {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -184,7 +184,9 @@ fn guests_of_the_helper_keep_to_the_airtime() {
     });
     let batch = a.file("notes.ndjson", lines.collect::<String>().as_bytes());
     a.run(["emit", "--batch", batch.to_str().unwrap()]);
-    let air = config(root, "a", ALONE, &server(port));
+    // 36,000 bytes in an hour, of which guests may use nine tenths.
+    let paced = server(port) + "bitrate = 8000000\n";
+    let air = config(root, "a", ALONE, &paced);
     on_air(&mut a, &air, &["--airtime-percent", "0.001"]);
     let new = Serving::start(root, port);
     let interface = |machine: &Machine| {

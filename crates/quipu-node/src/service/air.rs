@@ -1,6 +1,6 @@
 //! Links over the air: they are opened by whoever hears that another machine holds something else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use quipu_core::id::{DomainId, NodeKey};
 use quipu_core::sync::message::InviteProof;
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{Answer, Dial, Handle, Machine, ServiceError};
 
-/// How long a newcomer waits for somebody of the domain to be heard, in milliseconds. Whoever hears a newcomer announces
+/// How long a newcomer waits for the machine that invited it to be heard, in milliseconds. Whoever hears a newcomer announces
 /// itself, which takes a slow medium a minute.
 const FIRST_HEARD_MS: u64 = 180_000;
 
@@ -55,6 +55,8 @@ impl Machine {
     pub fn set_air(&mut self, air: Air) {
         self.air = Some(air);
         self.unfinished = true;
+        let linked: BTreeSet<NodeKey> = self.links.values().map(|linked| linked.peer).collect();
+        linked.into_iter().for_each(|peer| self.tell_wired(peer));
     }
 
     /// What is known of them, if there are any.
@@ -94,7 +96,7 @@ impl Machine {
         let late = self.first_heard.take_if(|(_, until)| *until <= now);
         let Some((Dial { peer, answer: Some(answer), .. }, _)) = late else { return };
         let seconds = FIRST_HEARD_MS / 1_000;
-        let reason = format!("no machine of the domain was heard on the air in {seconds} s");
+        let reason = format!("it was not heard on the air in {seconds} s");
         drop(answer.send(Err(ServiceError::Unreachable { peer, reason })));
     }
 
@@ -111,9 +113,8 @@ impl Machine {
 }
 
 impl Handle {
-    /// As a newcomer, exchanges with whoever of the domain is heard first over the air: any member lets in whom an invitation
-    /// names. `peer` is the machine that is named if nobody is heard. Takes the state of the latest snapshot only,
-    /// if that is wanted.
+    /// As a newcomer, exchanges with the machine that invited it, once that is heard over the air. Takes the state of the
+    /// latest snapshot only, if that is wanted.
     ///
     /// # Errors
     /// Why that did not work.

@@ -55,10 +55,7 @@ impl Dial {
 }
 
 /// The address book of a published log.
-pub(super) fn dial_book(
-    published: &BTreeMap<DomainId, Replica>,
-    of: Option<DomainId>,
-) -> Option<&Book> {
+fn dial_book(published: &BTreeMap<DomainId, Replica>, of: Option<DomainId>) -> Option<&Book> {
     published.get(&of?).map(Replica::book)
 }
 
@@ -99,7 +96,7 @@ impl Machine {
         }
     }
 
-    pub(super) fn on_up(
+    fn on_up(
         &mut self,
         link: LinkId,
         peer: NodeKey,
@@ -110,7 +107,8 @@ impl Machine {
         let dialled = request.and_then(|request| self.dials.remove(&request));
         let dial = dialled.or_else(|| {
             Some(match opened? {
-                About::Own => match self.first_heard.take() {
+                // Others turn a newcomer away: the machine that invited it is an admin's.
+                About::Own => match self.first_heard.take_if(|(dial, _)| dial.peer == peer) {
                     Some((dial, _)) => dial,
                     None => Dial::live(peer, None),
                 },
@@ -149,7 +147,7 @@ impl Machine {
 
     /// Who waits for an answer is served over the air, if there is such a way. Peers to stay linked to are not dialled
     /// there: links are opened when they announce that they hold something else.
-    pub(super) fn on_connect_failed(&mut self, request: u64, reason: String) {
+    fn on_connect_failed(&mut self, request: u64, reason: String) {
         let Some(mut dial) = self.dials.remove(&request) else { return };
         tracing::debug!(peer = %dial.peer, reason, "cannot connect");
         // A newcomer is not known yet to those who would have to open a link.

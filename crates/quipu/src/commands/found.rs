@@ -274,7 +274,7 @@ struct First {
 }
 
 impl First {
-    /// At the ticket's addresses; if nobody answers there, with whoever of the domain is heard on the air.
+    /// At the ticket's addresses; if nobody answers there, over the air.
     fn ask(self, handle: &Handle, only_state: bool) -> Result<Reply, ServiceError> {
         let Self { peer, addrs, invite, air } = self;
         let wire = |invite| match only_state {
