@@ -80,6 +80,7 @@ fn who_is_reached_by_wire_is_left_alone() {
 #[test]
 fn who_is_asked_for_is_waited_for() {
     let mut station = station();
+    let none: [u64; 0] = [];
     let failed = |station: &mut Station, now: u64, input: Input| -> Vec<u64> {
         let mut out = Vec::new();
         station.handle(now, input, &mut out);
@@ -89,16 +90,16 @@ fn who_is_asked_for_is_waited_for() {
         };
         out.iter().filter_map(request).collect()
     };
-    assert_eq!(failed(&mut station, 1, Input::Connect { request: 7, peer: peer() }), []);
+    assert_eq!(failed(&mut station, 1, Input::Connect { request: 7, peer: peer() }), none);
     assert!(station.deadline(1) <= 1 + AWAIT_MS);
-    assert_eq!(failed(&mut station, AWAIT_MS, Input::Tick), []);
+    assert_eq!(failed(&mut station, AWAIT_MS, Input::Tick), none);
     assert_eq!(failed(&mut station, 1 + AWAIT_MS, Input::Tick), [7]);
-    assert_eq!(failed(&mut station, 2 + AWAIT_MS, Input::Tick), [], "told once");
+    assert_eq!(failed(&mut station, 2 + AWAIT_MS, Input::Tick), none, "told once");
     // Also if it is reached by wire, for somebody asks for it.
     let later = 100_000;
-    assert_eq!(failed(&mut station, later, Input::Wired { peer: peer(), wired: true }), []);
-    assert_eq!(failed(&mut station, later, Input::Connect { request: 8, peer: peer() }), []);
+    assert_eq!(failed(&mut station, later, Input::Wired { peer: peer(), wired: true }), none);
+    assert_eq!(failed(&mut station, later, Input::Connect { request: 8, peer: peer() }), none);
     assert_eq!(opens(&mut station, later + 1, heard()), 1);
-    assert_eq!(failed(&mut station, later + 2 * AWAIT_MS, Input::Tick), []);
+    assert_eq!(failed(&mut station, later + 2 * AWAIT_MS, Input::Tick), none);
     assert_eq!(failed(&mut station, later, Input::NoWire { request: 9 }), [9]);
 }
