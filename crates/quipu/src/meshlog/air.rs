@@ -58,6 +58,8 @@ struct Known {
 struct Link {
     /// Who is at the other end, once that is proven.
     peer: Option<PeerId>,
+    /// Opened by this side.
+    is_own: bool,
     packet_max: usize,
 }
 
@@ -154,7 +156,8 @@ impl Air {
             FromHelper::LinkUp { link, request, packet_max, .. } => {
                 let peer = request.and_then(|request| node.opening.remove(&request));
                 let packet_max = usize::try_from(packet_max).unwrap_or(usize::MAX);
-                node.links.insert(link, Link { peer, packet_max });
+                let is_own = request.is_some();
+                node.links.insert(link, Link { peer, is_own, packet_max });
                 let Some(known) = peer.and_then(|peer| node.known.get(&peer)) else { return };
                 Event::Up(known.identity.clone())
             }
@@ -260,8 +263,11 @@ impl Node {
         self.known.insert(peer, known);
     }
 
+    /// A link with a peer, rather one that it opened: on ours, meshlogd may miss who we are if it hears that before it
+    /// listens, and then drops everything that comes over it.
     fn link_with(&self, peer: PeerId) -> Option<(&LinkName, &Link)> {
-        self.links.iter().find(|(_, link)| link.peer == Some(peer))
+        let linked = self.links.iter().filter(|(_, link)| link.peer == Some(peer));
+        linked.min_by_key(|(_, link)| link.is_own)
     }
 
     fn open(&mut self, peer: PeerId) -> Option<ToHelper> {
