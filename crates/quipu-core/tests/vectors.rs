@@ -355,7 +355,7 @@ fn no_file_is_forgotten() {
         "event-v1.json",
         "fuzz",
         "ids.json",
-        // By tests of `quipu-meshlog`, and seeds of fuzzing.
+        // Where fuzzing of meshes begins.
         "meshlog.json",
         "pack-v1.json",
         "payload-v1.json",

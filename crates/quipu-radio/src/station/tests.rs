@@ -83,7 +83,6 @@ fn who_is_reached_by_wire_is_left_alone() {
 #[test]
 fn who_is_asked_for_is_waited_for() {
     let mut station = station();
-    let none: [u64; 0] = [];
     let failed = |station: &mut Station, now: u64, input: Input| -> Vec<u64> {
         let mut out = Vec::new();
         station.handle(now, input, &mut out);
