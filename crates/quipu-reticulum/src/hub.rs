@@ -53,9 +53,9 @@ pub(crate) struct Hub {
 }
 
 impl Hub {
-    pub(crate) fn new(node: RnsNode, sender: Sender<Happening>) -> Self {
+    pub(crate) fn new(node: Arc<RnsNode>, sender: Sender<Happening>) -> Self {
         Self {
-            node: Arc::new(node),
+            node,
             sender,
             identities: BTreeMap::new(),
             destinations: BTreeMap::new(),

@@ -4,6 +4,7 @@ mod attach;
 mod callbacks;
 mod hub;
 mod link;
+mod retry;
 
 use std::io::{Read, Write};
 use std::path::PathBuf;

@@ -1,7 +1,7 @@
 //! The helper as a process, as any daemon starts it: `docs/formats/link-helper.md`, over its standard streams.
 
 use std::io::{Read, Write};
-use std::net::UdpSocket;
+use std::net::{TcpListener, UdpSocket};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
@@ -29,9 +29,18 @@ impl Helper {
     /// With one UDP interface on loopback.
     fn start(dir: &std::path::Path) -> Self {
         let port = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        Self::with(
+            dir,
+            &format!(
+                "[[Udp]]\ntype = UDPInterface\nenabled = Yes\nlisten_ip = 127.0.0.1\nlisten_port = {port}\n\
+                 forward_ip = 127.0.0.1\nforward_port = {port}\n"
+            ),
+        )
+    }
+
+    fn with(dir: &std::path::Path, interfaces: &str) -> Self {
         let config = format!(
-            "[reticulum]\nenable_transport = No\nshare_instance = No\n[interfaces]\n[[Udp]]\ntype = UDPInterface\n\
-             enabled = Yes\nlisten_ip = 127.0.0.1\nlisten_port = {port}\nforward_ip = 127.0.0.1\nforward_port = {port}\n"
+            "[reticulum]\nenable_transport = No\nshare_instance = No\n[interfaces]\n{interfaces}"
         );
         std::fs::write(dir.join("config"), config).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_quipu-reticulum"));
@@ -123,4 +132,30 @@ fn what_is_no_message_ends_it_with_a_reason() {
     });
     assert!(!reason.is_empty());
     assert!(!helper.process.wait().unwrap().success());
+}
+
+/// Who it is to connect to listens a while after its start.
+#[test]
+fn what_could_not_start_is_tried_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = free.local_addr().unwrap();
+    drop(free);
+    let port = address.port();
+    let mut helper = Helper::with(
+        dir.path(),
+        &format!(
+            "[[Late]]\ntype = TCPClientInterface\nenabled = Yes\ntarget_host = 127.0.0.1\ntarget_port = {port}\n"
+        ),
+    );
+    helper.say(&ToHelper::Hello { version: VERSION, name: "a test".into() });
+    helper.say(&ToHelper::Look {});
+    let interfaces = |said| match said {
+        FromHelper::Interfaces { interfaces } => Some(interfaces),
+        _ => None,
+    };
+    assert_eq!(helper.wait(interfaces), []);
+    let _listens = TcpListener::bind(address).unwrap();
+    let late = helper.wait(|said| interfaces(said).filter(|all| !all.is_empty()));
+    assert!(late[0].up && late[0].name == "Late", "{late:?}");
 }

@@ -8,7 +8,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use common::air::{
-    ALONE, Rnsd, agree_slowly, client, config, listens, members, mesh, on_air, server, tcp_port,
+    ALONE, Rnsd, agree_slowly, client, config, listens, members, mesh, on_air, reports, server,
+    tcp_port,
 };
 use common::data::noise;
 use common::slow::SlowLink;
@@ -46,10 +47,12 @@ fn kill_helper(machine: &Machine) -> u64 {
 
 /// The same as [`until`], where a machine may take a minute to dial again.
 #[track_caller]
-fn slowly(what: &str, mut holds: impl FnMut() -> bool) {
+fn slowly(what: &str, machines: &[&Machine], mut holds: impl FnMut() -> bool) {
     let start = Instant::now();
     while !holds() {
-        assert!(start.elapsed() < Duration::from_secs(120), "still not: {what}");
+        if start.elapsed() > Duration::from_secs(120) {
+            panic!("still not: {what}\n{}", reports(machines));
+        }
         std::thread::sleep(Duration::from_millis(200));
     }
 }
@@ -79,6 +82,21 @@ fn two_machines_over_tcp_end_identical() {
     assert_eq!((&synced["equal"], &synced["received_events"]), (&true.into(), &0.into()));
     a.verify_clean();
     b.verify_clean();
+}
+
+/// Who is to be connected to starts later.
+#[test]
+fn who_starts_first_waits_for_the_other() {
+    let temp = temp();
+    let (mut a, mut b) = members(temp.path());
+    let port = tcp_port();
+    let ids = [a.emit("from a"), b.emit("from b")];
+    on_air(&mut b, &config(temp.path(), "b", ALONE, &client(port)), &[]);
+    until("the helper of b runs", || mesh(&b)["address"].is_string());
+    assert_eq!(mesh(&b)["interfaces"], serde_json::json!([]));
+    on_air(&mut a, &config(temp.path(), "a", ALONE, &server(port)), &[]);
+    agree_slowly(&[&a, &b]);
+    a.holds(&ids);
 }
 
 #[test]
@@ -152,7 +170,7 @@ fn attached_to_a_running_rnsd() {
         agree_slowly(&[&a, &b]);
     }
     // Its first announce may have been made before the other one listened: there are more.
-    slowly("a hears b", || mesh(&a)["peers"][0]["node"] == b.node());
+    slowly("a hears b", &[&a, &b], || mesh(&a)["peers"][0]["node"] == b.node());
     let report = mesh(&a);
     let peers = report["peers"].as_array().unwrap();
     let others = peers.iter().all(|peer| peer["address"] != report["address"]);
@@ -279,13 +297,13 @@ fn a_published_log_is_followed_over_the_air() {
     };
     let level = |machine: &Machine| published(&a)["digest"] == published(machine)["digest"];
     // A member keeps its domain's published log as well. Nobody asks for anything.
-    slowly("a member has what is published", || level(&b));
-    slowly("a follower has what is published", || level(&f));
+    slowly("a member has what is published", &[&a, &b], || level(&b));
+    slowly("a follower has what is published", &[&a, &f], || level(&f));
     let second = publish(&noise(2, 3_000));
-    slowly("what is published later comes by itself", || level(&b) && level(&f));
+    slowly("what is published later comes by itself", &[&a, &b, &f], || level(&b) && level(&f));
     assert_eq!(f.run(["--of", &domain, "published"]).len(), 2);
     for key in [&first, &second] {
-        slowly("the bytes are there", || f.try_run(["import", &domain, key]).code == 0);
+        slowly("the bytes are there", &[&a, &f], || f.try_run(["import", &domain, key]).code == 0);
     }
     assert_eq!(f.get(&second), noise(2, 3_000));
     // What is not published stays where it is, and machines of other domains are no peers.
@@ -311,7 +329,7 @@ fn the_air_is_used_when_the_wire_is_dead_and_left_when_it_is_back() {
     on(&mut b, &air_b);
     let peer = |machine: &Machine| mesh(machine)["peers"][0].clone();
     let only_wire = |a: &Machine, b: &Machine| {
-        slowly("both know that the wire is there", || {
+        slowly("both know that the wire is there", &[a, b], || {
             [a, b].iter().all(|m| peer(m)["by_wire"] == true && peer(m)["link"] == "none")
         });
     };

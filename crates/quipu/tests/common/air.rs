@@ -75,15 +75,19 @@ pub(crate) fn mesh(machine: &Machine) -> Value {
     machine.one(["mesh", "status"])
 }
 
+/// What machines know of their neighbours, and what they wrote.
+pub(crate) fn reports(machines: &[&Machine]) -> String {
+    let all = machines.iter().map(|m| format!("{}\n{}\n{}\n", m.name, mesh(m), m.daemon_log()));
+    all.collect()
+}
+
 /// Agreement for machines whose announces come only now and then.
 #[track_caller]
 pub(crate) fn agree_slowly(machines: &[&Machine]) {
     let start = Instant::now();
     while machines.windows(2).any(|pair| pair[0].digest() != pair[1].digest()) {
         if start.elapsed() > Duration::from_secs(90) {
-            let reports: Vec<String> = machines.iter().map(|m| mesh(m).to_string()).collect();
-            let logs: Vec<String> = machines.iter().map(|m| m.daemon_log()).collect();
-            panic!("no agreement\n{}\n{}", reports.join("\n"), logs.join("\n---\n"));
+            panic!("no agreement\n{}", reports(machines));
         }
         std::thread::sleep(Duration::from_millis(200));
     }
