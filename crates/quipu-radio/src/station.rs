@@ -381,6 +381,11 @@ impl Station {
         }
         let new = self.neighbours.get(&address).is_none() || standing.is_lacked(&beacon);
         self.neighbours.heard(now, address, &beacon, how, standing);
+        // Its greeting may have come before its first announce.
+        let met = self.associations.values().find(|a| a.address == address && a.peer.is_some());
+        if let Some(node) = met.and_then(|a| a.peer).filter(|node| node_tag(node) == beacon.node) {
+            self.neighbours.proven(&address, node);
+        }
         for association in self.associations.values_mut().filter(|a| a.address == address) {
             if let Some(medium) = association.ready().map(|carrier| carrier.medium) {
                 association.stream.nudge(now, &medium);
