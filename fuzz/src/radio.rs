@@ -109,7 +109,11 @@ pub(crate) fn radio_station(data: &[u8]) {
     let mut station = station(1);
     let (mut now, mut out) = (1_000_000, Vec::new());
     station.handle(now, Input::HelperUp, &mut out);
-    station.handle(now, Input::Standing { digest: [1; 32] }, &mut out);
+    station.handle(
+        now,
+        Input::Standing { digest: [1; 32], published: Default::default() },
+        &mut out,
+    );
     for piece in pieces(data) {
         let Ok(message) = FromHelper::decode(piece) else { continue };
         out.clear();
@@ -126,7 +130,7 @@ pub(crate) fn radio_station(data: &[u8]) {
                     assert!(bytes.len() <= FRAME_BYTES_MAX);
                 }
                 Output::Say(said) => assert_eq!(ToHelper::decode(&said.encode()), Ok(said)),
-                Output::Net(_) => {}
+                Output::Net(_) | Output::Guest(_) => {}
             }
         }
         now = deadline;
@@ -143,7 +147,7 @@ pub fn meeting() -> Vec<FromHelper> {
     for (side, station) in stations.iter_mut().enumerate() {
         let digest = [u8::try_from(side).unwrap_or(0) + 1; 32];
         station.handle(now, Input::HelperUp, &mut out);
-        station.handle(now, Input::Standing { digest }, &mut out);
+        station.handle(now, Input::Standing { digest, published: Default::default() }, &mut out);
         carry(side, std::mem::take(&mut out), &mut told);
     }
     let mut heard = Vec::new();
